@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of this package, by what the reader must do.
+
+A message says what failed, on which host, source and path, and what to do next; it never holds a secret.
+Foreign exceptions are wrapped where they enter (``raise ... from err``), so callers meet only these.
+"""
+
+from __future__ import annotations
+
+
+class DockerBackupError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class TransientError(DockerBackupError):
+    """The work may succeed when it is tried again: a lost link, a busy or restarting daemon, a full disk."""
+
+
+class ConfigurationError(DockerBackupError):
+    """Settings or arguments are wrong; trying again without changing them is of no use."""
+
+
+class IntegrityError(DockerBackupError):
+    """Bytes are not what they must be. Nothing was published or deleted because of them; a human should look."""
+
+
+class NotFoundError(DockerBackupError):
+    """A named image, container, backup or object is not there."""
+
+
+class ConflictError(DockerBackupError):
+    """Something else holds the name or did the same work first; nothing was overwritten."""
