@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Docker hosts tell us, as values.
+
+Times are aware UTC, sizes are bytes, digests are ``sha256:<hex>``. ``inspect`` documents are kept whole: the
+configuration in them is needed for restores and must not be narrowed to what today's engines write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+JsonObject = Mapping[str, Any]
+
+Store = Literal["graphdriver", "containerd"]
+Consistency = Literal["snapshot", "pause", "none"]
+
+
+class SourceKind(StrEnum):
+    """What a backup is taken of."""
+
+    IMAGE = "image"
+    CONTAINER = "container"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """A Docker daemon: its version and how it stores images.
+
+    :param version: engine version such as ``20.10.24``.
+    :param api_version: newest API version it speaks.
+    :param store: ``containerd`` when images live in the containerd image store, else ``graphdriver``.
+    :param storage_driver: name of the storage driver or snapshotter.
+    :param engine_id: the daemon's own identifier; says whether two connections reach the same daemon.
+    :param data_root: directory in which the daemon keeps its data, on the host.
+    """
+
+    version: str
+    api_version: str
+    store: Store
+    storage_driver: str
+    os: str
+    architecture: str
+    engine_id: str
+    data_root: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageInspect:
+    """One image as ``docker image inspect`` shows it.
+
+    :param id: the engine's ``.Id``: the configuration's digest on graphdriver stores, a manifest's or index's digest
+        on the containerd store; to be compared within one host only.
+    :param diff_ids: sha256 of each uncompressed layer, lowest first: the same on every engine.
+    :param size_bytes: the engine's ``.Size``; engines count differently, so it only sizes progress bars.
+    :param config: the ``.Config`` object.
+    :param document: the whole inspect document.
+    """
+
+    id: str
+    diff_ids: tuple[str, ...]
+    repo_tags: tuple[str, ...]
+    repo_digests: tuple[str, ...]
+    created: str
+    os: str
+    architecture: str
+    variant: str
+    size_bytes: int
+    config: JsonObject
+    document: JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerInspect:
+    """One container as ``docker container inspect`` shows it.
+
+    :param status: ``created``, ``running``, ``paused``, ``restarting``, ``removing``, ``exited`` or ``dead``.
+    :param image_id: the ``.Id`` of the image it was created from.
+    :param config: the ``.Config`` object; secret-bearing (environment).
+    :param document: the whole inspect document; secret-bearing.
+    """
+
+    id: str
+    name: str
+    status: str
+    image_id: str
+    image_reference: str
+    created: str
+    started_at: str
+    finished_at: str
+    config: JsonObject
+    mounts: tuple[JsonObject, ...]
+    document: JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryLine:
+    """One line of an image's history, newest last, as its configuration holds it.
+
+    :param created_by: the command that made the layer.
+    :param empty_layer: whether the step changed only the configuration.
+    """
+
+    created: str
+    created_by: str
+    comment: str
+    author: str
+    empty_layer: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSummary:
+    """One image in a listing.
+
+    :param reference: ``name:tag``, or the ID when the image has no tag.
+    """
+
+    reference: str
+    id: str
+    created: str
+    size_bytes: int
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSummary:
+    """One container in a listing."""
+
+    name: str
+    id: str
+    image: str
+    state: str
+    created: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedImage:
+    """What an engine said it loaded.
+
+    :param names: tags (``name:tag``) and IDs (``sha256:…``) named in its output.
+    :param output: the engine's output, one line an item; never to be compared literally.
+    """
+
+    names: tuple[str, ...]
+    output: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectInfo:
+    """One object in a repository's storage.
+
+    :param path: path relative to the repository's root, ``/``-separated.
+    :param modified: the storage's own time of the last write, aware UTC.
+    """
+
+    path: str
+    size_bytes: int
+    modified: datetime

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ports through which core meets the outside world, and what implementations MUST do.
+
+Implementations live in ``transport``; each port has an in-memory twin in ``transport.memory`` and one contract suite
+in ``tests/contract`` that every implementation passes. Whatever an implementation raises on purpose is a
+:class:`~airflow_provider_dockerbackup.exceptions.DockerBackupError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Protocol
+
+from airflow_provider_dockerbackup.core.model import (
+    ContainerInspect,
+    ContainerSummary,
+    EngineInfo,
+    HistoryLine,
+    ImageInspect,
+    ImageSummary,
+    LoadedImage,
+    ObjectInfo,
+)
+
+
+class Clock(Protocol):
+    """Time, as an argument."""
+
+    def now(self) -> datetime:
+        """Return the current time, aware UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds from an arbitrary start, never going back; for measuring durations."""
+
+
+class Progress(Protocol):
+    """Where long work says how far it is."""
+
+    def start(self, what: str, total_bytes: int | None) -> None:
+        """Begin a new piece of work named ``what``; ``total_bytes`` is an estimate, or None when unknown."""
+
+    def advance(self, done_bytes: int) -> None:
+        """Add ``done_bytes``; cheap enough to be called for every chunk."""
+
+    def note(self, message: str) -> None:
+        """Tell one line that a reader should see; never a secret."""
+
+    def finish(self) -> None:
+        """End the piece of work that :meth:`start` began; also called when it failed."""
+
+
+class ObjectWriter(Protocol):
+    """One object being written; it becomes visible, whole, with :meth:`commit`, or not at all."""
+
+    @property
+    def path(self) -> str:
+        """Path of the object, relative to the storage's root."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append ``data``.
+
+        :raises TransientError: when the storage is full or fails.
+        """
+
+    def commit(self) -> None:
+        """Make the object durable and visible under its path.
+
+        MUST NOT replace an existing object. MUST return only when the bytes and the name survive a power cut, as far
+        as the storage can promise it.
+
+        :raises ConflictError: when the path exists; nothing was changed.
+        """
+
+    def close(self) -> None:
+        """Release everything; an object that was not committed leaves nothing behind.
+
+        Between :meth:`commit` and :meth:`close` the object MUST be protected from :meth:`Storage.reap`, so that its
+        record can be written. Callers always call it, last.
+        """
+
+
+class Storage(Protocol):
+    """A tree of create-only objects. Paths are relative, ``/``-separated, without ``.`` and ``..``."""
+
+    @property
+    def url(self) -> str:
+        """Where it is, without credentials; for messages and records."""
+
+    def create(self, path: str, data: bytes) -> None:
+        """Write a small document in one step, durable on return.
+
+        Of several callers that create the same path at once exactly one MUST succeed.
+
+        :raises ConflictError: when ``path`` exists; it was not changed.
+        """
+
+    def writer(self, path: str) -> ObjectWriter:
+        """Begin a large object under ``path``."""
+
+    def read(self, path: str, *, max_bytes: int = 64 * 1024 * 1024) -> bytes:
+        """Return a document.
+
+        :raises NotFoundError: when there is none.
+        :raises IntegrityError: when it is larger than ``max_bytes``.
+        """
+
+    def chunks(self, path: str) -> AbstractContextManager[Iterator[bytes]]:
+        """Stream an object in pieces of about 1 MiB, in order; open it once, read it once.
+
+        :raises NotFoundError: when there is none.
+        """
+
+    def stat(self, path: str) -> ObjectInfo:
+        """Return size and time of an object.
+
+        :raises NotFoundError: when there is none.
+        """
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield every visible object below the folder ``prefix`` (``""``: all), at any depth, in no order.
+
+        MUST yield all of them however many there are; objects being written do not count.
+        """
+
+    def delete(self, path: str) -> None:
+        """Remove an object; one that is not there is no error."""
+
+    def reap(self, prefix: str, *, older_than_seconds: float) -> tuple[str, ...]:
+        """Remove what dead writers left unfinished below the folder ``prefix`` and return the paths.
+
+        MUST NOT touch what a live writer works on: an implementation that can tell (a lock) removes at once what is
+        dead, any other only what the storage's own clock says is older than ``older_than_seconds``. Committed objects
+        are not its business.
+        """
+
+    def is_abandoned(self, path: str, *, older_than_seconds: float) -> bool:
+        """Tell whether the writer of the committed object ``path`` is certainly gone.
+
+        Same rule as :meth:`reap`: by lock where there is one, else by the age the storage's own clock gives it.
+        """
+
+
+class RemoteStream(Protocol):
+    """Standard output of one command on a Docker host, on a connection of its own."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the output in pieces of at most 1 MiB.
+
+        MUST raise unless the output ended with an explicit end of file AND the command's exit status arrived AND it
+        was 0: a cut link looks like a clean end of file otherwise.
+
+        :raises TransientError: when the link is lost or stalls, or a deadline passes.
+        :raises DockerBackupError: by what the command's standard error says.
+        """
+
+    def close(self) -> None:
+        """End the command and its connection; safe to call at any time, any number of times."""
+
+
+class DockerHost(Protocol):
+    """One Docker host. Arguments are validated values of ``core.reference``; nothing else reaches a shell."""
+
+    @property
+    def name(self) -> str:
+        """Name under which the host's backups are kept."""
+
+    @property
+    def access(self) -> dict[str, str]:
+        """How it was reached, for records and events: user, address, host key fingerprint; no secret."""
+
+    def engine(self) -> EngineInfo:
+        """Return what the daemon says of itself."""
+
+    def list_images(self, *, labels: Sequence[str] = ()) -> tuple[ImageSummary, ...]:
+        """Return the images that carry all ``labels`` (``key`` or ``key=value``), one item a tag."""
+
+    def list_containers(self, *, labels: Sequence[str] = ()) -> tuple[ContainerSummary, ...]:
+        """Return the containers, in any state, that carry all ``labels``."""
+
+    def inspect_image(self, reference: str) -> ImageInspect:
+        """Return the image that ``reference`` (name or ID) stands for now.
+
+        :raises NotFoundError: when there is none.
+        """
+
+    def image_history(self, reference: str) -> tuple[HistoryLine, ...]:
+        """Return its history, oldest first."""
+
+    def inspect_container(self, name: str) -> ContainerInspect:
+        """Return the container of that name or ID.
+
+        :raises NotFoundError: when there is none.
+        """
+
+    def save_image(self, image_id: str) -> RemoteStream:
+        """Stream ``docker save`` of one image, by ID, so that a moving tag cannot change what is saved."""
+
+    def export_container(self, container: str) -> RemoteStream:
+        """Stream ``docker export`` of a container as it is."""
+
+    def export_paused(self, container: str, *, limit_seconds: int) -> RemoteStream:
+        """Stream ``docker export`` of a container that is paused for the whole stream.
+
+        MUST leave it running again in every case: when the stream ends, when the link is cut, and at the latest
+        ``limit_seconds`` after the pause even when nobody of ours is left to ask.
+        """
+
+    def commit_container(
+        self,
+        container: str,
+        *,
+        reference: str,
+        message: str = "",
+        author: str = "",
+        changes: Sequence[str] = (),
+        pause: bool = True,
+    ) -> str:
+        """Run ``docker commit`` and return the new image's ID."""
+
+    def create_container(self, image: str, *, name: str) -> str:
+        """Create, not start, a container without network from ``image`` and return its ID; never pulls."""
+
+    def remove_container(self, name: str) -> None:
+        """Remove a container that is not running, with its anonymous volumes; one that is not there is no error."""
+
+    def remove_image(self, reference: str) -> None:
+        """Remove one tag, or an untagged image by ID; one that is not there is no error."""
+
+    def tag_image(self, image_id: str, *, reference: str) -> None:
+        """Point the tag ``reference`` to ``image_id``."""
+
+    def load_image(self, chunks: Iterable[bytes]) -> LoadedImage:
+        """Stream ``chunks`` into ``docker load``.
+
+        When ``chunks`` raises, the load MUST be aborted and the exception passed on.
+
+        :raises IntegrityError: when the engine refuses the archive, or reports that unpacking failed.
+        """
+
+    def import_filesystem(self, chunks: Iterable[bytes], *, reference: str, changes: Sequence[str] = ()) -> str:
+        """Stream ``chunks`` into ``docker import`` and return the new image's ID."""
+
+    def now(self) -> datetime:
+        """Return the host's own time, aware UTC."""
+
+
+class TestDaemon(Protocol):
+    """A Docker daemon that is not the source's, where backups are loaded to prove that they restore."""
+
+    __test__ = False  # not a test class, whatever its name says to collectors
+
+    def engine(self) -> EngineInfo:
+        """Return what the daemon says of itself."""
+
+    @property
+    def disposable(self) -> bool:
+        """Whether the daemon was started, empty, for this verification alone."""
+
+    def image_ids(self) -> frozenset[str]:
+        """Return the IDs of all images it holds, intermediate ones included."""
+
+    def layer_diff_ids(self) -> frozenset[str]:
+        """Return the diff_ids of all layers of all images it holds: a load does not read these again."""
+
+    def load(self, chunks: Iterable[bytes]) -> LoadedImage:
+        """Load an archive from a stream.
+
+        :raises IntegrityError: when the engine refuses it, or reports that unpacking failed.
+        """
+
+    def inspect_image(self, reference: str) -> ImageInspect:
+        """Return one image.
+
+        :raises NotFoundError: when there is none.
+        """
+
+    def saved_image(self, reference: str) -> AbstractContextManager[Iterator[bytes]]:
+        """Stream ``docker save`` of one image out of the daemon."""
+
+    def create_container(self, image: str, *, name: str) -> str:
+        """Create, not start, a container without network from an image and return its ID; forces unpacking."""
+
+    def remove_container(self, container_id: str) -> None:
+        """Remove one container; one that is not there is no error."""
+
+    def remove_image(self, reference: str) -> None:
+        """Remove one tag or ID; one that is not there is no error."""
