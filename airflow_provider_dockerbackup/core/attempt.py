@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One try at one backup: it owns its files, publishes them in order, and cleans up after itself.
+
+The order is law: archive, documents, record, event; each durable before the next. Creating the record is the commit,
+and of several tries at the same work exactly one creates it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+from airflow_provider_dockerbackup.core.archive.compression import Compression, compressor
+from airflow_provider_dockerbackup.core.catalog import RECORD_FILE, Backup, backup_path, source_path
+from airflow_provider_dockerbackup.core.document import canonical_json, compact_time, sha256_of
+from airflow_provider_dockerbackup.core.ports import ObjectWriter, Progress
+from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, DocumentFile, Source
+from airflow_provider_dockerbackup.core.repository import ABANDONED_AFTER_SECONDS, Repository
+from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, NotFoundError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupKey:
+    """The work that a backup is the result of; the same for every try.
+
+    :param backup_id: ``<UTC time of the run>-<16 hex of the idempotency key>``.
+    :param idempotency_key: sha256, hex, over what makes the work the same: run, task, host and source.
+    """
+
+    source: Source
+    backup_id: str
+    idempotency_key: str
+
+    @classmethod
+    def of(cls, source: Source, *, run_time: datetime, work: Sequence[str]) -> BackupKey:
+        """Return the key of one piece of work.
+
+        :param run_time: time of the run, aware; the same for every try.
+        :param work: what names the work: ``(dag_id, run_id, task_id, map_index)``, or a random name outside of DAGs.
+        """
+        identity = canonical_json([*work, source.host, source.kind.value, source.name])
+        key = hashlib.sha256(identity).hexdigest()
+        return cls(source=source, backup_id=f"{compact_time(run_time)}-{key[:16]}", idempotency_key=key)
+
+    @property
+    def path(self) -> str:
+        """Folder of the backup in the repository, with a trailing ``/``."""
+        return backup_path(self.source, self.backup_id)
+
+
+class ArchiveSink:
+    """Compresses and writes one archive, and knows its sizes and its digest.
+
+    :param writer: the object to fill.
+    :param compression: how it is stored.
+    :param level: compression level, None for the default.
+    """
+
+    def __init__(self, writer: ObjectWriter, *, compression: Compression, level: int | None) -> None:
+        self._writer = writer
+        self._compression = compression
+        self._compressor = None if compression is Compression.NONE else compressor(compression, level=level)
+        self._sha256 = hashlib.sha256()
+        self.size_bytes = 0
+        self.stored_size_bytes = 0
+
+    def write(self, chunk: bytes) -> None:
+        """Append ``chunk`` of the uncompressed archive."""
+        self.size_bytes += len(chunk)
+        if self._compressor is None:
+            self.stored_size_bytes += len(chunk)
+            self._writer.write(chunk)
+        else:
+            self._store(self._compressor.compress(chunk))
+
+    def _store(self, data: bytes) -> None:
+        if data:
+            self._sha256.update(data)
+            self.stored_size_bytes += len(data)
+            self._writer.write(data)
+
+    def publish(self, *, content_digest: str) -> ArchiveFile:
+        """Make the archive durable and visible, and return what the record says of it.
+
+        :param content_digest: digest over the uncompressed tar.
+        """
+        if self._compressor is not None:
+            self._store(self._compressor.flush())
+        self._writer.commit()
+        return ArchiveFile(
+            name=self._writer.path.rsplit("/", 1)[1],
+            compression=self._compression,
+            size_bytes=self.size_bytes,
+            stored_size_bytes=self.stored_size_bytes,
+            stored_sha256=None if self._compressor is None else f"sha256:{self._sha256.hexdigest()}",
+            content_digest=content_digest,
+        )
+
+
+class Attempt:
+    """A context in which one try writes its files; without :meth:`commit` none of them stays.
+
+    :param repository: where to.
+    :param key: the work.
+    :param progress: told when something could not be cleaned up.
+    """
+
+    def __init__(self, repository: Repository, key: BackupKey, *, progress: Progress) -> None:
+        self.name = uuid.uuid4().hex[:12]
+        self.key = key
+        self._repository = repository
+        self._progress = progress
+        self._writers = ExitStack()
+        self._files: list[str] = []
+
+    def __enter__(self) -> Self:
+        """Return the attempt."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take back every file unless a record names it, then let go of the locks."""
+        try:
+            self._withdraw()
+        finally:
+            self._writers.close()
+
+    def archive(self, stem: str, *, compression: Compression, level: int | None) -> ArchiveSink:
+        """Begin the archive ``<stem>-<attempt>.tar[.gz|.zst]``."""
+        path = f"{self.key.path}{stem}-{self.name}.tar{compression.suffix}"
+        writer = self._repository.storage.writer(path)
+        self._writers.callback(writer.close)
+        self._files.append(path)
+        return ArchiveSink(writer, compression=compression, level=level)
+
+    def document(self, stem: str, data: bytes) -> DocumentFile:
+        """Write the document ``<stem>-<attempt>.json`` beside the record."""
+        name = f"{stem}-{self.name}.json"
+        self._files.append(self.key.path + name)
+        self._repository.storage.create(self.key.path + name, data)
+        return DocumentFile(name=name, size_bytes=len(data), sha256=sha256_of(data))
+
+    def commit(self, record: BackupRecord) -> Backup:
+        """Create the record, and return the backup that stands under the key now: ours, or the winner's.
+
+        :raises DockerBackupError: when the record could not be created, or whether it was cannot be told.
+        """
+        path = self.key.path + RECORD_FILE
+        try:
+            self._repository.storage.create(path, record.to_bytes())
+        except ConflictError:
+            self._progress.note(f"another try committed backup {self.key.backup_id} first; this one withdraws")
+        winner = self._repository.catalog.at(self.key.path)
+        if winner is None:
+            raise NotFoundError(f"the record {path} was created and is gone again; who deletes in the repository?")
+        if winner.record is not None and winner.record.attempt == self.name:
+            self._files.clear()
+        return winner
+
+    def _withdraw(self) -> None:
+        """Delete this try's files, unless a record names them or that cannot be told."""
+        if not self._files:
+            return
+        try:
+            standing = self._repository.catalog.at(self.key.path)
+            if standing is not None and (standing.record is None or standing.record.attempt == self.name):
+                return
+            for path in self._files:
+                self._repository.storage.delete(path)
+        except DockerBackupError as err:
+            self._progress.note(f"files of attempt {self.name} in {self.key.path} stay for the next run to remove: {err}")
+
+
+def winner_of(repository: Repository, key: BackupKey) -> Backup | None:
+    """Return the backup that an earlier try of the same work committed, or None.
+
+    :raises ConflictError: when it was committed and deleted since.
+    """
+    standing = repository.catalog.at(key.path)
+    if standing is not None and standing.deleted:
+        raise ConflictError(
+            f"backup {key.backup_id} of {key.source} was made by this run and deleted since; start a new run"
+        )
+    return standing
+
+
+def reap(repository: Repository, source: Source) -> tuple[str, ...]:
+    """Remove what dead tries left behind in a source's folder, and return the paths."""
+    storage = repository.storage
+    removed = list(storage.reap(source_path(source), older_than_seconds=ABANDONED_AFTER_SECONDS))
+    abandoned = [
+        path
+        for path in repository.catalog.orphans(source)
+        if storage.is_abandoned(path, older_than_seconds=ABANDONED_AFTER_SECONDS)
+    ]
+    if abandoned:
+        # A writer may have created its record between our listing and its letting go of the lock: look again.
+        still = set(repository.catalog.orphans(source))
+        for path in abandoned:
+            if path in still:
+                storage.delete(path)
+                removed.append(path)
+    return tuple(removed)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What saving images and exporting containers have in common: the stream, the events, the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from airflow_provider_dockerbackup.core.attempt import ArchiveSink, BackupKey
+from airflow_provider_dockerbackup.core.audit import Trail
+from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.model import EngineInfo
+from airflow_provider_dockerbackup.core.ports import Progress, RemoteStream
+from airflow_provider_dockerbackup.core.record import Engine
+from airflow_provider_dockerbackup.exceptions import DockerBackupError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupOutcome:
+    """What a task did for its source.
+
+    :param status: ``committed`` now, found ``unchanged`` and confirmed, or ``already`` committed by another try.
+    :param audit_head: digest of the newest audit event of this try; None when there is none.
+    """
+
+    status: Literal["committed", "unchanged", "already"]
+    backup: Backup
+    audit_head: str | None
+
+
+class Telling:
+    """Tells the audit trail and the reader what becomes of one backup.
+
+    A backup goes on when the trail cannot be written, and says so loudly: losing the backup would be worse.
+
+    :param trail: the events of this try.
+    :param key: the work.
+    :param access: how the host is reached.
+    :param progress: the reader.
+    """
+
+    def __init__(self, trail: Trail, *, key: BackupKey, access: Mapping[str, str], progress: Progress) -> None:
+        self._trail = trail
+        self._key = key
+        self._access = access
+        self.progress = progress
+
+    def tell(self, type_: str, *, outcome: str, **subject: Any) -> None:
+        """Write one event about the backup."""
+        try:
+            self._trail.record(
+                type_, outcome=outcome, source=str(self._key.source), subject=subject, access=self._access
+            )
+        except DockerBackupError as err:
+            self.progress.note(f"WARNING: the audit trail lacks the event {type_}: {err}")
+
+    @contextmanager
+    def of_backup(self) -> Iterator[None]:
+        """Tell that a backup starts and, when the body raises, that it failed."""
+        self.tell("backup.started", outcome="intent", backup_id=self._key.backup_id)
+        try:
+            yield
+        except BaseException as err:
+            # execution_timeout and a kill raise a BaseException; they are failures of the backup all the same.
+            problem = str(err) if isinstance(err, DockerBackupError) else type(err).__name__
+            self.tell("backup.failed", outcome="failure", backup_id=self._key.backup_id, problem=problem)
+            raise
+
+    def committed(self, backup: Backup, *, attempt: str) -> BackupOutcome:
+        """Tell that the backup is committed, by us or by the winner, and return the outcome."""
+        record = backup.whole()
+        ours = record.attempt == attempt
+        self.tell(
+            "backup.committed" if ours else "backup.superseded",
+            outcome="success",
+            backup_id=record.backup_id,
+            attempt=attempt,
+            content_digest=record.archive.content_digest,
+            diff_ids=list(record.diff_ids),
+            size_bytes=record.archive.size_bytes,
+            stored_size_bytes=record.archive.stored_size_bytes,
+        )
+        return BackupOutcome(status="committed" if ours else "already", backup=backup, audit_head=self._trail.head)
+
+
+def pour(
+    stream: RemoteStream,
+    scan: Callable[[bytes], None],
+    sink: ArchiveSink,
+    *,
+    progress: Progress,
+    what: str,
+    estimate_bytes: int | None,
+) -> None:
+    """Move a stream through the scanner into the sink; returns only after a proper end of the stream.
+
+    :param scan: takes each piece before it is written; raises when it is not what it must be.
+    :param estimate_bytes: about how much will come, for the reader.
+    """
+    progress.start(what, estimate_bytes)
+    try:
+        for chunk in stream:
+            scan(chunk)
+            sink.write(chunk)
+            progress.advance(len(chunk))
+    finally:
+        stream.close()
+        progress.finish()
+
+
+def engine_part(engine: EngineInfo) -> Engine:
+    """Return what a record says of the daemon."""
+    return Engine(
+        version=engine.version,
+        api_version=engine.api_version,
+        store=engine.store,
+        storage_driver=engine.storage_driver,
+        os=engine.os,
+        architecture=engine.architecture,
+        engine_id=engine.engine_id,
+    )

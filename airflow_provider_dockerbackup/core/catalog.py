@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The catalog: which backups a repository holds, derived by listing and never a separate truth.
+
+A backup is in it when its record is there and no ``deleted`` document is. A folder that is not one of ours is left
+alone; an unreadable record is shown as such.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import quote, unquote
+
+from airflow_provider_dockerbackup.core.model import SourceKind
+from airflow_provider_dockerbackup.core.ports import Storage
+from airflow_provider_dockerbackup.core.record import BackupRecord, Confirmation, Source, Verification
+from airflow_provider_dockerbackup.exceptions import ConflictError, IntegrityError, NotFoundError
+
+RECORD_FILE = "backup.json"
+BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{16}")
+_ATTEMPT_FILE = re.compile(r"(?:image|rootfs|container)-([0-9a-f]{12})\.(?:tar|tar\.gz|tar\.zst|json)")
+
+_Folder = dict[str, int]  # file name → size in bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """One backup in the catalog: its record, or why that cannot be read, and what happened to it since.
+
+    :param path: folder in the repository, with a trailing ``/``.
+    :param record: None when it is unreadable; ``problem`` then says why.
+    """
+
+    path: str
+    backup_id: str
+    source: Source
+    record: BackupRecord | None
+    problem: str = ""
+    deleted: bool = False
+    confirmations: tuple[Confirmation, ...] = ()
+    verifications: tuple[Verification, ...] = ()
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def last_verification(self) -> Verification | None:
+        """Return the newest verification, whatever its outcome."""
+        return max(self.verifications, key=lambda each: each.verified_at, default=None)
+
+    @property
+    def trust(self) -> Literal["failed", "verified", "checked", "none"]:
+        """How far the backup is proven.
+
+        ``verified`` when a verification proved that it restores and none failed since, ``checked`` when only its
+        digests were read again, ``failed`` when the newest verification failed.
+        """
+        last = self.last_verification
+        if last is None:
+            return "none"
+        if last.verification == "failed":
+            return "failed"
+        since_failure = [each for each in self.verifications if each.verification == "passed"]
+        failed_at = max((v.verified_at for v in self.verifications if v.verification == "failed"), default=None)
+        if any(v.proves_restore and (failed_at is None or v.verified_at > failed_at) for v in since_failure):
+            return "verified"
+        return "checked"
+
+    def whole(self) -> BackupRecord:
+        """Return the record.
+
+        :raises IntegrityError: when it is unreadable.
+        """
+        if self.record is None:
+            raise IntegrityError(
+                f"the record of backup {self.backup_id} of {self.source} is unreadable: {self.problem}"
+            )
+        return self.record
+
+
+class Catalog:
+    """The backups on a storage.
+
+    :param storage: the repository's storage.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def backups(self, *, host: str | None = None, source: Source | None = None) -> list[Backup]:
+        """Return the backups, newest capture first; those with unreadable records among them.
+
+        :param host: only of this Docker host.
+        :param source: only of this source.
+        """
+        prefix = "backups" if host is None else f"backups/{_name(host)}"
+        if source is not None:
+            prefix = source_path(source)
+        found = [self._read(path, files) for path, files in self._folders(prefix).items() if RECORD_FILE in files]
+        return sorted((each for each in found if not each.deleted), key=_age_key, reverse=True)
+
+    def find(self, backup_id: str) -> Backup:
+        """Return the backup with this id, or with an id that begins with it.
+
+        :raises NotFoundError: when there is none, or when it was deleted.
+        :raises ConflictError: when several begin with it.
+        """
+        folders = {
+            path: files
+            for path, files in self._folders("backups").items()
+            if RECORD_FILE in files and _id_of(path).startswith(backup_id)
+        }
+        where = self._storage.url
+        if not backup_id or not folders:
+            raise NotFoundError(f"no backup {backup_id!r} in {where}; 'dockerbackup list' shows what is there")
+        if len(folders) > 1:
+            names = ", ".join(sorted(_id_of(path) for path in folders)[:5])
+            raise ConflictError(f"backup id {backup_id!r} is not unique in {where}: {names}; write more of it")
+        backup = self._read(*next(iter(folders.items())))
+        if backup.deleted:
+            raise NotFoundError(f"backup {backup.backup_id} of {backup.source} was deleted from {where}")
+        return backup
+
+    def at(self, path: str) -> Backup | None:
+        """Return the backup whose record is in the folder ``path``, deleted or not; None when there is none."""
+        files = self._folders(path.rstrip("/")).get(path)
+        return self._read(path, files) if files is not None and RECORD_FILE in files else None
+
+    def newest(self, source: Source) -> Backup | None:
+        """Return the newest backup of a source that has a readable record, or None."""
+        return next((each for each in self.backups(source=source) if each.record is not None), None)
+
+    def orphans(self, source: Source) -> Iterator[str]:
+        """Yield the paths of attempts' files of a source that belong to no record; whose record is unreadable stay."""
+        for path, files in self._folders(source_path(source)).items():
+            winner = None
+            if RECORD_FILE in files:
+                record = self._read(path, files).record
+                if record is None:
+                    continue
+                winner = record.attempt
+            for name in files:
+                match = _ATTEMPT_FILE.fullmatch(name)
+                if match and match[1] != winner:
+                    yield path + name
+
+    def _folders(self, prefix: str) -> dict[str, _Folder]:
+        """List once, and return the folders of backups below ``prefix`` with their files."""
+        folders: dict[str, _Folder] = defaultdict(dict)
+        for info in self._storage.list(prefix):
+            parts = info.path.split("/")
+            if len(parts) == 5 and BACKUP_ID.fullmatch(parts[3]) and _source_of(parts[1], parts[2]) is not None:
+                folders["/".join(parts[:4]) + "/"][parts[4]] = info.size_bytes
+        return dict(sorted(folders.items()))
+
+    def _read(self, path: str, files: _Folder) -> Backup:
+        source = source_from_path(path)
+        record, problem = None, ""
+        confirmations: list[Confirmation] = []
+        verifications: list[Verification] = []
+        where = f"{self._storage.url}/{path}"
+        try:
+            record = BackupRecord.from_bytes(self._storage.read(path + RECORD_FILE), where=where + RECORD_FILE)
+            _check_place(record, source, path)
+            for name in files:
+                if name.startswith("confirmed-"):
+                    data = self._storage.read(path + name)
+                    confirmations.append(Confirmation.from_bytes(data, where=where + name))
+                elif name.startswith("verification-"):
+                    data = self._storage.read(path + name)
+                    verifications.append(Verification.from_bytes(data, where=where + name))
+        except (IntegrityError, NotFoundError) as err:
+            record, problem = None, str(err)
+        return Backup(
+            path=path,
+            backup_id=_id_of(path),
+            source=source,
+            record=record,
+            problem=problem,
+            deleted=any(name.startswith("deleted-") for name in files),
+            confirmations=tuple(sorted(confirmations, key=lambda each: each.confirmed_at)),
+            verifications=tuple(sorted(verifications, key=lambda each: each.verified_at)),
+            sizes=files,
+        )
+
+
+def source_path(source: Source) -> str:
+    """Return the folder of a source's backups, without a trailing ``/``; names are percent-encoded."""
+    return f"backups/{_name(source.host)}/{source.kind.value}-{_name(source.name)}"
+
+
+def backup_path(source: Source, backup_id: str) -> str:
+    """Return the folder of one backup, with a trailing ``/``."""
+    return f"{source_path(source)}/{backup_id}/"
+
+
+def source_from_path(path: str) -> Source:
+    """Return the source whose backups are in ``path``.
+
+    :raises IntegrityError: when the path is not one of a source.
+    """
+    parts = path.split("/")
+    source = _source_of(parts[1], parts[2])
+    if source is None:
+        raise IntegrityError(f"{path} is not a folder of backups; expected backups/HOST/image-… or container-…")
+    return source
+
+
+def _source_of(host: str, folder: str) -> Source | None:
+    kind, _, name = folder.partition("-")
+    if kind not in {each.value for each in SourceKind} or not name:
+        return None
+    source = Source(host=unquote(host), kind=SourceKind(kind), name=unquote(name))
+    return source if source_path(source) == f"backups/{host}/{folder}" else None
+
+
+def _id_of(path: str) -> str:
+    return path.split("/")[3]
+
+
+def _name(text: str) -> str:
+    """Return ``text`` as one path component; a leading dot is encoded, so it is never ``.`` or ``..``."""
+    encoded = quote(text, safe="")
+    return encoded if not encoded.startswith(".") else "%2E" + encoded[1:]
+
+
+def _check_place(record: BackupRecord, source: Source, folder: str) -> None:
+    if record.source != source or record.backup_id != _id_of(folder):
+        raise IntegrityError(
+            f"the record in {folder} is that of {record.source} {record.backup_id}: it was moved or copied by hand"
+        )
+
+
+def _age_key(backup: Backup) -> tuple[str, str]:
+    captured = backup.record.captured_at.isoformat() if backup.record else ""
+    return (captured or backup.backup_id, backup.backup_id)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find a source unchanged: its newest backup already holds it, whole, and gets a confirmation instead of a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+from airflow_provider_dockerbackup.core.attempt import BackupKey
+from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.model import ImageInspect
+from airflow_provider_dockerbackup.core.record import Confirmation
+from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.exceptions import ConflictError
+
+
+def unchanged(
+    repository: Repository, key: BackupKey, image: ImageInspect, *, actor: Mapping[str, str]
+) -> Backup | None:
+    """Return the newest backup of the source when it holds exactly ``image``, now confirmed; else None.
+
+    Only a backup whose bytes are there with the recorded size, that is not deleted (looked at again after the
+    confirmation was written) and whose last verification did not fail counts.
+    """
+    backup = repository.catalog.newest(key.source)
+    if backup is None or not _holds(backup, image):
+        return None
+    now = repository.clock.now()
+    confirmation = Confirmation(
+        backup_id=backup.backup_id,
+        idempotency_key=key.idempotency_key,
+        confirmed_at=now,
+        image_id=image.id,
+        actor=dict(actor),
+    )
+    # Named by the run, not by now: a run that is cleared and done again confirms once.
+    run_time = key.backup_id.split("-", maxsplit=1)[0]
+    name = f"confirmed-{run_time}-{key.idempotency_key[:16]}.json"
+    with suppress(ConflictError):
+        repository.storage.create(backup.path + name, confirmation.to_bytes())
+    again = repository.catalog.at(backup.path)
+    return again if again is not None and not again.deleted and _holds(again, image) else None
+
+
+def _holds(backup: Backup, image: ImageInspect) -> bool:
+    record = backup.record
+    if record is None or record.image is None or backup.trust == "failed":
+        return False
+    same = image.id in {record.image.id, record.image.config_digest} and image.diff_ids == record.image.diff_ids
+    return same and backup.sizes.get(record.archive.name) == record.archive.stored_size_bytes
+
+

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The backup record ``backup.json`` and the documents that say what happened to a backup since.
+
+Creating a record is what commits a backup. All of these are create-only. No value of a configuration stands in them,
+only names and salted HMACs.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.document import Document, Part, UtcTime
+from airflow_provider_dockerbackup.core.model import SourceKind
+
+Level = Literal["digests", "load"]
+Capture = Literal["save", "snapshot", "paused", "crash", "stopped"]
+
+
+class Source(Part):
+    """What was backed up, on which host.
+
+    :param host: name of the Docker host in the repository.
+    :param name: image reference, or container name.
+    """
+
+    host: str
+    kind: SourceKind
+    name: str
+
+    def __str__(self) -> str:
+        """Return ``host image name:tag`` for messages and tables."""
+        return f"{self.host} {self.kind.value} {self.name}"
+
+
+class Engine(Part):
+    """The Docker daemon it was taken from."""
+
+    version: str
+    api_version: str
+    store: Literal["graphdriver", "containerd"]
+    storage_driver: str
+    os: str
+    architecture: str
+    engine_id: str
+
+
+class ArchiveFile(Part):
+    """One file that holds bytes of the backup, in the record's folder.
+
+    :param size_bytes: size of the uncompressed tar.
+    :param stored_size_bytes: size of the file.
+    :param stored_sha256: sha256 of the file; absent for uncompressed archives, where ``content_digest`` covers every
+        byte.
+    :param content_digest: digest over the uncompressed tar as ``core.archive`` defines it for this kind of archive.
+    """
+
+    name: str
+    compression: Compression
+    size_bytes: int
+    stored_size_bytes: int
+    stored_sha256: str | None = None
+    content_digest: str
+
+
+class DocumentFile(Part):
+    """A document beside the record, such as the container's configuration."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class Layer(Part):
+    """One layer of an archived image, lowest first.
+
+    :param size_bytes: size of the uncompressed layer.
+    :param stored_size_bytes: size of the archive's member.
+    """
+
+    diff_id: str
+    member: str
+    size_bytes: int
+    stored_size_bytes: int
+    compression: Compression
+
+
+class History(Part):
+    """One step of an image's history, oldest first."""
+
+    created: str = ""
+    created_by: str = ""
+    author: str = ""
+    comment: str = ""
+    empty_layer: bool = False
+
+
+class Image(Part):
+    """An image's identity and what the host said of it.
+
+    :param id: the source engine's ``.Id``.
+    :param config_digest: sha256 of the configuration: the identity that every engine shares.
+    :param known_ids: every digest under which an engine may show this very archive.
+    """
+
+    id: str
+    config_digest: str
+    known_ids: tuple[str, ...]
+    diff_ids: tuple[str, ...]
+    repo_tags: tuple[str, ...]
+    repo_digests: tuple[str, ...]
+    created: str
+    os: str
+    architecture: str
+    variant: str = ""
+    layers: tuple[Layer, ...]
+    history: tuple[History, ...]
+
+
+class Filesystem(Part):
+    """A container's exported filesystem.
+
+    :param diff_id: sha256 of the export stream: the only layer of the image it restores to.
+    :param tree_digest: canonical digest over every path and its attributes, independent of order.
+    """
+
+    diff_id: str
+    tree_digest: str
+    members: int
+
+
+class Container(Part):
+    """The container that was exported.
+
+    :param image_id: ``.Id`` of the image it was created from.
+    :param configuration_file: ``container-<attempt>.json``: its full inspect document and its image's, secret-bearing.
+    :param commit_seconds: how long the temporary commit took; the container was paused for at most that long.
+    """
+
+    id: str
+    name: str
+    status: str
+    image_id: str
+    image_reference: str
+    created: str
+    started_at: str
+    finished_at: str
+    commit_seconds: float | None = None
+    configuration_file: DocumentFile
+
+
+class Configuration(Part):
+    """Names of configuration values with a salted HMAC-SHA256 of each: drift can be proven, nothing leaks.
+
+    :param salt: hex, random for each record.
+    :param values: ``Env.PATH`` or ``Cmd`` → hex HMAC of the value's canonical JSON.
+    """
+
+    salt: str
+    values: dict[str, str]
+
+
+class UncoveredMount(Part):
+    """A mount whose content is not in the backup."""
+
+    type: str
+    name: str = ""
+    destination: str
+
+
+class Fidelity(Part):
+    """What a restore from this backup gives back, and what not."""
+
+    kept: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+
+
+class BackupRecord(Document):
+    """One backup: what it is, whence, and every digest and size needed to prove it whole.
+
+    :param backup_id: ``<UTC time of the run>-<16 hex of the idempotency key>``.
+    :param attempt: random name of the try that won; its files carry it.
+    :param captured_at: when the bytes were really taken.
+    :param capture: how: ``save`` for images; for containers ``snapshot``, ``paused``, ``crash`` or ``stopped``.
+    :param access: how the host was reached: user, address, host key fingerprint.
+    :param actor: who did it: DAG run or user, and software versions.
+    """
+
+    backup_id: str
+    idempotency_key: str
+    attempt: str
+    source: Source
+    captured_at: UtcTime
+    committed_at: UtcTime
+    capture: Capture
+    engine: Engine
+    access: dict[str, str]
+    actor: dict[str, str]
+    archive: ArchiveFile
+    image: Image | None = None
+    filesystem: Filesystem | None = None
+    container: Container | None = None
+    configuration: Configuration
+    not_covered: tuple[UncoveredMount, ...] = ()
+    fidelity: Fidelity
+    notes: tuple[str, ...] = ()
+
+    @property
+    def diff_ids(self) -> tuple[str, ...]:
+        """Return the diff_ids of the image this backup restores to, lowest first."""
+        if self.image is not None:
+            return self.image.diff_ids
+        return (self.filesystem.diff_id,) if self.filesystem is not None else ()
+
+
+class Confirmation(Document):
+    """``confirmed-<time>-<key>.json``: the source was found unchanged at this moment; a point like the capture."""
+
+    backup_id: str
+    idempotency_key: str
+    confirmed_at: UtcTime
+    image_id: str
+    actor: dict[str, str]
+
+
+class DaemonUsed(Part):
+    """The test daemon of a verification.
+
+    :param disposable: started, empty, for this verification alone.
+    :param known_layers: diff_ids of the backup that the daemon already had, and so did not read.
+    """
+
+    version: str
+    store: str
+    engine_id: str
+    disposable: bool
+    known_layers: tuple[str, ...] = ()
+
+
+class Verification(Document):
+    """``verification-<time>.json``: one verification, with its three statuses.
+
+    :param verification: ``passed`` or ``failed``.
+    :param restore_seconds: seconds from the first byte read to the loaded and compared image; None at ``digests``.
+    :param cleanup: ``passed``, ``failed``, or ``none`` when there was nothing to clean up.
+    """
+
+    backup_id: str
+    level: Level
+    verified_at: UtcTime
+    verification: Literal["passed", "failed"]
+    restore_seconds: float | None = None
+    cleanup: Literal["passed", "failed", "none"] = "none"
+    bytes_read: int
+    problem: str = ""
+    daemon: DaemonUsed | None = None
+    actor: dict[str, str]
+
+    @property
+    def proves_restore(self) -> bool:
+        """Whether it makes the backup *verified*: every layer was loaded into a daemon that did not have it."""
+        return (
+            self.verification == "passed"
+            and self.level == "load"
+            and self.daemon is not None
+            and not self.daemon.known_layers
+        )

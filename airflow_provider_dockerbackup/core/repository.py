@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A repository: where archives, records and the audit trail live."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Literal, get_args
+
+from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.catalog import Catalog
+from airflow_provider_dockerbackup.core.document import Document, UtcTime
+from airflow_provider_dockerbackup.core.ports import Clock, Storage
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, ConflictError, NotFoundError
+
+Layout = Literal["archive"]
+REPOSITORY_FILE = "repository.json"
+# A writer on a storage without locks that has not come back for a day is gone: no attempt may run that long.
+ABANDONED_AFTER_SECONDS = 24 * 3600.0
+
+
+class RepositoryDocument(Document):
+    """``repository.json``: what this repository is.
+
+    :param layout: how archives are kept; ``archive`` is one plain file a backup.
+    :param compression: what new archives are compressed with unless a task says otherwise.
+    """
+
+    repository_id: str
+    layout: str
+    compression: Compression
+    created_at: UtcTime
+
+
+class Repository:
+    """A repository on a storage.
+
+    :param storage: where it lives.
+    :param document: its ``repository.json``.
+    :param clock: time for new documents.
+    """
+
+    def __init__(self, storage: Storage, document: RepositoryDocument, *, clock: Clock) -> None:
+        self.storage = storage
+        self.document = document
+        self.clock = clock
+        self.catalog = Catalog(storage)
+
+    @classmethod
+    def open(cls, storage: Storage, *, clock: Clock) -> Repository:
+        """Return the repository on ``storage``.
+
+        :raises NotFoundError: when there is none.
+        :raises IntegrityError: when its ``repository.json`` is unreadable.
+        """
+        try:
+            data = storage.read(REPOSITORY_FILE)
+        except NotFoundError as err:
+            raise NotFoundError(
+                f"there is no repository at {storage.url} (no {REPOSITORY_FILE}); the first backup creates one, "
+                "or the URL is wrong"
+            ) from err
+        document = RepositoryDocument.from_bytes(data, where=f"{storage.url}/{REPOSITORY_FILE}")
+        _check_layout(document.layout)
+        return cls(storage, document, clock=clock)
+
+    @classmethod
+    def open_or_create(
+        cls, storage: Storage, *, clock: Clock, layout: str = "archive", compression: Compression = Compression.NONE
+    ) -> Repository:
+        """Return the repository on ``storage``, made now if there is none yet.
+
+        :param layout: layout of a new repository.
+        :param compression: default compression of a new repository; an existing one keeps its own.
+        :raises ConfigurationError: when the layout is unknown or the storage cannot be used.
+        """
+        _check_layout(layout)
+        try:
+            return cls.open(storage, clock=clock)
+        except NotFoundError:
+            if next(iter(storage.list("backups")), None) is not None:
+                raise
+        document = RepositoryDocument(
+            repository_id=str(uuid.uuid4()), layout=layout, compression=compression, created_at=clock.now()
+        )
+        try:
+            storage.create(REPOSITORY_FILE, document.to_bytes())
+        except ConflictError:
+            # Another task made it between our look and our write; theirs holds.
+            return cls.open(storage, clock=clock)
+        return cls(storage, document, clock=clock)
+
+
+def _check_layout(layout: str) -> None:
+    if layout not in get_args(Layout):
+        raise ConfigurationError(f"repository layout {layout!r} is not known; expected one of: archive")
