@@ -175,7 +175,7 @@ class Attempt:
             for path in self._files:
                 self._repository.storage.delete(path)
         except DockerBackupError as err:
-            self._progress.note(f"files of attempt {self.name} in {self.key.path} stay for the next run to remove: {err}")
+            self._progress.note(f"files of try {self.name} in {self.key.path} stay for the next run to remove: {err}")
 
 
 def winner_of(repository: Repository, key: BackupKey) -> Backup | None:

@@ -200,6 +200,12 @@ class DockerHost(Protocol):
     def export_container(self, container: str) -> RemoteStream:
         """Stream ``docker export`` of a container as it is."""
 
+    def export_temporary(self, container: str, *, image: str) -> RemoteStream:
+        """Stream ``docker export`` of a temporary container, and remove it and its ``image`` when the stream ends.
+
+        MUST remove both also when the link is cut, without anybody of ours left to ask.
+        """
+
     def export_paused(self, container: str, *, limit_seconds: int) -> RemoteStream:
         """Stream ``docker export`` of a container that is paused for the whole stream.
 

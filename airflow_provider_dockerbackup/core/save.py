@@ -6,13 +6,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from airflow_provider_dockerbackup.core import confirm
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.docker_archive import (
     ArchivedImage,
-    DockerArchive,
     DockerArchiveScanner,
     require_image,
 )
@@ -23,7 +21,7 @@ from airflow_provider_dockerbackup.core.configuration import configuration_of, d
 from airflow_provider_dockerbackup.core.fidelity import image_fidelity
 from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
-from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, History, Image, Layer
+from airflow_provider_dockerbackup.core.record import BackupRecord, History, Image, Layer
 from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.core.repository import Repository
 
@@ -46,9 +44,7 @@ class SaveRequest:
     force: bool = False
 
 
-def save_image(
-    request: SaveRequest, *, host: DockerHost, repository: Repository, progress: Progress
-) -> BackupOutcome:
+def save_image(request: SaveRequest, *, host: DockerHost, repository: Repository, progress: Progress) -> BackupOutcome:
     """Return the backup of an image, made now, found unchanged, or committed by an earlier try of the same work.
 
     :raises NotFoundError: when the host has no such image.

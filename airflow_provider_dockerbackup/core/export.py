@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Export a container: its filesystem as one tar, and its configuration beside it, consistent as asked.
+
+Exporting a running container can yield a truncated tar with exit status 0, and pausing it for a network stream is an
+outage. So by default a running container is committed, which pauses it for a moment, and the export is taken of a
+temporary container made from that image.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import get_args
+
+from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.archive.rootfs import Rootfs, RootfsScanner
+from airflow_provider_dockerbackup.core.attempt import Attempt, BackupKey, reap, winner_of
+from airflow_provider_dockerbackup.core.audit import Trail
+from airflow_provider_dockerbackup.core.capture import BackupOutcome, Telling, engine_part, pour
+from airflow_provider_dockerbackup.core.configuration import configuration_of, uncovered_mounts
+from airflow_provider_dockerbackup.core.fidelity import container_fidelity
+from airflow_provider_dockerbackup.core.model import Consistency, ContainerInspect, EngineInfo, ImageInspect
+from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress, RemoteStream
+from airflow_provider_dockerbackup.core.record import (
+    ArchiveFile,
+    BackupRecord,
+    Capture,
+    Container,
+    DocumentFile,
+    Filesystem,
+)
+from airflow_provider_dockerbackup.core.reference import container_name
+from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, NotFoundError
+
+TEMPORARY = "dockerbackup-temporary"
+_TEMPORARY_NAME = re.compile(rf"{TEMPORARY}[:-](?P<work>[0-9a-f]{{16}})-[0-9a-f]{{12}}-(?P<expires>\d{{10,11}})")
+_RUNNING = {"running", "restarting"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """What to export.
+
+    :param key: the work; its source's name is the container's name.
+    :param actor: who does it: DAG run or user, and software versions.
+    :param consistency: for a running container: ``snapshot`` by commit, ``pause`` for the whole stream, or ``none``.
+    :param pause_limit_seconds: with ``pause``: the container runs again after this long whatever happens.
+    :param deadline_seconds: after this long temporary images and containers of this try count as left behind.
+    :param compression: None for the repository's own.
+    :param level: compression level, None for the compression's default.
+    """
+
+    key: BackupKey
+    actor: Mapping[str, str] = field(default_factory=dict)
+    consistency: Consistency = "snapshot"
+    pause_limit_seconds: int = 300
+    deadline_seconds: int = 6 * 3600
+    compression: Compression | None = None
+    level: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Capturing:
+    """The stream of one export, and how it is taken."""
+
+    stream: RemoteStream
+    capture: Capture
+    commit_seconds: float | None = None
+
+
+def export_container(
+    request: ExportRequest, *, host: DockerHost, repository: Repository, progress: Progress
+) -> BackupOutcome:
+    """Return the backup of a container, made now or committed by an earlier try of the same work.
+
+    :raises ConfigurationError: when the consistency is unknown or the name is none.
+    :raises NotFoundError: when the host has no such container.
+    :raises IntegrityError: when the stream is not a whole tar; nothing was published.
+    :raises TransientError: when the link, the daemon or the storage failed; nothing was published.
+    """
+    name = container_name(request.key.source.name)
+    _check(request)
+    trail = Trail(repository.storage, clock=repository.clock, actor=request.actor)
+    telling = Telling(trail, key=request.key, access=host.access, progress=progress)
+    if (standing := winner_of(repository, request.key)) is not None:
+        return BackupOutcome(status="already", backup=standing, audit_head=trail.head)
+    reap(repository, request.key.source)
+    remove_temporary(host, work=request.key.idempotency_key[:16], progress=progress)
+    engine = host.engine()
+    container = host.inspect_container(name)
+    with telling.of_backup():
+        return _export(request, host=host, engine=engine, container=container, repository=repository, telling=telling)
+
+
+def _check(request: ExportRequest) -> None:
+    if request.consistency not in get_args(Consistency):
+        raise ConfigurationError(
+            f"consistency: expected one of {', '.join(get_args(Consistency))}, got {request.consistency!r}"
+        )
+    if request.pause_limit_seconds < 1:
+        raise ConfigurationError(f"pause_limit_seconds: expected at least 1, got {request.pause_limit_seconds}")
+
+
+def _export(
+    request: ExportRequest,
+    *,
+    host: DockerHost,
+    engine: EngineInfo,
+    container: ContainerInspect,
+    repository: Repository,
+    telling: Telling,
+) -> BackupOutcome:
+    image = _image_of(container, host)
+    captured_at = repository.clock.now()
+    with Attempt(repository, request.key, progress=telling.progress) as attempt:
+        document = attempt.document("container", _container_document(container, image))
+        sink = attempt.archive(
+            "rootfs", compression=request.compression or repository.document.compression, level=request.level
+        )
+        capturing = _begin(request, host, container, attempt=attempt.name, clock=repository.clock)
+        scanner = RootfsScanner()
+        pour(
+            capturing.stream,
+            scanner.feed,
+            sink,
+            progress=telling.progress,
+            what=f"docker export {container.name}",
+            estimate_bytes=image.size_bytes if image else None,
+        )
+        rootfs = scanner.finish()
+        record = _record(
+            request,
+            attempt=attempt.name,
+            captured_at=captured_at,
+            committed_at=repository.clock.now(),
+            host=host,
+            engine=engine,
+            container=container,
+            capturing=capturing,
+            rootfs=rootfs,
+            archive=sink.publish(content_digest=rootfs.diff_id),
+            document=document,
+        )
+        backup = attempt.commit(record)
+    return telling.committed(backup, attempt=attempt.name)
+
+
+def _begin(
+    request: ExportRequest, host: DockerHost, container: ContainerInspect, *, attempt: str, clock: Clock
+) -> _Capturing:
+    """Return the stream to read, by what the container does now and what was asked."""
+    if container.status == "paused":
+        return _Capturing(stream=host.export_container(container.id), capture="paused")
+    if container.status not in _RUNNING:
+        return _Capturing(stream=host.export_container(container.id), capture="stopped")
+    if request.consistency == "none":
+        return _Capturing(stream=host.export_container(container.id), capture="crash")
+    if request.consistency == "pause":
+        stream = host.export_paused(container.id, limit_seconds=request.pause_limit_seconds)
+        return _Capturing(stream=stream, capture="paused")
+    return _snapshot(request, host, container, attempt=attempt, clock=clock)
+
+
+def _snapshot(
+    request: ExportRequest, host: DockerHost, container: ContainerInspect, *, attempt: str, clock: Clock
+) -> _Capturing:
+    expires = int(host.now().timestamp()) + request.deadline_seconds
+    mark = f"{request.key.idempotency_key[:16]}-{attempt}-{expires}"
+    image, temporary = f"{TEMPORARY}:{mark}", f"{TEMPORARY}-{mark}"
+    began = clock.monotonic()
+    try:
+        host.commit_container(container.id, reference=image, message="temporary, for an export", pause=True)
+        seconds = round(clock.monotonic() - began, 3)
+        host.create_container(image, name=temporary)
+    except BaseException:
+        host.remove_container(temporary)
+        host.remove_image(image)
+        raise
+    stream = host.export_temporary(temporary, image=image)
+    return _Capturing(stream=stream, capture="snapshot", commit_seconds=seconds)
+
+
+def remove_temporary(host: DockerHost, *, work: str, progress: Progress) -> None:
+    """Remove temporary containers and images that earlier tries of the same work, or any expired try, left on a host.
+
+    :param work: first 16 hex of the idempotency key.
+    """
+    now = host.now()
+    try:
+        for container in host.list_containers():
+            if _is_left(container.name, work, now):
+                host.remove_container(container.name)
+                progress.note(f"removed {container.name} that an earlier try left on {host.name}")
+        for image in host.list_images():
+            if _is_left(image.reference, work, now):
+                host.remove_image(image.reference)
+                progress.note(f"removed {image.reference} that an earlier try left on {host.name}")
+    except NotFoundError as err:
+        # Another task on this host removed something while we listed; what it leaves goes with the next run.
+        progress.note(f"temporary objects on {host.name} were not all looked at: {err}")
+
+
+def _is_left(name: str, work: str, now: datetime) -> bool:
+    match = _TEMPORARY_NAME.fullmatch(name)
+    return match is not None and (match["work"] == work or int(match["expires"]) < now.timestamp())
+
+
+def _image_of(container: ContainerInspect, host: DockerHost) -> ImageInspect | None:
+    """Return the image a container was created from; it may be gone while the container lives."""
+    try:
+        return host.inspect_image(container.image_id)
+    except NotFoundError:
+        return None
+
+
+def _container_document(container: ContainerInspect, image: ImageInspect | None) -> bytes:
+    document = {
+        "schema_version": "1.0",
+        "container": dict(container.document),
+        "image": dict(image.document) if image is not None else None,
+    }
+    # Not canonical JSON: inspect documents may hold integers beyond 2^53, which that cannot carry.
+    return json.dumps(document, sort_keys=True).encode()
+
+
+def _record(
+    request: ExportRequest,
+    *,
+    attempt: str,
+    captured_at: datetime,
+    committed_at: datetime,
+    host: DockerHost,
+    engine: EngineInfo,
+    container: ContainerInspect,
+    capturing: _Capturing,
+    rootfs: Rootfs,
+    archive: ArchiveFile,
+    document: DocumentFile,
+) -> BackupRecord:
+    return BackupRecord(
+        backup_id=request.key.backup_id,
+        idempotency_key=request.key.idempotency_key,
+        attempt=attempt,
+        source=request.key.source,
+        captured_at=captured_at,
+        committed_at=committed_at,
+        capture=capturing.capture,
+        engine=engine_part(engine),
+        access=dict(host.access),
+        actor=dict(request.actor),
+        archive=archive,
+        filesystem=Filesystem(diff_id=rootfs.diff_id, tree_digest=rootfs.tree_digest, members=rootfs.members),
+        container=Container(
+            id=container.id,
+            name=container.name,
+            status=container.status,
+            image_id=container.image_id,
+            image_reference=container.image_reference,
+            created=container.created,
+            started_at=container.started_at,
+            finished_at=container.finished_at,
+            commit_seconds=capturing.commit_seconds,
+            configuration_file=document,
+        ),
+        configuration=configuration_of(container.config, salt=secrets.token_bytes(16)),
+        not_covered=uncovered_mounts(container.mounts),
+        fidelity=container_fidelity(container, capture=capturing.capture),
+    )

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read a backup back: every byte against the record's digests, the end withheld until all of them are right.
+
+Whoever loads from these streams can therefore never load a damaged archive whole: the last piece does not come.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from airflow_provider_dockerbackup.core.archive.compression import decompressed
+from airflow_provider_dockerbackup.core.archive.docker_archive import DockerArchiveScanner
+from airflow_provider_dockerbackup.core.archive.load_form import retagged
+from airflow_provider_dockerbackup.core.archive.rootfs import RootfsScanner, image_config_from, one_layer_image
+from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.document import sha256_of, utc_text
+from airflow_provider_dockerbackup.core.model import JsonObject
+from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord
+from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.exceptions import IntegrityError
+
+
+class _Check(Protocol):
+    def feed(self, chunk: bytes) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+@contextmanager
+def archive_stream(repository: Repository, backup: Backup) -> Iterator[Iterator[bytes]]:
+    """Give the uncompressed tar of a backup as it was captured, in pieces of at most 1 MiB.
+
+    :raises IntegrityError: while reading, when a byte is not the recorded one; before the last piece at the latest.
+    :raises NotFoundError: when the archive is gone.
+    """
+    record = backup.whole()
+    path = backup.path + record.archive.name
+    where = f"{repository.storage.url}/{path}"
+    stored = repository.storage.stat(path).size_bytes
+    if stored != record.archive.stored_size_bytes:
+        raise IntegrityError(f"{where} has {stored} bytes, the record says {record.archive.stored_size_bytes}")
+    with repository.storage.chunks(path) as raw:
+        checked = _stored_digest_checked(raw, record.archive, where)
+        tar = decompressed(checked, record.archive.compression)
+        yield _until_proven(tar, _check_for(record, where))
+
+
+def _stored_digest_checked(raw: Iterator[bytes], archive: ArchiveFile, where: str) -> Iterator[bytes]:
+    """Pass a file through and compare its sha256 at the end, where the record has one."""
+    if archive.stored_sha256 is None:
+        yield from raw
+        return
+    digest = hashlib.sha256()
+    for chunk in raw:
+        digest.update(chunk)
+        yield chunk
+    if f"sha256:{digest.hexdigest()}" != archive.stored_sha256:
+        raise IntegrityError(f"{where}: sha256 is {digest.hexdigest()}, the record says {archive.stored_sha256}")
+
+
+def _until_proven(tar: Iterator[bytes], check: _Check) -> Iterator[bytes]:
+    """Pass a stream through ``check``, one piece behind, so that its end leaves only after the check passed."""
+    held: bytes | None = None
+    for chunk in tar:
+        check.feed(chunk)
+        if held is not None:
+            yield held
+        held = chunk
+    check.finish()
+    if held is not None:
+        yield held
+
+
+def _check_for(record: BackupRecord, where: str) -> _Check:
+    return _ImageCheck(record, where) if record.image is not None else _FilesystemCheck(record, where)
+
+
+class _ImageCheck:
+    """Compares an image's archive with its record."""
+
+    def __init__(self, record: BackupRecord, where: str) -> None:
+        self._record = record
+        self._where = where
+        self._scanner = DockerArchiveScanner(max_total_bytes=record.archive.size_bytes)
+
+    def feed(self, chunk: bytes) -> None:
+        self._scanner.feed(chunk)
+
+    def finish(self) -> None:
+        archive, image = self._scanner.finish(), self._record.image
+        if image is None:
+            raise IntegrityError(f"{self._where}: the record describes no image")
+        _same("configuration digest", archive.image.config_digest, image.config_digest, self._where)
+        _same("diff_ids", archive.image.diff_ids, image.diff_ids, self._where)
+        _same("content digest", archive.content_digest, self._record.archive.content_digest, self._where)
+
+
+class _FilesystemCheck:
+    """Compares a container's exported filesystem with its record."""
+
+    def __init__(self, record: BackupRecord, where: str) -> None:
+        self._record = record
+        self._where = where
+        self._scanner = RootfsScanner(max_total_bytes=record.archive.size_bytes)
+
+    def feed(self, chunk: bytes) -> None:
+        self._scanner.feed(chunk)
+
+    def finish(self) -> None:
+        found, filesystem = self._scanner.finish(), self._record.filesystem
+        if filesystem is None:
+            raise IntegrityError(f"{self._where}: the record describes no filesystem")
+        _same("diff_id", found.diff_id, filesystem.diff_id, self._where)
+        _same("tree digest", found.tree_digest, filesystem.tree_digest, self._where)
+
+
+def _same(what: str, found: object, recorded: object, where: str) -> None:
+    if found != recorded:
+        raise IntegrityError(f"{where}: the {what} is {found}, the record says {recorded}")
+
+
+def container_document(repository: Repository, backup: Backup) -> JsonObject:
+    """Return ``container.json`` of a container's backup, compared with its recorded digest; secret-bearing.
+
+    :raises IntegrityError: when it is not what was recorded.
+    """
+    container = backup.whole().container
+    if container is None:
+        raise IntegrityError(f"backup {backup.backup_id} of {backup.source} is not one of a container")
+    path = backup.path + container.configuration_file.name
+    data = repository.storage.read(path)
+    _same("sha256", sha256_of(data), container.configuration_file.sha256, f"{repository.storage.url}/{path}")
+    document: JsonObject = json.loads(data)
+    return document
+
+
+def restored_config(repository: Repository, backup: Backup) -> bytes:
+    """Return the image configuration with which a container's filesystem is restored: always the same bytes."""
+    record = backup.whole()
+    if record.filesystem is None:
+        raise IntegrityError(f"backup {backup.backup_id} of {backup.source} holds no filesystem")
+    document = container_document(repository, backup)
+    image = document.get("image") or {}
+    return image_config_from(
+        document["container"].get("Config") or {},
+        architecture=str(image.get("Architecture") or record.engine.architecture),
+        os=str(image.get("Os") or record.engine.os),
+        variant=str(image.get("Variant") or ""),
+        created=utc_text(record.captured_at),
+        diff_id=record.filesystem.diff_id,
+        comment=f"exported from container {record.source.name}, backup {record.backup_id}",
+    )
+
+
+@contextmanager
+def load_stream(repository: Repository, backup: Backup, *, tags: Sequence[str]) -> Iterator[Iterator[bytes]]:
+    """Give a backup as ``docker load`` takes it, under ``tags`` and no others.
+
+    An image comes as it was saved; a container's filesystem as an image of one layer with its configuration.
+
+    :param tags: ``name:tag`` each; none leaves the image untagged.
+    """
+    record = backup.whole()
+    with archive_stream(repository, backup) as tar:
+        if record.image is not None:
+            yield retagged(tar, tags=tags)
+            return
+        yield one_layer_image(
+            config=restored_config(repository, backup),
+            layer_chunks=tar,
+            layer_size_bytes=record.archive.size_bytes,
+            diff_id=record.diff_ids[0],
+            tags=tags,
+        )
+
+
+def config_digest_of(repository: Repository, backup: Backup) -> str:
+    """Return the digest of the configuration that the restored image has."""
+    record = backup.whole()
+    return record.image.config_digest if record.image is not None else sha256_of(restored_config(repository, backup))

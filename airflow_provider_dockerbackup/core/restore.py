@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Restore a backup onto a Docker host: an image as it was, or a container's filesystem as an image."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from airflow_provider_dockerbackup.core.audit import Trail
+from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.configuration import differences
+from airflow_provider_dockerbackup.core.model import ImageInspect
+from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
+from airflow_provider_dockerbackup.core.reading import archive_stream, config_digest_of, load_stream
+from airflow_provider_dockerbackup.core.record import BackupRecord
+from airflow_provider_dockerbackup.core.reference import ImageReference
+from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.exceptions import (
+    ConfigurationError,
+    ConflictError,
+    DockerBackupError,
+    IntegrityError,
+    NotFoundError,
+)
+
+RESTORED = "dockerbackup-restored"
+Method = Literal["load", "import"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreRequest:
+    """What to restore, and under which names.
+
+    :param tags: names to give it on the target, ``name:tag`` each; without any it is found as
+        ``dockerbackup-restored:<backup id>``.
+    :param recorded_tags: also give it the tags that the source image had.
+    :param replace_tags: take over a tag that stands for another image on the target; that image stays reachable
+        under ``<name>:before-<backup id>``.
+    :param method: ``load`` gives the image, or the container's filesystem with its configuration; ``import`` gives a
+        container's filesystem alone, as ``docker import`` does.
+    :param dry_run: check everything and say what would be done, but do not touch the target.
+    :param actor: who does it: DAG run or user, and software versions.
+    """
+
+    tags: tuple[str, ...] = ()
+    recorded_tags: bool = False
+    replace_tags: bool = False
+    method: Method = "load"
+    dry_run: bool = False
+    actor: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreOutcome:
+    """What a restore did, or would do.
+
+    :param image_id: the target engine's ID of the image; empty in a dry run.
+    :param tags: the names it has now.
+    :param kept: for each tag that was taken over, the name under which the image it stood for is kept.
+    :param identical: whether configuration and layers are proven equal to the recorded ones.
+    :param seconds: from the first byte read to the compared image.
+    """
+
+    backup_id: str
+    image_id: str
+    tags: tuple[str, ...]
+    kept: Mapping[str, str]
+    identical: bool
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+def restore_backup(
+    backup: Backup, request: RestoreRequest, *, host: DockerHost, repository: Repository, progress: Progress
+) -> RestoreOutcome:
+    """Return what stands on the target host after the restore.
+
+    :raises ConfigurationError: when names or method are wrong, before the target is touched.
+    :raises ConflictError: when a tag stands for another image and ``replace_tags`` is not set.
+    :raises IntegrityError: when the archive is damaged or the target loaded something else; no tag was moved.
+    :raises TransientError: when the link, the daemon or the storage failed; no tag was moved.
+    """
+    record = backup.whole()
+    tags = _tags(record, request)
+    standing = {tag: _standing(host, tag) for tag in tags}
+    taken = {
+        tag: image.id for tag, image in standing.items() if image is not None and image.diff_ids != record.diff_ids
+    }
+    if taken and not request.replace_tags:
+        raise ConflictError(
+            f"{', '.join(sorted(taken))} on {host.name} stands for another image; restore under another tag, or ask "
+            "for replace_tags, which keeps that image under a second tag"
+        )
+    kept = {tag: _before(tag, record.backup_id) for tag in taken}
+    if request.dry_run:
+        repository.storage.stat(backup.path + record.archive.name)
+        return RestoreOutcome(
+            backup_id=record.backup_id, image_id="", tags=tags, kept=kept, identical=False, seconds=0.0
+        )
+    trail = Trail(repository.storage, clock=repository.clock, actor=request.actor)
+    _tell(trail, "restore.started", "intent", backup, host, progress, tags=list(tags))
+    try:
+        outcome = _restore(backup, request, tags, taken, kept, host=host, repository=repository, progress=progress)
+    except BaseException as err:
+        problem = str(err) if isinstance(err, DockerBackupError) else type(err).__name__
+        _tell(trail, "restore.failed", "failure", backup, host, progress, problem=problem)
+        raise
+    _tell(trail, "restore.done", "success", backup, host, progress, image_id=outcome.image_id, tags=list(outcome.tags))
+    return outcome
+
+
+def _restore(
+    backup: Backup,
+    request: RestoreRequest,
+    tags: Sequence[str],
+    taken: Mapping[str, str],
+    kept: Mapping[str, str],
+    *,
+    host: DockerHost,
+    repository: Repository,
+    progress: Progress,
+) -> RestoreOutcome:
+    record = backup.whole()
+    # Loaded under a name of our own: docker load takes tags from other images without asking.
+    own = f"{RESTORED}:{record.backup_id}-{secrets.token_hex(4)}"
+    began = repository.clock.monotonic()
+    progress.start(f"restore {record.backup_id} to {host.name}", record.archive.size_bytes)
+    try:
+        image = _load(backup, request.method, own, host=host, repository=repository, progress=progress)
+        identical, notes = _compare(repository, backup, request.method, host, image)
+        seconds = round(repository.clock.monotonic() - began, 3)
+        for tag, image_id in taken.items():
+            host.tag_image(image_id, reference=kept[tag])
+        for tag in tags:
+            host.tag_image(image.id, reference=tag)
+    finally:
+        progress.finish()
+        _remove_own(host, own, progress)
+    return RestoreOutcome(
+        backup_id=record.backup_id,
+        image_id=image.id,
+        tags=tuple(tags),
+        kept=kept,
+        identical=identical,
+        seconds=seconds,
+        notes=notes,
+    )
+
+
+def _load(
+    backup: Backup, method: Method, own: str, *, host: DockerHost, repository: Repository, progress: Progress
+) -> ImageInspect:
+    if method == "import":
+        with archive_stream(repository, backup) as tar:
+            host.import_filesystem(_told(tar, progress), reference=own)
+    else:
+        with load_stream(repository, backup, tags=(own,)) as stream:
+            host.load_image(_told(stream, progress))
+    return host.inspect_image(own)
+
+
+def _told(chunks: Iterator[bytes], progress: Progress) -> Iterator[bytes]:
+    for chunk in chunks:
+        progress.advance(len(chunk))
+        yield chunk
+
+
+def _compare(
+    repository: Repository, backup: Backup, method: Method, host: DockerHost, image: ImageInspect
+) -> tuple[bool, tuple[str, ...]]:
+    """Return whether the loaded image is proven to be the recorded one, with notes.
+
+    :raises IntegrityError: when its layers are others, or its configuration is where the ID must be its digest.
+    """
+    record = backup.whole()
+    if image.diff_ids != record.diff_ids:
+        raise IntegrityError(
+            f"{host.name} loaded diff_ids {image.diff_ids} from backup {record.backup_id}, "
+            f"the record says {record.diff_ids}"
+        )
+    if method == "import":
+        return False, ("docker import keeps the filesystem only: configuration and history are not restored",)
+    expected = config_digest_of(repository, backup)
+    if image.id == expected or (record.image is not None and image.id in record.image.known_ids):
+        return True, ()
+    if host.engine().store == "graphdriver":
+        raise IntegrityError(
+            f"{host.name} loaded configuration {image.id} from backup {record.backup_id}, the record says {expected}"
+        )
+    # The containerd store names images by a manifest it may have made up; compare the configuration value by value.
+    changed = differences(record.configuration, image.config)
+    if changed:
+        return False, (f"configuration differs in {', '.join(changed)}",)
+    return True, ("the containerd store gave it an ID of its own; layers and configuration values are equal",)
+
+
+def _remove_own(host: DockerHost, own: str, progress: Progress) -> None:
+    try:
+        host.remove_image(own)
+    except DockerBackupError as err:
+        progress.note(f"the name {own} stays on {host.name}: {err}")
+
+
+def _tags(record: BackupRecord, request: RestoreRequest) -> tuple[str, ...]:
+    if request.method not in get_args(Method):
+        raise ConfigurationError(f"method: expected one of {', '.join(get_args(Method))}, got {request.method!r}")
+    if request.method == "import" and record.filesystem is None:
+        raise ConfigurationError(f"method: 'import' is for containers; backup {record.backup_id} is one of an image")
+    wanted = list(request.tags)
+    if request.recorded_tags and record.image is not None:
+        wanted += [tag for tag in record.image.repo_tags if tag not in wanted]
+    if not wanted:
+        wanted = [f"{RESTORED}:{record.backup_id}"]
+    for tag in wanted:
+        parsed = ImageReference.parse(tag)
+        if not parsed.tag or parsed.digest:
+            raise ConfigurationError(f"tags: expected NAME:TAG, got {tag!r}")
+    return tuple(str(ImageReference.parse(tag)) for tag in wanted)
+
+
+def _standing(host: DockerHost, tag: str) -> ImageInspect | None:
+    try:
+        return host.inspect_image(tag)
+    except NotFoundError:
+        return None
+
+
+def _before(tag: str, backup_id: str) -> str:
+    """Return the tag under which the image that ``tag`` stood for is kept."""
+    return re.sub(r":[^:/]*$", "", tag) + f":before-{backup_id}"
+
+
+def _tell(
+    trail: Trail, type_: str, outcome: str, backup: Backup, host: DockerHost, progress: Progress, **subject: object
+) -> None:
+    try:
+        trail.record(
+            type_,
+            outcome=outcome,
+            source=str(backup.source),
+            subject={"backup_id": backup.backup_id, "target": host.name, **subject},
+            access=host.access,
+        )
+    except DockerBackupError as err:
+        progress.note(f"WARNING: the audit trail lacks the event {type_}: {err}")
