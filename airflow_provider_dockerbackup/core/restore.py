@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -85,10 +86,7 @@ def restore_backup(
     """
     record = backup.whole()
     tags = _tags(record, request)
-    standing = {tag: _standing(host, tag) for tag in tags}
-    taken = {
-        tag: image.id for tag, image in standing.items() if image is not None and image.diff_ids != record.diff_ids
-    }
+    taken = _taken(record, host, tags)
     if taken and not request.replace_tags:
         raise ConflictError(
             f"{', '.join(sorted(taken))} on {host.name} stands for another image; restore under another tag, or ask "
@@ -221,11 +219,15 @@ def _tags(record: BackupRecord, request: RestoreRequest) -> tuple[str, ...]:
     return tuple(str(ImageReference.parse(tag)) for tag in wanted)
 
 
-def _standing(host: DockerHost, tag: str) -> ImageInspect | None:
-    try:
-        return host.inspect_image(tag)
-    except NotFoundError:
-        return None
+def _taken(record: BackupRecord, host: DockerHost, tags: Sequence[str]) -> dict[str, str]:
+    """Return the tags that stand for another image on the target, each with that image's ID."""
+    taken = {}
+    for tag in tags:
+        with suppress(NotFoundError):
+            image = host.inspect_image(tag)
+            if image.diff_ids != record.diff_ids or differences(record.configuration, image.config):
+                taken[tag] = image.id
+    return taken
 
 
 def _before(tag: str, backup_id: str) -> str:

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Repository URLs and connection ids, turned into storage through Airflow's ObjectStoragePath."""
+
+from __future__ import annotations
+
+from typing import get_args
+from urllib.parse import urlsplit
+
+from airflow.sdk import ObjectStoragePath
+
+from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.ports import Storage
+from airflow_provider_dockerbackup.core.repository import Layout, Repository
+from airflow_provider_dockerbackup.exceptions import ConfigurationError
+from airflow_provider_dockerbackup.transport.clock import SystemClock
+from airflow_provider_dockerbackup.transport.storage import storage_for
+
+
+def storage_of(url: str, *, conn_id: str | None = None) -> Storage:
+    """Return the storage that a repository URL names.
+
+    :param url: ``/path``, ``file:///path``, ``s3://bucket/prefix`` or ``s3://conn_id@bucket/prefix``.
+    :param conn_id: Airflow connection with the storage's credentials; wins over the one in the URL.
+    :raises ConfigurationError: when the URL, its scheme or the connection cannot be used.
+    """
+    if not url or not url.strip():
+        raise ConfigurationError("repository: expected a URL such as file:///srv/backups or s3://bucket/prefix, got ''")
+    if "://" not in url and not url.startswith("/"):
+        raise ConfigurationError(f"repository: expected an absolute path or a URL with its scheme, got {url!r}")
+    shown = without_userinfo(url)
+    try:
+        path = ObjectStoragePath(url, conn_id=conn_id)
+        return storage_for(path.fs, path.path, url=shown)
+    except ImportError as err:
+        raise ConfigurationError(
+            f"repository {shown} needs a library that is not installed ({err}); for S3: "
+            "pip install 'airflow-provider-dockerbackup[s3]'"
+        ) from err
+    except ValueError as err:
+        raise ConfigurationError(f"repository {shown} cannot be used: {err}") from err
+    except Exception as err:
+        # Airflow raises its own types here when the connection is missing or wrong, and they differ by version.
+        if type(err).__module__.startswith("airflow."):
+            raise ConfigurationError(f"repository {shown}: {err}") from err
+        raise
+
+
+def repository_of(
+    url: str, *, conn_id: str | None = None, layout: str = "archive", compression: str | None = None
+) -> Repository:
+    """Return the repository at ``url``, made now if there is none yet.
+
+    :param layout: layout of a new repository.
+    :param compression: compression of a new repository; None is ``none``.
+    :raises ConfigurationError: when the settings are wrong or the storage cannot be used.
+    """
+    check_compression(compression)
+    if layout not in get_args(Layout):
+        raise ConfigurationError(f"layout: expected one of {', '.join(get_args(Layout))}, got {layout!r}")
+    return Repository.open_or_create(
+        storage_of(url, conn_id=conn_id),
+        clock=SystemClock(),
+        layout=layout,
+        compression=Compression(compression or "none"),
+    )
+
+
+def existing_repository(url: str, *, conn_id: str | None = None) -> Repository:
+    """Return the repository at ``url``.
+
+    :raises NotFoundError: when there is none.
+    """
+    return Repository.open(storage_of(url, conn_id=conn_id), clock=SystemClock())
+
+
+def check_compression(compression: str | None) -> None:
+    """Refuse a compression that is not known.
+
+    :raises ConfigurationError: which names the known ones.
+    """
+    known = [each.value for each in Compression]
+    if compression is not None and compression not in known:
+        raise ConfigurationError(f"compression: expected one of {', '.join(known)}, got {compression!r}")
+
+
+def without_userinfo(url: str) -> str:
+    """Return ``url`` without the part before ``@``: a connection id, or credentials that do not belong there."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else url

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all operators share: who acts, which work it is, and which errors are worth a retry."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+
+from airflow_provider_dockerbackup import __version__
+from airflow_provider_dockerbackup.exceptions import DockerBackupError, TransientError
+from airflow_provider_dockerbackup.operators.progress import LogProgress
+from airflow_provider_dockerbackup.transport.clock import SystemClock
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_dockerbackup.hooks.docker_backup import DockerBackupHook
+
+
+class DockerBackupBaseOperator(BaseOperator):
+    """Base of this provider's operators: :meth:`execute` runs :meth:`work` and sorts its errors.
+
+    An error that trying again cannot mend stops Airflow's retries.
+    """
+
+    ui_color = "#dbeafe"
+
+    def execute(self, context: Context) -> Any:
+        """Do the operator's work and return a small summary."""
+        with _retries_stopped_when_permanent():
+            return self.work(context)
+
+    def work(self, context: Context) -> Any:
+        """Return what :meth:`execute` returns; raises the errors of this package."""
+        raise NotImplementedError
+
+    @property
+    def progress(self) -> LogProgress:
+        """Progress as lines in this task's log."""
+        return LogProgress(self.log, clock=SystemClock())
+
+
+class DockerHostOperator(DockerBackupBaseOperator):
+    """Base of the operators that work on one Docker host.
+
+    :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host. (templated)
+    """
+
+    template_fields: Sequence[str] = ("dockerbackup_conn_id",)
+
+    def __init__(self, *, dockerbackup_conn_id: str = "dockerbackup_default", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dockerbackup_conn_id = dockerbackup_conn_id
+
+    @cached_property
+    def hook(self) -> DockerBackupHook:
+        """The hook that reaches the host."""
+        from airflow_provider_dockerbackup.hooks.docker_backup import DockerBackupHook
+
+        return DockerBackupHook(dockerbackup_conn_id=self.dockerbackup_conn_id)
+
+    def on_kill(self) -> None:
+        """Cut every connection: what runs on the host ends with its stream."""
+        if "hook" in self.__dict__:
+            self.hook.close()
+
+
+@contextmanager
+def _retries_stopped_when_permanent() -> Iterator[None]:
+    try:
+        yield
+    except TransientError:
+        raise
+    except DockerBackupError as err:
+        raise AirflowFailException(f"{type(err).__name__}: {err}") from err
+
+
+def actor_of(context: Context) -> dict[str, str]:
+    """Return who acts, for records and events: the task's identity, where it runs, and versions; no secrets."""
+    from airflow import __version__ as airflow_version
+
+    ti, run = context["ti"], context["dag_run"]
+    actor = {
+        "dag_id": ti.dag_id,
+        "run_id": ti.run_id,
+        "task_id": ti.task_id,
+        "map_index": str(_map_index(ti)),
+        "try_number": str(ti.try_number),
+        "worker": socket.gethostname(),
+        "process": str(os.getpid()),
+        "airflow": airflow_version,
+        "provider": __version__,
+        "python": platform.python_version(),
+    }
+    user = getattr(run, "triggering_user_name", None)
+    return actor | ({"user": str(user)} if user else {})
+
+
+def work_of(context: Context) -> tuple[str, ...]:
+    """Return what names the work, the same for every try of a task instance."""
+    ti = context["ti"]
+    return (ti.dag_id, ti.run_id, ti.task_id, str(_map_index(ti)))
+
+
+def _map_index(ti: Any) -> int:
+    index = getattr(ti, "map_index", None)
+    return -1 if index is None else int(index)

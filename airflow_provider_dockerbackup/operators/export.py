@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Export a container of a Docker host into a repository."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.attempt import BackupKey
+from airflow_provider_dockerbackup.core.export import ExportRequest, export_container
+from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
+from airflow_provider_dockerbackup.core.record import Source
+from airflow_provider_dockerbackup.core.reference import container_name
+from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of, work_of
+from airflow_provider_dockerbackup.operators.summary import BackupSummary, backup_summary
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class DockerExportOperator(DockerHostOperator):
+    """Run ``docker export`` on a Docker host and commit the filesystem, with the configuration beside it, as a backup.
+
+    Data of volumes, binds and tmpfs is not part of it; the record names them.
+
+    :param container: name of the container. (templated)
+    :param repository: URL of the repository; it is created when there is none. (templated)
+    :param consistency: for a running container: ``snapshot`` commits it, which pauses it for a moment, and exports
+        that; ``pause`` pauses it for the whole export; ``none`` takes what comes.
+    :param pause_limit_seconds: with ``pause``: the container runs again after this long whatever happens.
+    :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
+    :param layout: layout of a new repository: ``archive``. (templated)
+    :param compression: ``none``, ``gzip`` or ``zstd``; None takes the repository's own. (templated)
+    :param compression_level: level, None for the compression's default.
+    :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host. (templated)
+    :return: a :class:`~airflow_provider_dockerbackup.operators.summary.BackupSummary`.
+    """
+
+    template_fields: Sequence[str] = (
+        "container",
+        "repository",
+        "repository_conn_id",
+        "layout",
+        "compression",
+        "consistency",
+        "dockerbackup_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        container: str,
+        repository: str,
+        consistency: Consistency = "snapshot",
+        pause_limit_seconds: int = 300,
+        repository_conn_id: str | None = None,
+        layout: str = "archive",
+        compression: str | None = None,
+        compression_level: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.container = container
+        self.repository = repository
+        self.consistency = consistency
+        self.pause_limit_seconds = pause_limit_seconds
+        self.repository_conn_id = repository_conn_id
+        self.layout = layout
+        self.compression = compression
+        self.compression_level = compression_level
+
+    def work(self, context: Context) -> BackupSummary:
+        """Export the container."""
+        from airflow_provider_dockerbackup.hooks.storage import check_compression, repository_of
+
+        name = container_name(self.container)
+        check_compression(self.compression)
+        with self.hook.docker_host() as host:
+            source = Source(host=host.name, kind=SourceKind.CONTAINER, name=name)
+            host.inspect_container(name)
+            repository = repository_of(
+                self.repository, conn_id=self.repository_conn_id, layout=self.layout, compression=self.compression
+            )
+            request = ExportRequest(
+                key=BackupKey.of(source, run_time=context["dag_run"].run_after, work=work_of(context)),
+                actor=actor_of(context),
+                consistency=self.consistency,
+                pause_limit_seconds=self.pause_limit_seconds,
+                compression=Compression(self.compression) if self.compression else None,
+                level=self.compression_level,
+            )
+            outcome = export_container(request, host=host, repository=repository, progress=self.progress)
+        summary = backup_summary(outcome, repository_url=repository.storage.url)
+        self.log.info("%s: %s as backup %s", source, outcome.status, summary["backup_id"])
+        if summary["not_covered"]:
+            self.log.warning("%s: not in this backup: data of %s", source, ", ".join(summary["not_covered"]))
+        return summary

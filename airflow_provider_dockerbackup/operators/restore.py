@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Restore a backup onto a Docker host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_dockerbackup.core.restore import Method, RestoreRequest, restore_backup
+from airflow_provider_dockerbackup.exceptions import ConfigurationError
+from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
+from airflow_provider_dockerbackup.operators.summary import RestoreSummary, restore_summary
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class DockerBackupRestoreOperator(DockerHostOperator):
+    """Load a backup into the daemon of a Docker host and compare what it became with the record.
+
+    An image comes back with its layers, history and configuration; a container's filesystem comes back as an image
+    of one layer with the container's configuration. No container is touched, and no tag is taken from another image
+    unless asked for.
+
+    :param backup_id: id of the backup, or an unambiguous beginning of it. (templated)
+    :param repository: URL of the repository. (templated)
+    :param tags: names to give it on the target, ``name:tag`` each; none gives ``dockerbackup-restored:<backup id>``.
+        (templated)
+    :param recorded_tags: also give it the tags that the source image had. (templated)
+    :param replace_tags: take over a tag that stands for another image; that image is kept as
+        ``<name>:before-<backup id>``. (templated)
+    :param method: ``load``, or ``import`` for a container's filesystem without its configuration. (templated)
+    :param dry_run: say what would be done and touch nothing. (templated)
+    :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
+    :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the target. (templated)
+    :return: a :class:`~airflow_provider_dockerbackup.operators.summary.RestoreSummary`.
+    """
+
+    template_fields: Sequence[str] = (
+        "backup_id",
+        "repository",
+        "tags",
+        "recorded_tags",
+        "replace_tags",
+        "method",
+        "dry_run",
+        "repository_conn_id",
+        "dockerbackup_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        backup_id: str,
+        repository: str,
+        tags: Sequence[str] = (),
+        recorded_tags: bool | str = False,
+        replace_tags: bool | str = False,
+        method: Method = "load",
+        dry_run: bool | str = False,
+        repository_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.backup_id = backup_id
+        self.repository = repository
+        self.tags = tags
+        self.recorded_tags = recorded_tags
+        self.replace_tags = replace_tags
+        self.method = method
+        self.dry_run = dry_run
+        self.repository_conn_id = repository_conn_id
+
+    def work(self, context: Context) -> RestoreSummary:
+        """Restore the backup."""
+        from airflow_provider_dockerbackup.hooks.storage import existing_repository
+
+        if isinstance(self.tags, str):
+            raise ConfigurationError(f"tags: expected a list of NAME:TAG, got {self.tags!r}")
+        request = RestoreRequest(
+            tags=tuple(self.tags),
+            recorded_tags=_flag("recorded_tags", self.recorded_tags),
+            replace_tags=_flag("replace_tags", self.replace_tags),
+            method=self.method,
+            dry_run=_flag("dry_run", self.dry_run),
+            actor=actor_of(context),
+        )
+        repository = existing_repository(self.repository, conn_id=self.repository_conn_id)
+        backup = repository.catalog.find(self.backup_id)
+        with self.hook.docker_host() as host:
+            outcome = restore_backup(backup, request, host=host, repository=repository, progress=self.progress)
+            verb = "would be restored" if request.dry_run else "restored"
+            self.log.info(
+                "backup %s of %s: %s to %s as %s", backup.backup_id, backup.source, verb, host.name, outcome.tags
+            )
+            return restore_summary(outcome, host=host.name, dry_run=request.dry_run)
+
+
+def _flag(name: str, value: bool | str) -> bool:
+    """Return a flag that may have been rendered to text by a template."""
+    if isinstance(value, bool):
+        return value
+    if value.strip().lower() in {"true", "false"}:
+        return value.strip().lower() == "true"
+    raise ConfigurationError(f"{name}: expected true or false, got {value!r}")

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Save an image of a Docker host into a repository."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.attempt import BackupKey
+from airflow_provider_dockerbackup.core.model import SourceKind
+from airflow_provider_dockerbackup.core.record import Source
+from airflow_provider_dockerbackup.core.reference import ImageReference
+from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
+from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of, work_of
+from airflow_provider_dockerbackup.operators.summary import BackupSummary, backup_summary
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class DockerSaveOperator(DockerHostOperator):
+    """Run ``docker save`` on a Docker host and commit the stream, proven complete, as a backup.
+
+    Layers, history and configuration are kept byte for byte. An image that equals the newest backup of its source is
+    confirmed instead of saved again. Done twice, or by two tries at once, the same task instance commits one backup.
+
+    :param image: reference ``name[:tag][@digest]`` or ID ``sha256:…``. (templated)
+    :param repository: URL of the repository: ``file:///srv/backups``, ``s3://bucket/prefix``; it is created when there
+        is none. (templated)
+    :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
+    :param layout: layout of a new repository: ``archive``. (templated)
+    :param compression: ``none``, ``gzip`` or ``zstd``; None takes the repository's own, ``none`` for a new one.
+        (templated)
+    :param compression_level: level, None for the compression's default.
+    :param force: save also when nothing changed.
+    :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host. (templated)
+    :return: a :class:`~airflow_provider_dockerbackup.operators.summary.BackupSummary`.
+    """
+
+    template_fields: Sequence[str] = (
+        "image",
+        "repository",
+        "repository_conn_id",
+        "layout",
+        "compression",
+        "dockerbackup_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        image: str,
+        repository: str,
+        repository_conn_id: str | None = None,
+        layout: str = "archive",
+        compression: str | None = None,
+        compression_level: int | None = None,
+        force: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.image = image
+        self.repository = repository
+        self.repository_conn_id = repository_conn_id
+        self.layout = layout
+        self.compression = compression
+        self.compression_level = compression_level
+        self.force = force
+
+    def work(self, context: Context) -> BackupSummary:
+        """Save the image."""
+        from airflow_provider_dockerbackup.hooks.storage import check_compression, repository_of
+
+        reference = str(ImageReference.parse(self.image))
+        check_compression(self.compression)
+        with self.hook.docker_host() as host:
+            source = Source(host=host.name, kind=SourceKind.IMAGE, name=reference)
+            host.inspect_image(reference)
+            repository = repository_of(
+                self.repository, conn_id=self.repository_conn_id, layout=self.layout, compression=self.compression
+            )
+            request = SaveRequest(
+                key=BackupKey.of(source, run_time=context["dag_run"].run_after, work=work_of(context)),
+                actor=actor_of(context),
+                compression=Compression(self.compression) if self.compression else None,
+                level=self.compression_level,
+                force=self.force,
+            )
+            outcome = save_image(request, host=host, repository=repository, progress=self.progress)
+        summary = backup_summary(outcome, repository_url=repository.storage.url)
+        self.log.info("%s: %s as backup %s", source, outcome.status, summary["backup_id"])
+        return summary

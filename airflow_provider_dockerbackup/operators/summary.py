@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What operators return: small, without secrets, fit for XCom and for ``expand``."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from airflow_provider_dockerbackup.core.capture import BackupOutcome
+from airflow_provider_dockerbackup.core.restore import RestoreOutcome
+
+
+class BackupSummary(TypedDict):
+    """What a save or export did.
+
+    ``status`` is ``committed``, ``unchanged`` or ``already``; sizes are bytes; ``audit_head`` is the digest of the
+    newest audit event of this try.
+    """
+
+    backup_id: str
+    status: str
+    host: str
+    kind: str
+    source: str
+    repository: str
+    path: str
+    diff_ids: list[str]
+    size_bytes: int
+    stored_size_bytes: int
+    trust: str
+    not_covered: list[str]
+    audit_head: str | None
+
+
+class VerificationSummary(TypedDict):
+    """What a verification found; ``restore_seconds`` is None at level ``digests``."""
+
+    backup_id: str
+    level: str
+    verification: str
+    cleanup: str
+    restore_seconds: float | None
+    bytes_read: int
+    trust: str
+
+
+class RestoreSummary(TypedDict):
+    """What a restore did, or in a dry run would do."""
+
+    backup_id: str
+    host: str
+    image_id: str
+    tags: list[str]
+    kept: dict[str, str]
+    identical: bool
+    seconds: float
+    dry_run: bool
+    notes: list[str]
+
+
+def backup_summary(outcome: BackupOutcome, *, repository_url: str) -> BackupSummary:
+    """Return the summary of a save or export."""
+    record = outcome.backup.whole()
+    return BackupSummary(
+        backup_id=record.backup_id,
+        status=outcome.status,
+        host=record.source.host,
+        kind=record.source.kind.value,
+        source=record.source.name,
+        repository=repository_url,
+        path=outcome.backup.path,
+        diff_ids=list(record.diff_ids),
+        size_bytes=record.archive.size_bytes,
+        stored_size_bytes=record.archive.stored_size_bytes,
+        trust=outcome.backup.trust,
+        not_covered=[mount.destination for mount in record.not_covered],
+        audit_head=outcome.audit_head,
+    )
+
+
+def restore_summary(outcome: RestoreOutcome, *, host: str, dry_run: bool) -> RestoreSummary:
+    """Return the summary of a restore."""
+    return RestoreSummary(
+        backup_id=outcome.backup_id,
+        host=host,
+        image_id=outcome.image_id,
+        tags=list(outcome.tags),
+        kept=dict(outcome.kept),
+        identical=outcome.identical,
+        seconds=outcome.seconds,
+        dry_run=dry_run,
+        notes=list(outcome.notes),
+    )

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verify a backup."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_dockerbackup.core.ports import TestDaemon
+from airflow_provider_dockerbackup.core.record import Level
+from airflow_provider_dockerbackup.core.verify import VerifyRequest, verify_backup
+from airflow_provider_dockerbackup.exceptions import IntegrityError
+from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, actor_of
+from airflow_provider_dockerbackup.operators.summary import VerificationSummary
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class DockerBackupVerifyOperator(DockerBackupBaseOperator):
+    """Read every byte of a backup again and, at level ``load``, prove in a test daemon that it restores.
+
+    :param backup_id: id of the backup, or an unambiguous beginning of it. (templated)
+    :param repository: URL of the repository. (templated)
+    :param level: ``digests`` or ``load``. (templated)
+    :param test_daemon: URL of a Docker daemon that is not the source's, such as ``unix:///run/test-docker.sock``; None
+        starts an empty throw-away ``dockerd`` on the worker, which needs root and docker.io there. (templated)
+    :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
+    :return: a :class:`~airflow_provider_dockerbackup.operators.summary.VerificationSummary`; a backup that fails its
+        verification fails the task.
+    """
+
+    template_fields: Sequence[str] = ("backup_id", "repository", "level", "test_daemon", "repository_conn_id")
+
+    def __init__(
+        self,
+        *,
+        backup_id: str,
+        repository: str,
+        level: Level = "load",
+        test_daemon: str | None = None,
+        repository_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.backup_id = backup_id
+        self.repository = repository
+        self.level = level
+        self.test_daemon = test_daemon
+        self.repository_conn_id = repository_conn_id
+
+    def work(self, context: Context) -> VerificationSummary:
+        """Verify the backup."""
+        from airflow_provider_dockerbackup.hooks.storage import existing_repository
+
+        repository = existing_repository(self.repository, conn_id=self.repository_conn_id)
+        backup = repository.catalog.find(self.backup_id)
+        verification = verify_backup(
+            backup,
+            VerifyRequest(level=self.level, actor=actor_of(context)),
+            repository=repository,
+            test_daemon=self._test_daemon,
+            progress=self.progress,
+        )
+        if verification.verification == "failed":
+            raise IntegrityError(f"backup {backup.backup_id} of {backup.source} failed: {verification.problem}")
+        self.log.info("backup %s of %s: passed level %s", backup.backup_id, backup.source, self.level)
+        return VerificationSummary(
+            backup_id=backup.backup_id,
+            level=verification.level,
+            verification=verification.verification,
+            cleanup=verification.cleanup,
+            restore_seconds=verification.restore_seconds,
+            bytes_read=verification.bytes_read,
+            trust=repository.catalog.find(backup.backup_id).trust,
+        )
+
+    def _test_daemon(self) -> AbstractContextManager[TestDaemon]:
+        from airflow_provider_dockerbackup.transport.test_daemon import SdkTestDaemon
+        from airflow_provider_dockerbackup.transport.throwaway_daemon import throwaway_daemon
+
+        return throwaway_daemon() if self.test_daemon is None else SdkTestDaemon.connect(self.test_daemon)
