@@ -20,10 +20,9 @@ from tests.lab.mounts import mounts_under, unmount_under
 from tests.lab.processes import (
     command_line,
     control_groups,
-    is_ours,
+    live_pid,
     pids,
     program,
-    read_pid,
     send,
     spawn,
     terminate,
@@ -88,7 +87,7 @@ class LabDaemon:
     @property
     def running(self) -> bool:
         """Whether the daemon's process lives."""
-        return is_ours(read_pid(self._pid_file), mark=self._mark)
+        return live_pid(self._pid_file) is not None
 
     @property
     def pid(self) -> int:
@@ -96,8 +95,8 @@ class LabDaemon:
 
         :raises LabError: when it does not run.
         """
-        pid = read_pid(self._pid_file)
-        if pid is None or not self.running:
+        pid = live_pid(self._pid_file)
+        if pid is None:
             raise LabError(f"the daemon {self.name} does not run")
         return pid
 
@@ -120,12 +119,8 @@ class LabDaemon:
         if self.running:
             return
         self._prepare()
-        pid = spawn(self._command(), pid_file=self._pid_file, log=self.log_path, environment=self.environment())
-        wait_until(
-            lambda: self._answers() or not is_ours(pid, mark=str(self.run_directory)),
-            seconds=_START_SECONDS,
-            interval=0.05,
-        )
+        spawn(self._command(), pid_file=self._pid_file, log=self.log_path, environment=self.environment())
+        wait_until(lambda: self._answers() or not self.running, seconds=_START_SECONDS, interval=0.05)
         if not self.running or not self._answers():
             tail = log_tail(self.log_path)
             self.stop()
@@ -133,7 +128,7 @@ class LabDaemon:
 
     def stop(self) -> None:
         """Stop the daemon with its containers and undo its mounts, also what a killed one left; data stay."""
-        terminate(read_pid(self._pid_file), mark=self._mark, patience=_STOP_SECONDS)
+        terminate(self._pid_file, patience=_STOP_SECONDS)
         self._end_leftovers()
         for directory in (self.data_root, self.run_directory):
             unmount_under(directory)
@@ -145,7 +140,7 @@ class LabDaemon:
         """End the daemon by SIGKILL, as a crash would: containers live on and mounts stay until ``stop``."""
         pid = self.pid
         send(pid, signal.SIGKILL)
-        gone = wait_until(lambda: not command_line(pid) and not self._family("dockerd", "containerd"), seconds=10)
+        gone = wait_until(lambda: not self.running and not self._family("dockerd", "containerd"), seconds=10)
         if not gone:
             raise LabError(f"the daemon {self.name} survives SIGKILL")
 
@@ -195,8 +190,9 @@ class LabDaemon:
     def _prepare(self) -> None:
         for directory in (self.directory, self.run_directory, self.directory / "client"):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # A stale one keeps dockerd from starting once its pid is taken by somebody else.
-        (self.run_directory / "docker.pid").unlink(missing_ok=True)
+        # After a crash dockerd takes any process of that pid, even a zombie, for itself or for its containerd.
+        for stale in ("docker.pid", "x/containerd/containerd.pid"):
+            (self.run_directory / stale).unlink(missing_ok=True)
         features = {"features": {"containerd-snapshotter": True}} if self.engine.containerd_store else {}
         self._configuration.write_text(json.dumps(features), encoding="utf-8")
 

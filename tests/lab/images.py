@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.lab.layers import (
     Entry,
     base_entries,
     capability_entries,
+    directory,
     doomed_entries,
     odd_entries,
     service_entries,
@@ -82,6 +84,8 @@ def build_base(daemon: LabDaemon) -> str:
 
 def build_app(daemon: LabDaemon) -> str:
     """Give ``lab/app:1``: an application image with every configuration key and many kinds of layers and files.
+
+    Its layers have the same diff_ids each time, but for the two whose times the builder sets: deletions and COPY.
 
     :param daemon: where to build.
     """
@@ -160,7 +164,8 @@ def build_random(daemon: LabDaemon, reference: str, *, size_mb: int, layers: int
     def write(pipe: IO[bytes]) -> None:
         with _context(pipe, _data_dockerfile(layers)) as tar:
             for number in range(layers):
-                _add_random(tar, f"{number}/random", size_bytes=share, seed=seed * 1_000 + number)
+                with _layer(tar, number) as layer:
+                    _add_random(layer, number, size_bytes=share, seed=seed * 1_000 + number)
 
     _build(daemon, reference, write)
     return reference
@@ -236,8 +241,8 @@ def _write(pipe: IO[bytes], data: bytes) -> None:
 
 
 def _data_dockerfile(layers: int) -> str:
-    copies = "".join(f"COPY {number} /data/{number}\n" for number in range(layers))
-    return f'FROM {BASE}\n{copies}CMD ["/bin/sleep", "1000000"]\n'
+    additions = "".join(f"ADD {number}.tar /\n" for number in range(layers))
+    return f'FROM {BASE}\n{additions}CMD ["/bin/sleep", "1000000"]\n'
 
 
 @contextmanager
@@ -247,15 +252,29 @@ def _context(pipe: IO[bytes], dockerfile: str) -> Iterator[tarfile.TarFile]:
         yield tar
 
 
+@contextmanager
+def _layer(context: tarfile.TarFile, number: int) -> Iterator[tarfile.TarFile]:
+    """A layer as a tar in the context: ADD keeps its times, so that the diff_id is the same each time."""
+    with tempfile.TemporaryFile() as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as layer:
+            for name in ("data", f"data/{number}"):
+                layer.addfile(directory(name).header())
+            yield layer
+        header = Entry(name=f"{number}.tar").header()
+        header.size = file.tell()
+        file.seek(0)
+        context.addfile(header, file)
+
+
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(Entry(name=name, data=data).header(), io.BytesIO(data))
 
 
-def _add_random(tar: tarfile.TarFile, prefix: str, *, size_bytes: int, seed: int) -> None:
+def _add_random(layer: tarfile.TarFile, number: int, *, size_bytes: int, seed: int) -> None:
     source = random.Random(seed)  # noqa: S311 - it shall be the same each time
     piece = 8 * _MEGABYTE
-    for number, start in enumerate(range(0, size_bytes, piece)):
-        _add(tar, f"{prefix}-{number:03}", source.randbytes(min(piece, size_bytes - start)))
+    for part, start in enumerate(range(0, size_bytes, piece)):
+        _add(layer, f"data/{number}/random-{part:03}", source.randbytes(min(piece, size_bytes - start)))
 
 
 def _write_large_context(pipe: IO[bytes], *, layers: int, size_bytes: int) -> None:
@@ -264,15 +283,24 @@ def _write_large_context(pipe: IO[bytes], *, layers: int, size_bytes: int) -> No
     share = size_bytes // layers
     with _context(pipe, _data_dockerfile(layers)) as tar:
         for number in range(layers):
-            written = 0
-            while written < share * 2 // 3 and (path := next(files, None)) is not None:
-                try:
-                    data = path.read_bytes()
-                except OSError:
-                    continue
-                _add(tar, f"{number}{path}", data)
-                written += len(data)
-            _add_random(tar, f"{number}/random", size_bytes=share - written, seed=number)
+            with _layer(tar, number) as layer:
+                written = _add_system_files(layer, number, files=files, size_bytes=share * 2 // 3)
+                _add_random(layer, number, size_bytes=share - written, seed=number)
+
+
+def _add_system_files(layer: tarfile.TarFile, number: int, *, files: Iterator[Path], size_bytes: int) -> int:
+    """Add files until one no longer fits, and give how many bytes they have."""
+    written = 0
+    for path in files:
+        try:
+            data = path.read_bytes()
+        except OSError:
+            continue
+        if written + len(data) > size_bytes:
+            break
+        _add(layer, f"data/{number}{path}", data)
+        written += len(data)
+    return written
 
 
 def _system_files() -> Iterator[Path]:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -249,8 +250,11 @@ class Lab:
         """Stop every part, undo the mounts and remove what the lab wrote; also after a crash, also twice."""
         for host in self.hosts:
             host.sshd.stop()
-        for daemon in self.daemons:
-            daemon.stop()
+        with ThreadPoolExecutor() as pool:
+            # All at once, for each may wait for its containers; the first error is raised when all are through.
+            endings = [pool.submit(daemon.stop) for daemon in self.daemons]
+        for ending in endings:
+            ending.result()
         for path in (*(self.directory / name for name in self._names()), self._run):
             shutil.rmtree(path, ignore_errors=True)
         self.ssh_config_path.unlink(missing_ok=True)

@@ -12,7 +12,8 @@ from typing import Final
 # 2024-01-01T00:00:00Z
 TIME: Final = 1704067200
 LONG_NAME: Final = "n" * 120
-LONG_PATH: Final = "/".join(["deep" * 12] * 5) + "/leaf"
+_DEEP: Final = tuple("/".join(["deep" * 12] * depth) for depth in range(1, 6))
+LONG_PATH: Final = f"{_DEEP[-1]}/leaf"
 NOT_UTF8: Final = b"odd/not-utf8-\xff\xfe\xe9".decode("utf-8", "surrogateescape")
 # Version 2, effective, permitted: cap_net_bind_service.
 _CAPABILITY: Final = b"\x01\x00\x00\x02\x00\x04" + bytes(14)
@@ -129,6 +130,7 @@ def odd_entries() -> list[Entry]:
         directory("odd"),
         *(Entry(name=f"odd/{name}", data=f"{number}\n".encode()) for number, name in enumerate(names)),
         Entry(name=NOT_UTF8, data=b"not utf-8\n"),
+        *(directory(f"odd/{path}") for path in _DEEP),
         Entry(name=f"odd/{LONG_PATH}", data=b"deep\n"),
         Entry(name="odd/original", data=b"shared by three names\n"),
         Entry(name="odd/hard-1", kind=tarfile.LNKTYPE, link="odd/original"),

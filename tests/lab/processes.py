@@ -13,7 +13,10 @@ from pathlib import Path
 from tests.lab.errors import LabError, log_tail
 
 PROC = Path("/proc")
-_WRITE_PID_AND_EXEC = 'echo $$ >"$0" && exec "$@"'
+# The pid and, as field 22 of its stat, when it started; both stay over exec. The name in field 2 is `sh`.
+_WRITE_PID_AND_EXEC = 'echo $$ $(cut -d " " -f 22 /proc/$$/stat) >"$0" && exec "$@"'
+# Index from the third field on.
+_START_TIME = 19
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float, interval: float = 0.02) -> bool:
@@ -31,11 +34,11 @@ def wait_until(condition: Callable[[], bool], *, seconds: float, interval: float
     return True
 
 
-def spawn(command: Sequence[str], *, pid_file: Path, log: Path, environment: Mapping[str, str]) -> int:
-    """Start a process in a session of its own, as nobody's child, and give its pid.
+def spawn(command: Sequence[str], *, pid_file: Path, log: Path, environment: Mapping[str, str]) -> None:
+    """Start a process in a session of its own, as nobody's child.
 
     :param command: the command; its first element an absolute path.
-    :param pid_file: where the pid is written before the command runs.
+    :param pid_file: where pid and start time are written before the command runs.
     :param log: receives standard output and error, appended.
     :param environment: the whole environment.
     :raises LabError: when no pid was written.
@@ -50,22 +53,31 @@ def spawn(command: Sequence[str], *, pid_file: Path, log: Path, environment: Map
             env=dict(environment),
             check=True,
         )
-    if not wait_until(lambda: read_pid(pid_file) is not None, seconds=10):
+    if not wait_until(lambda: pid_file.exists() and pid_file.stat().st_size > 0, seconds=10):
         raise LabError(f"{command[0]} did not start{log_tail(log)}")
-    pid = read_pid(pid_file)
-    if pid is None:
-        raise LabError(f"{pid_file} vanished while {command[0]} started")
-    return pid
 
 
-def read_pid(pid_file: Path) -> int | None:
-    """Give the pid in a pid file, or None if there is none.
+def live_pid(pid_file: Path) -> int | None:
+    """Give the pid of the process that was started with this pid file, or None if it has ended.
 
-    :param pid_file: the file.
+    A pid that went to another process since is told by the time at which that one started.
+
+    :param pid_file: as given to :func:`spawn`.
     """
     try:
-        return int(pid_file.read_text(encoding="ascii").strip() or 0) or None
+        pid, started = (int(word) for word in pid_file.read_text(encoding="ascii").split())
     except (FileNotFoundError, ValueError):
+        return None
+    state = _stat(pid)
+    # Of a zombie only its parent's interest is left.
+    return pid if state is not None and state[0] != b"Z" and int(state[_START_TIME]) == started else None
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """The fields of /proc/PID/stat from the third, the state, on; None if there is no such process."""
+    try:
+        return (PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
         return None
 
 
@@ -81,32 +93,21 @@ def command_line(pid: int) -> str:
     return raw.replace(b"\0", b" ").decode("utf-8", "surrogateescape").strip()
 
 
-def is_ours(pid: int | None, *, mark: str) -> bool:
-    """Tell whether the process lives and its arguments hold our mark; a reused pid does not.
+def terminate(pid_file: Path, *, patience: float) -> None:
+    """End the process that was started with this pid file: SIGTERM, then SIGKILL; return when it is gone.
 
-    :param pid: the process, if any.
-    :param mark: text that only our process has in its arguments, such as its configuration's path.
-    """
-    return pid is not None and mark in command_line(pid)
-
-
-def terminate(pid: int | None, *, mark: str, patience: float) -> None:
-    """End our process: SIGTERM, then SIGKILL; return when it is gone.
-
-    :param pid: the process, if any.
-    :param mark: see :func:`is_ours`; a foreign process is left alone.
+    :param pid_file: as given to :func:`spawn`.
     :param patience: seconds between the two signals.
     :raises LabError: when even SIGKILL does not end it.
     """
-    if pid is None:
-        return
-    for name, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 10.0)):
-        if not is_ours(pid, mark=mark):
+    for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 10.0)):
+        pid = live_pid(pid_file)
+        if pid is None:
             return
-        send(pid, name)
-        if wait_until(lambda: not is_ours(pid, mark=mark), seconds=seconds):
+        send(pid, number)
+        if wait_until(lambda: live_pid(pid_file) is None, seconds=seconds):
             return
-    raise LabError(f"process {pid} ({command_line(pid)}) survives SIGKILL")
+    raise LabError(f"the process of {pid_file} survives SIGKILL")
 
 
 def send(pid: int, number: signal.Signals) -> None:
@@ -139,14 +140,8 @@ def program(pid: int) -> str:
 
 def parents() -> dict[int, int]:
     """Give each process's parent."""
-    found: dict[int, int] = {}
-    for pid in pids():
-        try:
-            stat = (PROC / str(pid) / "stat").read_bytes()
-        except OSError:
-            continue
-        found[pid] = int(stat.rpartition(b")")[2].split()[1])
-    return found
+    states = ((pid, _stat(pid)) for pid in pids())
+    return {pid: int(state[1]) for pid, state in states if state is not None}
 
 
 def descendants(pid: int) -> frozenset[int]:

@@ -17,9 +17,8 @@ from tests.lab.install import is_root, require_program
 from tests.lab.processes import (
     command_line,
     descendants,
-    is_ours,
+    live_pid,
     program,
-    read_pid,
     send,
     spawn,
     terminate,
@@ -77,7 +76,7 @@ class LabSshd:
     @property
     def running(self) -> bool:
         """Whether sshd lives."""
-        return is_ours(read_pid(self._pid_file), mark=self._mark)
+        return live_pid(self._pid_file) is not None
 
     def prepare(self, *, session_environment: Mapping[str, str]) -> None:
         """Make keys and write the configuration of server and client.
@@ -105,8 +104,8 @@ class LabSshd:
         if is_root():
             Path("/run/sshd").mkdir(exist_ok=True, mode=0o755)
         command = [str(require_program("sshd")), "-D", "-e", "-f", str(self._configuration_path)]
-        pid = spawn(command, pid_file=self._pid_file, log=self.log_path, environment=dict(os.environ))
-        wait_until(lambda: self._greets() or not is_ours(pid, mark=str(self.directory)), seconds=_START_SECONDS)
+        spawn(command, pid_file=self._pid_file, log=self.log_path, environment=dict(os.environ))
+        wait_until(lambda: self._greets() or not self.running, seconds=_START_SECONDS)
         if not self.running or not self._greets():
             tail = log_tail(self.log_path)
             self.stop()
@@ -115,12 +114,12 @@ class LabSshd:
     def stop(self) -> None:
         """Stop sshd and cut its sessions."""
         self.kill_sessions()
-        terminate(read_pid(self._pid_file), mark=self._mark, patience=5)
+        terminate(self._pid_file, patience=5)
 
     def kill_sessions(self) -> None:
         """Cut all links: SIGKILL to this sshd's processes for connections; it goes on taking new ones."""
-        pid = read_pid(self._pid_file)
-        if pid is None or not is_ours(pid, mark=self._mark):
+        pid = live_pid(self._pid_file)
+        if pid is None:
             return
         sessions = [child for child in descendants(pid) if program(child).startswith("sshd")]
         for child in sessions:
@@ -146,10 +145,6 @@ class LabSshd:
     @property
     def _pid_file(self) -> Path:
         return self.run_directory / "sshd.pid"
-
-    @property
-    def _mark(self) -> str:
-        return str(self._configuration_path)
 
     def _greets(self) -> bool:
         try:
