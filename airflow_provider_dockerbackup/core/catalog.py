@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 from urllib.parse import quote, unquote
 
@@ -66,6 +67,11 @@ class Backup:
         if any(v.proves_restore and (failed_at is None or v.verified_at > failed_at) for v in since_failure):
             return "verified"
         return "checked"
+
+    @property
+    def newest_point(self) -> datetime:
+        """The last moment for which this backup is known to be the state of its source."""
+        return max([self.whole().captured_at, *(each.confirmed_at for each in self.confirmations)])
 
     def whole(self) -> BackupRecord:
         """Return the record.

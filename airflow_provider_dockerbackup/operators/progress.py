@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from airflow_provider_dockerbackup.core.ports import Clock
+from airflow_provider_dockerbackup.core.sizes import size_text
 
 _FIRST_LINE_AFTER_SECONDS = 5.0
 _SLOWEST_PACE_SECONDS = 60.0
@@ -75,12 +76,3 @@ def progress_text(done_bytes: int, total_bytes: int | None, seconds: float) -> s
     if total_bytes and rate and done_bytes < total_bytes:
         text += f", about {(total_bytes - done_bytes) / rate:.0f} s left"
     return text
-
-
-def size_text(size_bytes: float) -> str:
-    """Return a size with a decimal unit: ``512 B``, ``98 MB``, ``1.2 GB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size_bytes < 1000:
-            return f"{size_bytes:.0f} {unit}" if unit in {"B", "kB", "MB"} else f"{size_bytes:.1f} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:.1f} TB"

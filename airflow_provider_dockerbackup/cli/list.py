@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dockerbackup list``: the catalog of a repository."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import click
+
+from airflow_provider_dockerbackup.cli.options import json_option, open_repository, repository_option
+from airflow_provider_dockerbackup.cli.output import age_text, print_json, print_table
+from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.sizes import size_text
+
+
+@click.command("list")
+@repository_option
+@click.option("--host", "host_name", metavar="NAME", help="Only backups of this Docker host.")
+@click.option("--source", metavar="NAME", help="Only backups of this image reference or container name.")
+@json_option
+def list_backups(*, repository: str, host_name: str | None, source: str | None, as_json: bool) -> None:
+    """List the backups in a repository, newest first.
+
+    \b
+    Example:
+      dockerbackup list --repository s3://backups/docker --host web1
+    """
+    opened = open_repository(repository)
+    found = opened.catalog.backups(host=host_name)
+    found = [each for each in found if source is None or each.source.name == source]
+    if as_json:
+        print_json([_row_json(each) for each in found])
+        return
+    now = opened.clock.now()
+    print_table(
+        ["HOST", "KIND", "SOURCE", "BACKUP", "SIZE", "STORED", "LAYERS", "STATE", "AGE"],
+        [_row(each, now) for each in found],
+        right=["SIZE", "STORED", "LAYERS", "AGE"],
+    )
+
+
+def _row(backup: Backup, now: datetime) -> tuple[str, ...]:
+    head = (backup.source.host, backup.source.kind.value, backup.source.name, backup.backup_id)
+    if backup.record is None:
+        return (*head, "?", "?", "?", "unreadable", "?")
+    archive = backup.record.archive
+    return (
+        *head,
+        size_text(archive.size_bytes),
+        size_text(archive.stored_size_bytes),
+        str(len(backup.record.diff_ids)),
+        "not verified" if backup.trust == "none" else backup.trust,
+        age_text(backup.newest_point, now),
+    )
+
+
+def _row_json(backup: Backup) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "backup_id": backup.backup_id,
+        "host": backup.source.host,
+        "kind": backup.source.kind.value,
+        "source": backup.source.name,
+        "path": backup.path,
+        "trust": backup.trust,
+        "problem": backup.problem,
+    }
+    if backup.record is not None:
+        document = backup.record.model_dump(mode="json")
+        row |= {key: document[key] for key in ("captured_at", "capture", "archive")}
+        row["diff_ids"] = list(backup.record.diff_ids)
+        row["confirmed_at"] = [each.model_dump(mode="json")["confirmed_at"] for each in backup.confirmations]
+    return row

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dockerbackup show``: everything known of one backup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from airflow_provider_dockerbackup.cli.options import json_option, open_repository, repository_option
+from airflow_provider_dockerbackup.cli.output import plain, print_json, print_table
+from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.document import utc_text
+from airflow_provider_dockerbackup.core.sizes import size_text
+
+
+@click.command()
+@click.argument("backup_id")
+@repository_option
+@json_option
+def show(*, backup_id: str, repository: str, as_json: bool) -> None:
+    """Show one backup: what it is, what a restore gives back, and how far it is proven.
+
+    BACKUP_ID may be the beginning of an id. Configuration is shown by name, never by value.
+
+    \b
+    Example:
+      dockerbackup show 20261123T210400Z-1f --repository /srv/backups
+    """
+    backup = open_repository(repository).catalog.find(backup_id)
+    record = backup.whole()
+    if as_json:
+        print_json(
+            {
+                "record": record.model_dump(mode="json"),
+                "confirmations": [each.model_dump(mode="json") for each in backup.confirmations],
+                "verifications": [each.model_dump(mode="json") for each in backup.verifications],
+                "trust": backup.trust,
+            }
+        )
+        return
+    for name, value in _facts(backup):
+        click.echo(plain(f"{name + ':':<15}{value}"))
+    if record.image is not None:
+        click.echo()
+        print_table(
+            ["LAYER", "SIZE", "STORED AS"],
+            [(layer.diff_id, size_text(layer.size_bytes), layer.member) for layer in record.image.layers],
+            right=["SIZE"],
+        )
+
+
+def _facts(backup: Backup) -> Iterator[tuple[str, str]]:
+    record = backup.whole()
+    archive = record.archive
+    yield "backup", record.backup_id
+    yield "source", str(record.source)
+    yield "captured", f"{utc_text(record.captured_at)} by {record.capture}"
+    for confirmation in backup.confirmations:
+        yield "confirmed", utc_text(confirmation.confirmed_at)
+    yield "engine", f"{record.engine.version}, {record.engine.store} store ({record.engine.storage_driver})"
+    yield "archive", backup.path + archive.name
+    yield (
+        "size",
+        f"{size_text(archive.size_bytes)}, stored {size_text(archive.stored_size_bytes)} ({archive.compression})",
+    )
+    if record.image is not None:
+        yield "image", f"{record.image.config_digest}, {record.image.os}/{record.image.architecture}"
+        yield "tags", ", ".join(record.image.repo_tags) or "none"
+        yield "history", f"{len(record.image.history)} steps"
+    if record.container is not None:
+        yield (
+            "container",
+            f"{record.container.id[:12]} of {record.container.image_reference}, {record.container.status}",
+        )
+        if record.container.commit_seconds is not None:
+            yield "paused", f"at most {record.container.commit_seconds} s, for the commit"
+    yield "configuration", ", ".join(sorted(record.configuration.values)) or "none"
+    for name, items in (
+        ("kept", record.fidelity.kept),
+        ("changed", record.fidelity.changed),
+        ("lost", record.fidelity.lost),
+    ):
+        for item in items:
+            yield name, item
+    for mount in record.not_covered:
+        yield "not covered", f"{mount.type} {mount.name} at {mount.destination}".replace("  ", " ")
+    for note in record.notes:
+        yield "note", note
+    yield "state", "not verified" if backup.trust == "none" else backup.trust
+    for check in backup.verifications:
+        seconds = f", restored in {check.restore_seconds} s" if check.restore_seconds is not None else ""
+        problem = f": {check.problem}" if check.problem else ""
+        yield check.verification, f"level {check.level}, {utc_text(check.verified_at)}{seconds}{problem}"

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Airflow is told about this provider. Imports nothing: Airflow calls it in every command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_NAME = "airflow_provider_dockerbackup"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's description by Airflow's ``provider_info.schema.json``."""
+    operators = ("commit", "export", "list_sources", "restore", "save", "verify")
+    return {
+        # Must be the canonical name (PEP 503), or every airflow command fails.
+        "package-name": "airflow-provider-dockerbackup",
+        "name": "Docker Backup",
+        "description": "Scheduled, verified backups of Docker images and containers over SSH.",
+        "versions": ["0.1.0"],
+        "integrations": [
+            {
+                "integration-name": "Docker Backup",
+                "external-doc-url": "https://docs.docker.com/reference/cli/docker/image/save/",
+                "tags": ["software"],
+            }
+        ],
+        "hooks": [{"integration-name": "Docker Backup", "python-modules": [f"{_NAME}.hooks.docker_backup"]}],
+        "operators": [
+            {
+                "integration-name": "Docker Backup",
+                "python-modules": [f"{_NAME}.operators.{operator}" for operator in operators],
+            }
+        ],
+        "connection-types": [
+            {
+                "connection-type": "dockerbackup",
+                "hook-name": "Docker host (backup over SSH)",
+                "hook-class-name": f"{_NAME}.hooks.docker_backup.DockerBackupHook",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema"],
+                    "relabeling": {"login": "Username"},
+                    "placeholders": {"host": "docker.example.com", "port": "22"},
+                },
+                "conn-fields": _connection_fields(),
+            }
+        ],
+    }
+
+
+def _connection_fields() -> dict[str, Any]:
+    """Return the form of the connection type, in the order in which it is filled in."""
+    return {
+        "host_name": _text(
+            "Name in the repository",
+            "Name under which this host's backups are kept; empty means its address. Do not change it later: backups "
+            "under another name belong to another host.",
+        ),
+        "key_file": _text("Private key file", "Path of the SSH private key on the worker."),
+        "private_key": _text("Private key", "The SSH private key itself, PEM, instead of a file.", format="password"),
+        "private_key_passphrase": _text("Private key passphrase", "Passphrase of the private key.", format="password"),
+        "host_key": _text(
+            "Host key",
+            "The host's public key, 'ssh-ed25519 AAAA…'; empty means that known_hosts on the worker has it.",
+        ),
+        "no_host_key_check": {
+            "label": "Skip host key verification",
+            "description": "Talk to a host whose key is not verified. Anybody on the way can then read and change "
+            "backups; every record says so.",
+            "schema": {"type": ["boolean", "null"], "default": False},
+        },
+        "docker_command": _text(
+            "Docker command", "How docker is called on the host, such as 'sudo -n docker'.", default="docker"
+        ),
+        "docker_socket": _text(
+            "Docker socket", "Socket of the daemon, 'unix:///path'; empty means the host's own default."
+        ),
+        "conn_timeout": _seconds("Connect timeout", "Seconds until connecting counts as failed.", 20),
+        "first_byte_timeout": _seconds(
+            "First-byte timeout",
+            "Seconds until the first byte of a stream: Docker spools a whole image before it sends it.",
+            1800,
+        ),
+        "stall_timeout": _seconds("Stall timeout", "Seconds without any data after which a stream is given up.", 120),
+        "deadline": _seconds("Deadline", "Seconds that one stream may take as a whole.", 21600),
+    }
+
+
+def _text(label: str, description: str, **schema: str) -> dict[str, Any]:
+    return {"label": label, "description": description, "schema": {"type": ["string", "null"], **schema}}
+
+
+def _seconds(label: str, description: str, default: int) -> dict[str, Any]:
+    return {
+        "label": label,
+        "description": description,
+        "schema": {"type": ["integer", "null"], "minimum": 1, "default": default},
+    }
