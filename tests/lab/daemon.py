@@ -137,7 +137,10 @@ class LabDaemon:
                 raise LabError(f"still mounted after the daemon {self.name} was stopped: {left}")
 
     def kill(self) -> None:
-        """End the daemon by SIGKILL, as a crash would: containers live on and mounts stay until ``stop``."""
+        """End the daemon by SIGKILL, as a crash would: containers live on and mounts stay until ``start`` or ``stop``.
+
+        The daemon that starts next ends the containers it finds and does not restart them, whatever their policy.
+        """
         pid = self.pid
         send(pid, signal.SIGKILL)
         gone = wait_until(lambda: not self.running and not self._family("dockerd", "containerd"), seconds=10)
