@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Remote command lines as pure functions of typed values: ``DockerCommand`` and values in, one line out.
+
+Every word is quoted for a POSIX shell, options carry their value in the same word (``--name=VALUE``) and positional
+values follow ``--``: whatever a value holds, it cannot become an option or a command. What the commands print is read
+by :mod:`~airflow_provider_dockerbackup.transport.docker_output`.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from airflow_provider_dockerbackup.exceptions import ConfigurationError
+from airflow_provider_dockerbackup.transport.export_script import EXPORT_PAUSED
+
+# The kernel takes no single argument above 128 KiB, and sshd hands the whole line over as one (`sh -c LINE`).
+MAX_LINE_BYTES = 120 * 1024
+# IDs named in one `inspect`, so that the line stays below that limit.
+IDS_PER_COMMAND = 500
+# Messages are parsed, so they must be in English; times are to be in UTC; no advertisement after errors.
+_ENVIRONMENT = ("env", "LC_ALL=C", "TZ=UTC0", "DOCKER_CLI_HINTS=false")
+_PROGRAM = re.compile(r"(?:/[A-Za-z0-9_.+-]+)+|[A-Za-z0-9_][A-Za-z0-9_.+-]*", re.ASCII)
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?|#[0-9]+", re.ASCII)
+_SOCKET = re.compile(r"unix://(?:/[A-Za-z0-9_.@+:-]+)+", re.ASCII)
+_ACCEPTED = "'docker', '/path/to/docker', 'sudo -n docker' and 'sudo -n -u USER docker'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerCommand:
+    """How the Docker command line client is called on a host.
+
+    :param docker: the words before the subcommand, such as ``("sudo", "-n", "docker")``.
+    """
+
+    docker: tuple[str, ...] = ("docker",)
+
+    @classmethod
+    def parse(cls, text: str = "docker", *, socket: str | None = None) -> DockerCommand:
+        """Return the client that ``text`` names.
+
+        :param text: ``docker``, an absolute path, or either behind ``sudo -n [-u USER]``.
+        :param socket: the daemon's socket as ``unix:///path``; None is the client's own default.
+        :raises ConfigurationError: for anything else; says what is accepted.
+        """
+        words = _split(text)
+        program = words
+        if words[:1] == ("sudo",):
+            program = _without_sudo(words, text=text)
+        if len(program) != 1 or _PROGRAM.fullmatch(program[0]) is None:
+            raise ConfigurationError(f"Docker command {_shown(text)} is not accepted; accepted are {_ACCEPTED}")
+        return cls(docker=words + _host_option(socket))
+
+    def line(self, *words: str) -> str:
+        """Return the command line for a subcommand.
+
+        :param words: subcommand, options and values, not quoted.
+        :raises ConfigurationError: when a word cannot be passed to a program (NUL, no valid text), or all of them
+            are too long together.
+        """
+        return quoted_line((*_ENVIRONMENT, *self.docker, *words))
+
+
+def quoted_line(words: Iterable[str]) -> str:
+    """Return ``words`` as one line that a POSIX shell splits into exactly these words again.
+
+    :raises ConfigurationError: when that is impossible.
+    """
+    line = shlex.join(words)
+    if "\0" in line:
+        raise ConfigurationError("a value for a remote command holds a NUL character, which no command line can carry")
+    try:
+        length_bytes = len(line.encode("utf-8"))
+    except UnicodeEncodeError as err:
+        raise ConfigurationError("a value for a remote command is not valid text (a lone surrogate)") from err
+    if length_bytes > MAX_LINE_BYTES:
+        raise ConfigurationError(
+            f"a remote command would be {length_bytes} bytes long, the limit is {MAX_LINE_BYTES}; "
+            "shorten the message or the list of changes"
+        )
+    return line
+
+
+def version(docker: DockerCommand) -> str:
+    """Return the line that prints the versions of client and daemon as one JSON object."""
+    return docker.line("version", "--format", "{{json .}}")
+
+
+def info(docker: DockerCommand) -> str:
+    """Return the line that prints what the daemon says of itself as one JSON object."""
+    return docker.line("info", "--format", "{{json .}}")
+
+
+def inspect_images(docker: DockerCommand, references: Sequence[str]) -> str:
+    """Return the line that prints a JSON array of images; never matches a container of that name.
+
+    Without ``--format``, which would drop whatever the client does not know of.
+    """
+    return docker.line("image", "inspect", "--", *references)
+
+
+def inspect_containers(docker: DockerCommand, names: Sequence[str]) -> str:
+    """Return the line that prints a JSON array of containers."""
+    return docker.line("container", "inspect", "--", *names)
+
+
+def history(docker: DockerCommand, reference: str) -> str:
+    """Return the line that prints an image's history, newest first, one JSON object a line.
+
+    ``--human=false`` gives sizes in bytes and times as RFC 3339.
+    """
+    return docker.line("image", "history", "--no-trunc", "--human=false", "--format", "{{json .}}", "--", reference)
+
+
+def list_image_ids(docker: DockerCommand, *, labels: Sequence[str] = ()) -> str:
+    """Return the line that prints the full IDs of images, one a line, repeated for each tag."""
+    return docker.line("image", "ls", "--quiet", "--no-trunc", *_label_filters(labels))
+
+
+def list_container_ids(docker: DockerCommand, *, labels: Sequence[str] = ()) -> str:
+    """Return the line that prints the full IDs of containers in any state, one a line."""
+    return docker.line("container", "ls", "--all", "--quiet", "--no-trunc", *_label_filters(labels))
+
+
+def save(docker: DockerCommand, reference: str) -> str:
+    """Return the line that writes one image as a tar to standard output."""
+    return docker.line("image", "save", "--", reference)
+
+
+def export(docker: DockerCommand, container: str) -> str:
+    """Return the line that writes a container's filesystem as a tar to standard output."""
+    return docker.line("container", "export", "--", container)
+
+
+def export_paused(docker: DockerCommand, container: str, *, limit_seconds: int) -> str:
+    """Return the line that does :func:`export` while the container is paused, if it was running.
+
+    :param limit_seconds: after this time the container runs again whatever happened.
+    :raises ConfigurationError: when the limit is not positive.
+    """
+    if limit_seconds < 1:
+        raise ConfigurationError(f"limit_seconds: expected an integer >= 1, got {limit_seconds!r}")
+    script = ("sh", "-c", EXPORT_PAUSED, "dockerbackup", container, str(limit_seconds))
+    return quoted_line((*_ENVIRONMENT, *script, *docker.docker))
+
+
+def commit(
+    docker: DockerCommand,
+    container: str,
+    *,
+    reference: str,
+    message: str = "",
+    author: str = "",
+    changes: Sequence[str] = (),
+    pause: bool = True,
+) -> str:
+    """Return the line that commits a container to an image and prints the image's ID."""
+    options = [f"--pause={'true' if pause else 'false'}", *_changes(changes)]
+    if message:
+        options.append(f"--message={message}")
+    if author:
+        options.append(f"--author={author}")
+    return docker.line("container", "commit", *options, "--", container, reference)
+
+
+def create(docker: DockerCommand, image: str, *, name: str) -> str:
+    """Return the line that creates, not starts, a container without network and prints its ID; it never pulls.
+
+    The command ``/bin/true`` stands in for images that have none: ``docker create`` refuses those otherwise.
+    """
+    options = ("--pull=never", "--network=none", f"--name={name}")
+    return docker.line("container", "create", *options, "--", image, "/bin/true")
+
+
+def remove_container(docker: DockerCommand, name: str) -> str:
+    """Return the line that removes a container that is not running, with its anonymous volumes."""
+    return docker.line("container", "rm", "--volumes", "--", name)
+
+
+def remove_image(docker: DockerCommand, reference: str) -> str:
+    """Return the line that removes one tag, or an untagged image."""
+    return docker.line("image", "rm", "--", reference)
+
+
+def tag(docker: DockerCommand, image_id: str, *, reference: str) -> str:
+    """Return the line that points the tag ``reference`` to an image."""
+    return docker.line("image", "tag", "--", image_id, reference)
+
+
+def load(docker: DockerCommand) -> str:
+    """Return the line that loads images from a tar on standard input."""
+    return docker.line("image", "load")
+
+
+def import_filesystem(docker: DockerCommand, *, reference: str, changes: Sequence[str] = ()) -> str:
+    """Return the line that makes an image of a filesystem's tar on standard input and prints its ID."""
+    return docker.line("image", "import", *_changes(changes), "--", "-", reference)
+
+
+def date() -> str:
+    """Return the line that prints the host's time as ``YYYY-MM-DDTHH:MM:SSZ``."""
+    return quoted_line((*_ENVIRONMENT, "date", "-u", "+%Y-%m-%dT%H:%M:%SZ"))
+
+
+def _changes(changes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"--change={change}" for change in changes)
+
+
+def _label_filters(labels: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"--filter=label={label}" for label in labels)
+
+
+def _split(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as err:
+        message = f"Docker command {_shown(text)} has an unbalanced quote; accepted are {_ACCEPTED}"
+        raise ConfigurationError(message) from err
+
+
+def _without_sudo(words: tuple[str, ...], *, text: str) -> tuple[str, ...]:
+    """Return what sudo is to run; without ``-n`` sudo would wait for a password that nobody types."""
+    if words[1:2] != ("-n",):
+        raise ConfigurationError(f"Docker command {_shown(text)} may ask for a password; write 'sudo -n docker'")
+    if words[2:3] == ("-u",) and len(words) > 3 and _USER.fullmatch(words[3]):
+        return words[4:]
+    return words[2:]
+
+
+def _host_option(socket: str | None) -> tuple[str, ...]:
+    if socket is None:
+        return ()
+    if _SOCKET.fullmatch(socket) is None:
+        raise ConfigurationError(
+            f"Docker socket {_shown(socket)} is not accepted; write unix:///path/to/docker.sock (a path on the Docker "
+            "host without blanks), or leave it empty. The daemon is reached through SSH, never through tcp:// or ssh://"
+        )
+    return ("-H", socket)
+
+
+def _shown(text: str) -> str:
+    """Return ``text`` quoted and short enough for a message, control characters escaped."""
+    return ascii(text if len(text) <= 120 else text[:117] + "...")

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which error a failed Docker command is, by its exit status and what it wrote to standard error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from airflow_provider_dockerbackup.exceptions import (
+    ConfigurationError,
+    ConflictError,
+    DockerBackupError,
+    IntegrityError,
+    NotFoundError,
+    TransientError,
+)
+from airflow_provider_dockerbackup.transport.ssh_command import CommandResult
+
+_TAIL_BYTES = 2048
+_NOT_ON_PATH = 127
+_NOT_EXECUTABLE = 126
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rule:
+    """One kind of failure: the text that shows it, the error it is and what to do next.
+
+    :param load_only: whether the text means this only when the command reads an archive.
+    """
+
+    pattern: re.Pattern[str]
+    error: type[DockerBackupError]
+    advice: str
+    load_only: bool = False
+
+
+def _rule(pattern: str, error: type[DockerBackupError], advice: str, *, load_only: bool = False) -> _Rule:
+    return _Rule(pattern=re.compile(pattern, re.IGNORECASE), error=error, advice=advice, load_only=load_only)
+
+
+# The first that matches decides; texts of Docker 20.10 to 28, sudo and POSIX shells.
+_RULES = (
+    _rule(
+        r"permission denied while trying to connect|got permission denied",
+        ConfigurationError,
+        "add the SSH user to the group 'docker' on the host, or set the Docker command to 'sudo -n docker'",
+    ),
+    _rule(
+        r"cannot connect to the docker daemon|is the docker daemon running|failed to connect to the docker api",
+        TransientError,
+        "see whether the Docker daemon runs on the host (systemctl status docker)",
+    ),
+    _rule(
+        r"a password is required|a terminal is required|no tty present|is not in the sudoers|is not allowed to execute",
+        ConfigurationError,
+        "allow the SSH user to run docker through sudo without a password (NOPASSWD in sudoers)",
+    ),
+    _rule(
+        r"(?:sudo|env|sh|bash|dash|ash|zsh|ksh)[^\n]*: (?:command )?not found|^[^\n]*: command not found",
+        ConfigurationError,
+        "install Docker's client on the host, or set the Docker command to its full path: it is not on the PATH that "
+        "commands run through SSH get",
+    ),
+    _rule(
+        r"no space left on device|disk quota exceeded",
+        TransientError,
+        "free space on the host, in Docker's data directory unless the path above is another",
+    ),
+    _rule(
+        r"file integrity checksum failed",
+        IntegrityError,
+        "the image is damaged on the host itself: pull or load it again there; earlier backups are not affected",
+    ),
+    _rule(
+        r"no such (?:image|container|object)|reference does not exist",
+        NotFoundError,
+        "see on the host which images and containers there are (docker image ls, docker container ls --all)",
+    ),
+    _rule(
+        r"invalid diffid|error unpacking|archive/tar|invalid tar header|unexpected end of json|error processing tar"
+        r"|layers? (?:count|length)|length mismatch|unrecognized image format|mismatched image rootfs|/blobs/json"
+        r"|repositories: no such file|manifest\.json: no such file|invalid character|invalid archive|invalid checksum",
+        IntegrityError,
+        "the engine refuses the archive: verify the backup, and restore another one",
+        load_only=True,
+    ),
+    _rule(
+        r"is already in use by container|name .* is already in use|must be forced|is being used by"
+        r"|image is referenced in|cannot remove a running container|you cannot remove|container is paused and must be",
+        ConflictError,
+        "stop, rename or remove what holds it, then try again",
+    ),
+    _rule(
+        r"was unpaused before its export ended",
+        TransientError,
+        "raise the pause limit, or export from a snapshot instead",
+    ),
+    _rule(
+        r"unexpected eof|error during connect|connection reset by peer|broken pipe|context canceled"
+        r"|removal of container .* is already in progress|is restarting",
+        TransientError,
+        "the daemon went away or was busy; try again",
+    ),
+    _rule(
+        r"unknown (?:shorthand )?flag|client version .* is too (?:new|old)|is not a docker command",
+        ConfigurationError,
+        "client and daemon on the host must be Docker 20.10 or newer and fit each other",
+    ),
+    _rule(
+        r"invalid reference format|is not a valid change command|dockerfile parse error",
+        ConfigurationError,
+        "correct the value and run again",
+    ),
+)
+
+
+def docker_error(
+    result: CommandResult, *, what: str, host: str, reading_archive: bool = False, secrets: Sequence[str] = ()
+) -> DockerBackupError:
+    """Return the error that a failed command is.
+
+    :param result: what came of it; only the end of its standard error is shown.
+    :param what: what was done, on what, such as ``docker save sha256:…``.
+    :param host: the host's name.
+    :param reading_archive: whether the command was reading an archive, which then may be what is wrong.
+    :param secrets: values of the command line, such as ``ENV KEY=VALUE``; no word of them is shown.
+    """
+    text = result.stderr[-64 * 1024 :].decode("utf-8", "replace")
+    error, advice = _decide(result.exit_status, text, reading_archive=reading_archive)
+    tail = _without(one_line(result.stderr), secrets)
+    said = f": {tail}" if tail else " without saying why"
+    return error(f"{what} on {host} failed with exit code {result.exit_status}{said}; {advice}")
+
+
+def one_line(stderr: bytes) -> str:
+    """Return the end of ``stderr``, at most 2 KiB, as one printable line."""
+    text = stderr[-_TAIL_BYTES:].decode("utf-8", "replace")
+    lines = ("".join(c if c.isprintable() else " " for c in line).strip() for line in text.splitlines())
+    return " | ".join(line for line in lines if line)
+
+
+def _without(text: str, secrets: Sequence[str]) -> str:
+    words = {word for secret in secrets for word in re.split(r"[\s=\"']+", secret) if len(word) > 3}
+    for word in sorted(words, key=len, reverse=True):
+        text = re.sub(re.escape(word), "***", text, flags=re.IGNORECASE)
+    return text
+
+
+def _decide(exit_status: int, text: str, *, reading_archive: bool) -> tuple[type[DockerBackupError], str]:
+    for rule in _RULES:
+        if (reading_archive or not rule.load_only) and rule.pattern.search(text):
+            return rule.error, rule.advice
+    if exit_status in {_NOT_ON_PATH, _NOT_EXECUTABLE}:
+        return ConfigurationError, "set the Docker command to the full path of an executable Docker client on the host"
+    if exit_status < 0:
+        return TransientError, "the link was lost or the command was killed; try again"
+    return DockerBackupError, "see the Docker daemon's log on the host (journalctl -u docker)"

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Docker host, reached by its own command line client through SSH."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from airflow_provider_dockerbackup.core.model import (
+    ContainerInspect,
+    ContainerSummary,
+    EngineInfo,
+    HistoryLine,
+    ImageInspect,
+    ImageSummary,
+    LoadedImage,
+)
+from airflow_provider_dockerbackup.exceptions import (
+    ConflictError,
+    DockerBackupError,
+    IntegrityError,
+    NotFoundError,
+)
+from airflow_provider_dockerbackup.transport import commands, docker_output
+from airflow_provider_dockerbackup.transport.commands import DockerCommand
+from airflow_provider_dockerbackup.transport.docker_errors import docker_error, one_line
+from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshRemoteStream, SshSession
+
+_T = TypeVar("_T")
+_UNPACKING_FAILED = "Error unpacking"
+
+
+class SshDockerHost:
+    """A :class:`~airflow_provider_dockerbackup.core.ports.DockerHost` over SSH.
+
+    Errors say what failed, on which host, the exit code, the end of standard error and what to do next.
+
+    :param session: where commands run.
+    :param name: name under which the host's backups are kept.
+    :param command: how the Docker client is called there.
+    :param access: facts on how it is reached, besides user, address, host key fingerprint and cipher, which the
+        session knows; no secret.
+    """
+
+    def __init__(
+        self,
+        session: SshSession,
+        *,
+        name: str,
+        command: DockerCommand | None = None,
+        access: Mapping[str, str] | None = None,
+    ) -> None:
+        self._session = session
+        self._name = name
+        self._docker = command or DockerCommand()
+        self._access = dict(access or {})
+
+    @property
+    def name(self) -> str:
+        """Name under which the host's backups are kept."""
+        return self._name
+
+    @property
+    def access(self) -> dict[str, str]:
+        """How it was reached; connects when it never was.
+
+        :raises DockerBackupError: when that fails.
+        """
+        return {**self._session.peer(), **self._access}
+
+    def test(self) -> str:
+        """Return one line about the daemon, such as ``Docker Engine 20.10.24 (graphdriver/overlay2) on web-1``.
+
+        :raises DockerBackupError: when SSH or Docker do not work; says what to do.
+        """
+        engine = self.engine()
+        return f"Docker Engine {engine.version} ({engine.store}/{engine.storage_driver}) on {self._name}"
+
+    def engine(self) -> EngineInfo:
+        """Return what the daemon says of itself."""
+        version = self._run(commands.version(self._docker), what="docker version")
+        info = self._run(commands.info(self._docker), what="docker info")
+        return self._read(
+            "docker info",
+            lambda: docker_output.engine(
+                version=docker_output.json_object(version.stdout), info=docker_output.json_object(info.stdout)
+            ),
+        )
+
+    def list_images(self, *, labels: Sequence[str] = ()) -> tuple[ImageSummary, ...]:
+        """Return the images that carry all ``labels``, one item a tag."""
+        listed = self._run(commands.list_image_ids(self._docker, labels=labels), what="docker image ls")
+        return docker_output.image_summaries(
+            self._inspect_all(docker_output.ids(listed.stdout), commands.inspect_images)
+        )
+
+    def list_containers(self, *, labels: Sequence[str] = ()) -> tuple[ContainerSummary, ...]:
+        """Return the containers, in any state, that carry all ``labels``."""
+        listed = self._run(commands.list_container_ids(self._docker, labels=labels), what="docker container ls")
+        documents = self._inspect_all(docker_output.ids(listed.stdout), commands.inspect_containers)
+        return docker_output.container_summaries(documents)
+
+    def inspect_image(self, reference: str) -> ImageInspect:
+        """Return the image that ``reference`` stands for now; a container of that name does not count.
+
+        :raises NotFoundError: when there is none.
+        """
+        what = f"docker image inspect {reference}"
+        return docker_output.image(self._one(commands.inspect_images(self._docker, [reference]), what=what))
+
+    def image_history(self, reference: str) -> tuple[HistoryLine, ...]:
+        """Return its history, oldest first, as far as the client tells: authors are in the archive only.
+
+        :raises NotFoundError: when there is no such image.
+        """
+        image = self.inspect_image(reference)
+        what = f"docker image history {reference}"
+        result = self._run(commands.history(self._docker, reference), what=what)
+        lines = self._read(what, lambda: docker_output.json_lines(result.stdout))
+        return docker_output.history(lines, layers=len(image.diff_ids))
+
+    def inspect_container(self, name: str) -> ContainerInspect:
+        """Return the container of that name or ID.
+
+        :raises NotFoundError: when there is none.
+        """
+        what = f"docker container inspect {name}"
+        return docker_output.container(self._one(commands.inspect_containers(self._docker, [name]), what=what))
+
+    def save_image(self, image_id: str) -> SshRemoteStream:
+        """Stream ``docker save`` of one image."""
+        return self._stream(commands.save(self._docker, image_id), what=f"docker save {image_id}")
+
+    def export_container(self, container: str) -> SshRemoteStream:
+        """Stream ``docker export`` of a container as it is."""
+        return self._stream(commands.export(self._docker, container), what=f"docker export {container}")
+
+    def export_paused(self, container: str, *, limit_seconds: int) -> SshRemoteStream:
+        """Stream ``docker export`` of a container that is paused for the whole stream, if it was running.
+
+        It runs again when the stream ended or its connection did, at the latest ``limit_seconds`` after the pause (and
+        for a minute the host tries again, should its daemon be away just then). A container that was paused before
+        stays paused. When the limit ended the pause before the export ended, the stream fails.
+        """
+        line = commands.export_paused(self._docker, container, limit_seconds=limit_seconds)
+        return self._stream(line, what=f"docker export {container}")
+
+    def commit_container(
+        self,
+        container: str,
+        *,
+        reference: str,
+        message: str = "",
+        author: str = "",
+        changes: Sequence[str] = (),
+        pause: bool = True,
+    ) -> str:
+        """Run ``docker commit`` and return the new image's ID."""
+        line = commands.commit(
+            self._docker,
+            container,
+            reference=reference,
+            message=message,
+            author=author,
+            changes=changes,
+            pause=pause,
+        )
+        what = f"docker commit {container} {reference}"
+        result = self._run(line, what=what, seconds=self._session.timeouts.first_byte_seconds, secrets=changes)
+        return self._read(what, lambda: docker_output.last_id(result.stdout))
+
+    def create_container(self, image: str, *, name: str) -> str:
+        """Create, not start, a container without network from ``image`` and return its ID; never pulls.
+
+        Its command is ``/bin/true``, whatever the image says. The containerd store unpacks the image first.
+
+        :raises ConflictError: when the name is taken.
+        """
+        what = f"docker create {name} from {image}"
+        limit = self._session.timeouts.first_byte_seconds
+        result = self._run(commands.create(self._docker, image, name=name), what=what, seconds=limit)
+        return self._read(what, lambda: docker_output.last_id(result.stdout))
+
+    def remove_container(self, name: str) -> None:
+        """Remove a container that is not running, with its anonymous volumes; one that is not there is no error.
+
+        :raises ConflictError: when it runs.
+        """
+        self._remove(commands.remove_container(self._docker, name), what=f"docker rm {name}")
+
+    def remove_image(self, reference: str) -> None:
+        """Remove one tag, or an untagged image by ID; one that is not there is no error.
+
+        :raises ConflictError: when a container uses it, or an ID has several tags.
+        """
+        self._remove(commands.remove_image(self._docker, reference), what=f"docker rmi {reference}")
+
+    def tag_image(self, image_id: str, *, reference: str) -> None:
+        """Point the tag ``reference`` to ``image_id``."""
+        self._run(commands.tag(self._docker, image_id, reference=reference), what=f"docker tag {image_id} {reference}")
+
+    def load_image(self, chunks: Iterable[bytes]) -> LoadedImage:
+        """Stream ``chunks`` into ``docker load``.
+
+        :raises IntegrityError: when the engine refuses the archive, or says that it could not unpack it.
+        """
+        what = "docker load"
+        result = self._send(commands.load(self._docker), chunks, what=what)
+        loaded = docker_output.loaded(result.stdout, result.stderr)
+        failed = next((line for line in loaded.output if _UNPACKING_FAILED in line), None)
+        if failed is not None:
+            raise IntegrityError(
+                f"{what} on {self._name} ended with exit code 0 but failed: {one_line(failed.encode())}; "
+                "remove what it loaded, verify the backup, and restore another one"
+            )
+        if not loaded.names:
+            raise IntegrityError(f"{what} on {self._name} loaded nothing: the archive names no image")
+        return loaded
+
+    def import_filesystem(self, chunks: Iterable[bytes], *, reference: str, changes: Sequence[str] = ()) -> str:
+        """Stream ``chunks`` into ``docker import`` and return the new image's ID.
+
+        :raises IntegrityError: when the engine refuses the archive.
+        """
+        what = f"docker import {reference}"
+        line = commands.import_filesystem(self._docker, reference=reference, changes=changes)
+        result = self._send(line, chunks, what=what, secrets=changes)
+        return self._read(what, lambda: docker_output.last_id(result.stdout))
+
+    def now(self) -> datetime:
+        """Return the host's own time, aware UTC, to the second."""
+        result = self._run(commands.date(), what="date")
+        return self._read("date", lambda: docker_output.moment(result.stdout))
+
+    def close(self) -> None:
+        """Close the control connection."""
+        self._session.close()
+
+    def _run(self, line: str, *, what: str, seconds: float | None = None, secrets: Sequence[str] = ()) -> CommandResult:
+        result = self._session.run(line, what=what, timeout_seconds=seconds)
+        if result.exit_status != 0:
+            raise docker_error(result, what=what, host=self._name, secrets=secrets)
+        return result
+
+    def _send(self, line: str, chunks: Iterable[bytes], *, what: str, secrets: Sequence[str] = ()) -> CommandResult:
+        result = self._session.stream_in(line, chunks, what=what)
+        if result.exit_status != 0:
+            raise docker_error(result, what=what, host=self._name, reading_archive=True, secrets=secrets)
+        if not result.input_taken:
+            raise IntegrityError(
+                f"{what} on {self._name} ended before it had read the whole archive; verify the backup"
+            )
+        return result
+
+    def _stream(self, line: str, *, what: str) -> SshRemoteStream:
+        def explain(result: CommandResult) -> DockerBackupError:
+            return docker_error(result, what=what, host=self._name)
+
+        return self._session.stream_out(line, explain=explain, what=what)
+
+    def _remove(self, line: str, *, what: str) -> None:
+        try:
+            self._run(line, what=what)
+        except NotFoundError:
+            return
+
+    def _one(self, line: str, *, what: str) -> dict[str, Any]:
+        result = self._run(line, what=what)
+        documents = self._read(what, lambda: docker_output.json_array(result.stdout))
+        if len(documents) != 1:
+            raise ConflictError(f"{what} on {self._name} found {len(documents)} objects; use a full name or ID")
+        return documents[0]
+
+    def _inspect_all(
+        self, names: Sequence[str], builder: Callable[[DockerCommand, Sequence[str]], str]
+    ) -> list[dict[str, Any]]:
+        """Inspect what was listed, in as few commands as fit; what vanished since is left out."""
+        found: list[dict[str, Any]] = []
+        for start in range(0, len(names), commands.IDS_PER_COMMAND):
+            batch = names[start : start + commands.IDS_PER_COMMAND]
+            what = f"docker inspect of {len(batch)} objects"
+            result = self._session.run(builder(self._docker, batch), what=what)
+            if result.exit_status != 0:
+                error = docker_error(result, what=what, host=self._name)
+                if not isinstance(error, NotFoundError):
+                    raise error
+            found += self._read(what, partial(docker_output.json_array, result.stdout))
+        return found
+
+    def _read(self, what: str, parse: Callable[[], _T]) -> _T:
+        """Return what ``parse`` makes of a command's output; its error says which command, on which host."""
+        try:
+            return parse()
+        except DockerBackupError as err:
+            raise type(err)(f"{what} on {self._name}: {err}") from err

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one script that runs on a Docker host: export a container while paused, and let it run again for certain."""
+
+from __future__ import annotations
+
+# Parameters: container, limit in seconds, then the words that call docker. Standard output is the tar alone.
+#
+# * The switch is started before the pause, in a session of its own, so that no moment is left in which the container
+#   is paused and nobody would wake it. It tries for a minute: the daemon may just be restarting.
+# * The export runs in the background and is waited for, because a shell that waits for a foreground command would not
+#   heed a signal before that command ends.
+# * A container that is no longer paused after the export was woken by the switch or by somebody; what was exported
+#   then is not of one moment, so the script fails (status 75, "temporary failure" in sysexits.h).
+# * The switch is ended only when it is certain that the container runs again; else it will see to it.
+EXPORT_PAUSED = """\
+container=$1 limit=$2
+shift 2
+child= guard= ours=
+finish() {
+  trap '' HUP INT TERM PIPE
+  trap - EXIT
+  if [ -n "$child" ]; then kill "$child" 2>/dev/null; fi
+  if [ -n "$ours" ]; then
+    "$@" container unpause "$container" >/dev/null 2>&1 || ours=maybe
+    if [ "$ours" = maybe ]; then guard=; fi
+  fi
+  if [ -n "$guard" ]; then kill -s TERM -- "-$guard" 2>/dev/null || kill "$guard" 2>/dev/null; fi
+}
+trap 'status=$?; finish "$@"; exit "$status"' EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+state=$("$@" container inspect --format '{{.State.Status}}' "$container") || exit
+if [ "$state" = running ]; then
+  command -v setsid >/dev/null || { echo 'setsid: command not found' >&2; exit 127; }
+  setsid sh -c '
+    container=$1 tries=0
+    sleep "$2"
+    shift 2
+    until "$@" container unpause "$container"; do
+      tries=$((tries + 1))
+      [ "$tries" -lt 30 ] || exit
+      sleep 2
+    done
+  ' dockerbackup-unpause "$container" "$limit" "$@" </dev/null >/dev/null 2>&1 &
+  guard=$!
+  ours=maybe
+  message=$("$@" container pause "$container" 2>&1 >/dev/null) || {
+    status=$?
+    case $message in *"already paused"* | *"is not running"*) ours= ;; esac
+    printf '%s\\n' "$message" >&2
+    exit "$status"
+  }
+  ours=yes
+fi
+"$@" container export "$container" &
+child=$!
+wait "$child"
+status=$?
+child=
+if [ "$status" = 0 ] && [ -n "$ours" ]; then
+  paused=$("$@" container inspect --format '{{.State.Paused}}' "$container") || exit
+  if [ "$paused" != true ]; then
+    echo "container $container was unpaused before its export ended (limit $limit s)" >&2
+    exit 75
+  fi
+fi
+exit "$status"
+"""

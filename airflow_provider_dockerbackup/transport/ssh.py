@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands and streams over SSH, from a factory of connected clients.
+
+Short commands share one control connection. Each stream has a connection of its own, tuned for it: paramiko's rekeying
+and closing must not meet (see :mod:`~airflow_provider_dockerbackup.transport.ssh_command`), and a cut stream must not
+take anything else with it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import paramiko
+from paramiko.ssh_exception import IncompatiblePeer
+
+from airflow_provider_dockerbackup.exceptions import DockerBackupError, TransientError
+from airflow_provider_dockerbackup.transport.ssh_command import (
+    COMMAND_TIMEOUT,
+    CommandResult,
+    LinkError,
+    RunningCommand,
+    tune,
+)
+from airflow_provider_dockerbackup.transport.ssh_errors import explain_connect_error, fingerprint
+from airflow_provider_dockerbackup.transport.ssh_stream import Explain, SshRemoteStream
+from airflow_provider_dockerbackup.transport.ssh_watch import SshTimeouts
+
+__all__ = [
+    "CommandResult",
+    "SshClientFactory",
+    "SshRemoteStream",
+    "SshSession",
+    "SshTimeouts",
+    "connect_preferring_gcm",
+    "explain_connect_error",
+    "gcm_only_disabled_algorithms",
+    "weak_disabled_algorithms",
+]
+
+SshClientFactory = Callable[[], paramiko.SSHClient]
+"""Returns a new client, connected and logged in, whose host key was checked; the session closes it."""
+
+DisabledAlgorithms = dict[str, list[str]]
+
+_MAX_OUTPUT_BYTES: Final = 64 * 1024 * 1024
+_WEAK_MACS: Final = ("hmac-md5", "hmac-md5-96", "hmac-sha1", "hmac-sha1-96")
+
+
+def gcm_only_disabled_algorithms() -> DisabledAlgorithms:
+    """Return paramiko's ``disabled_algorithms`` that leave AES-GCM alone: by far its fastest cipher.
+
+    Setting ``ciphers`` on a connection has no effect on its first key exchange; this has.
+    """
+    return {"ciphers": [name for name in _ciphers() if "-gcm@" not in name], "macs": list(_WEAK_MACS)}
+
+
+def weak_disabled_algorithms() -> DisabledAlgorithms:
+    """Return paramiko's ``disabled_algorithms`` without what is weak: CBC, 3DES, MD5 and SHA-1."""
+    return {"ciphers": [name for name in _ciphers() if "-cbc" in name], "macs": list(_WEAK_MACS)}
+
+
+def connect_preferring_gcm(connect: Callable[[DisabledAlgorithms], paramiko.SSHClient]) -> paramiko.SSHClient:
+    """Return what ``connect`` returns when it offers AES-GCM alone, or the other sound ciphers if sshd has none.
+
+    :param connect: connects with the given ``disabled_algorithms``; called a second time only after
+        ``paramiko.IncompatiblePeer``.
+    """
+    try:
+        return connect(gcm_only_disabled_algorithms())
+    except IncompatiblePeer:
+        return connect(weak_disabled_algorithms())
+
+
+def _ciphers() -> tuple[str, ...]:
+    transport: Any = paramiko.Transport  # it has no public list of all that it offers
+    return tuple(transport._preferred_ciphers)
+
+
+class SshSession:
+    """Commands and streams on one host.
+
+    :param factory: see :data:`SshClientFactory`; called for the control connection and for each stream.
+    :param where: the host, for messages.
+    :param timeouts: how long to wait for what.
+    """
+
+    def __init__(self, factory: SshClientFactory, *, where: str, timeouts: SshTimeouts | None = None) -> None:
+        self.where = where
+        self.timeouts = timeouts or SshTimeouts()
+        self._factory = factory
+        self._lock = threading.Lock()
+        self._control: paramiko.SSHClient | None = None
+        self._peer: dict[str, str] | None = None
+
+    def run(
+        self,
+        command: str,
+        *,
+        what: str = "remote command",
+        stdin: bytes = b"",
+        timeout_seconds: float | None = None,
+        max_output_bytes: int = _MAX_OUTPUT_BYTES,
+    ) -> CommandResult:
+        """Run a short command on the control connection and return what came of it, whatever its exit status.
+
+        :param command: one quoted command line.
+        :param what: what it does, for messages; the command line itself may hold secrets and is never shown.
+        :param stdin: its input.
+        :param timeout_seconds: limit for all of it; None is ``command_seconds``.
+        :param max_output_bytes: limit of its output.
+        :raises TransientError: when the link is lost or the time is over.
+        :raises ConfigurationError: when the host cannot be trusted or does not let us in.
+        :raises DockerBackupError: when the output is longer than allowed.
+        """
+        limit = self.timeouts.command_seconds if timeout_seconds is None else timeout_seconds
+        running = self._start_control(command, what=what, deadline_seconds=limit)
+        try:
+            output = _Output(max_output_bytes)
+            thread = running.output_beside(output.add)
+            if stdin:
+                running.write(stdin)
+            running.end_input()
+            running.join(thread)
+            status = running.finish()
+        finally:
+            running.close_channel()
+        stdout = output.whole(f"{what} on {self.where}")
+        return CommandResult(exit_status=status, stdout=stdout, stderr=running.stderr())
+
+    def stream_out(self, command: str, *, explain: Explain, what: str = "remote command") -> SshRemoteStream:
+        """Return the output of a command as a stream; nothing is connected or started before it is iterated.
+
+        :param command: one quoted command line.
+        :param explain: turns a result with an exit status other than 0 into the error to raise.
+        :param what: what it does, for messages.
+        """
+        return SshRemoteStream(lambda: self._start_own(command, what=what), explain=explain, what=what)
+
+    def stream_in(self, command: str, chunks: Iterable[bytes], *, what: str = "remote command") -> CommandResult:
+        """Run a command on a connection of its own, with ``chunks`` as its input, and return what came of it.
+
+        When ``chunks`` raises, the command is killed by a signal before its input ends, so that it does not take the
+        part for the whole, and the exception is passed on. sshd does not deliver that signal to programs of other
+        users (``sudo``): those see their input end.
+
+        :param command: one quoted command line.
+        :param chunks: input in pieces of any size.
+        :param what: what it does, for messages.
+        :raises TransientError: when the link is lost, or a limit passes.
+        :raises DockerBackupError: when the output is longer than 64 MiB.
+        """
+        running = self._start_own(command, what=what)
+        try:
+            output = _Output(_MAX_OUTPUT_BYTES)
+            thread = running.output_beside(output.add)
+            taken = all(running.write(chunk) for chunk in chunks)
+            running.end_input()
+            running.join(thread)
+            status = running.finish()
+        except BaseException:
+            running.signal("KILL")
+            raise
+        finally:
+            running.abort()
+        stdout = output.whole(f"{what} on {self.where}")
+        return CommandResult(exit_status=status, stdout=stdout, stderr=running.stderr(), input_taken=taken)
+
+    def peer(self) -> dict[str, str]:
+        """Return how the host was reached: ``user``, ``address``, ``host_key`` (fingerprint), ``cipher``.
+
+        :raises DockerBackupError: when it was never reached and cannot be now.
+        """
+        if self._peer is None:
+            self._connected()
+        return dict(self._peer or {})
+
+    def close(self) -> None:
+        """Close the control connection; the session can be used again."""
+        with self._lock:
+            client, self._control = self._control, None
+        if client is not None:
+            client.close()
+
+    def __enter__(self) -> SshSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start_control(self, command: str, *, what: str, deadline_seconds: float) -> RunningCommand:
+        """Start a command on the control connection; a connection that died since its last use is made again."""
+
+        def start(client: paramiko.SSHClient) -> RunningCommand:
+            return RunningCommand(
+                client,
+                command,
+                what=what,
+                where=self.where,
+                timeouts=self.timeouts,
+                deadline_seconds=deadline_seconds,
+                setting=COMMAND_TIMEOUT,
+            )
+
+        used = self._control
+        client = self._connected()
+        try:
+            return start(client)
+        except TransientError:
+            if client is not used:
+                raise
+            self._forget(client)
+            return start(self._connected())
+
+    def _start_own(self, command: str, *, what: str) -> RunningCommand:
+        client = self._connect()
+        try:
+            return RunningCommand(
+                client,
+                command,
+                what=what,
+                where=self.where,
+                timeouts=self.timeouts,
+                deadline_seconds=self.timeouts.deadline_seconds,
+            )
+        except BaseException:
+            client.close()
+            raise
+
+    def _connected(self) -> paramiko.SSHClient:
+        with self._lock:
+            if self._control is not None and _is_alive(self._control):
+                return self._control
+            if self._control is not None:
+                self._control.close()
+            self._control = None
+            self._control = self._connect()
+            return self._control
+
+    def _forget(self, client: paramiko.SSHClient) -> None:
+        with self._lock:
+            if self._control is client:
+                self._control = None
+        client.close()
+
+    def _connect(self) -> paramiko.SSHClient:
+        try:
+            client = self._factory()
+        except Exception as err:
+            raise explain_connect_error(err, self.where) from err
+        try:
+            self._peer = _prepare(client)
+        except BaseException as err:
+            client.close()
+            if isinstance(err, LinkError):
+                raise explain_connect_error(err, self.where) from err
+            raise
+        return client
+
+
+class _Output:
+    """Output of a command up to a limit; what is beyond is drained and dropped."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._data = bytearray()
+
+    def add(self, data: bytes) -> None:
+        if len(self._data) <= self._limit_bytes:
+            self._data += data
+
+    def whole(self, what: str) -> bytes:
+        if len(self._data) > self._limit_bytes:
+            raise DockerBackupError(f"{what}: its output is longer than {self._limit_bytes} bytes")
+        return bytes(self._data)
+
+
+def _is_alive(client: paramiko.SSHClient) -> bool:
+    transport = client.get_transport()
+    return transport is not None and transport.is_active()
+
+
+def _prepare(client: paramiko.SSHClient) -> dict[str, str]:
+    """Tune a new connection and return how the host was reached."""
+    transport: Any = client.get_transport()
+    if transport is None or not transport.is_active():
+        raise EOFError("the connection was closed as soon as it was made")
+    tune(transport)
+    try:
+        address, port = transport.getpeername()[:2]
+        shown = f"{address}:{port}"
+    except (OSError, AttributeError, TypeError, ValueError):
+        shown = "through a proxy"
+    return {
+        "user": str(transport.get_username() or ""),
+        "address": shown,
+        "host_key": fingerprint(transport.get_remote_server_key()),
+        "cipher": str(transport.remote_cipher),
+    }
