@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test shares: an Airflow of its own, and one lab of real Docker hosts for the whole session."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before the first import of Airflow: its own home and database, and our example DAGs.
+_HOME = tempfile.mkdtemp(prefix="dockerbackup-airflow-")
+os.environ.update(
+    {
+        "AIRFLOW_HOME": _HOME,
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent.parent / "dags"),
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+    }
+)
+
+import pytest
+
+from tests.lab.images import build_app, build_committed, run_app_container, wait_healthy
+from tests.lab.lab import Lab, LabHost
+from tests.lab.s3 import LabS3, s3_server
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Two Docker hosts; the first has images and a running container, the second is empty."""
+    with Lab.start(tmp_path_factory.mktemp("lab"), hosts=2) as started:
+        daemon = started.hosts[0].daemon
+        build_app(daemon)
+        build_committed(daemon)
+        run_app_container(daemon)
+        wait_healthy(daemon, "lab-app")
+        yield started
+
+
+@pytest.fixture
+def host(lab: Lab) -> LabHost:
+    """The Docker host that has something to back up."""
+    return lab.hosts[0]
+
+
+@pytest.fixture
+def target(lab: Lab) -> Iterator[LabHost]:
+    """A Docker host to restore to; what a test leaves there is removed after it."""
+    yield lab.hosts[1]
+    daemon = lab.hosts[1].daemon
+    for image in daemon.docker("image", "ls", "-q", "--no-trunc").stdout.decode().split():
+        daemon.docker("image", "rm", "-f", image, check=False)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[LabS3]:
+    """A real S3 server on loopback."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def connections(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lab's hosts as Airflow connections ``docker_host_1`` and ``docker_host_2``."""
+    for name, value in lab.airflow_environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AIRFLOW_CONN_DOCKERBACKUP_DEFAULT", lab.hosts[0].airflow_connection())
+
+
+@pytest.fixture
+def repository_url(tmp_path: Path) -> str:
+    """URL of a repository on local disk that is not there yet."""
+    return f"file://{tmp_path}/repository"

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The part of a task's context that the operators read, for tests that call them without a scheduler."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+RUN_TIME = datetime(2026, 11, 23, 21, 4, tzinfo=UTC)
+
+
+def context(*, run_id: str = "run-1", task_id: str = "task", try_number: int = 1, run_time: datetime = RUN_TIME) -> Any:
+    """Return the context of one try of one task instance."""
+    ti = SimpleNamespace(dag_id="dag", run_id=run_id, task_id=task_id, map_index=-1, try_number=try_number)
+    return {"ti": ti, "dag_run": SimpleNamespace(run_after=run_time, triggering_user_name="jane")}
