@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
-from airflow_provider_dockerbackup.transport.export_script import EXPORT_PAUSED
+from airflow_provider_dockerbackup.transport.export_script import EXPORT_PAUSED, EXPORT_TEMPORARY
 
 # The kernel takes no single argument above 128 KiB, and sshd hands the whole line over as one (`sh -c LINE`).
 MAX_LINE_BYTES = 120 * 1024
@@ -143,6 +143,12 @@ def export_paused(docker: DockerCommand, container: str, *, limit_seconds: int) 
     if limit_seconds < 1:
         raise ConfigurationError(f"limit_seconds: expected an integer >= 1, got {limit_seconds!r}")
     script = ("sh", "-c", EXPORT_PAUSED, "dockerbackup", container, str(limit_seconds))
+    return quoted_line((*_ENVIRONMENT, *script, *docker.docker))
+
+
+def export_temporary(docker: DockerCommand, container: str, *, image: str) -> str:
+    """Return the line that does :func:`export` and then, in any case, removes the container and its image."""
+    script = ("sh", "-c", EXPORT_TEMPORARY, "dockerbackup", container, image)
     return quoted_line((*_ENVIRONMENT, *script, *docker.docker))
 
 

@@ -137,6 +137,14 @@ class SshDockerHost:
         """Stream ``docker export`` of a container as it is."""
         return self._stream(commands.export(self._docker, container), what=f"docker export {container}")
 
+    def export_temporary(self, container: str, *, image: str) -> SshRemoteStream:
+        """Stream ``docker export`` of a temporary container; the host removes it and its ``image`` at the end.
+
+        It does so also when the stream ends because the connection did.
+        """
+        line = commands.export_temporary(self._docker, container, image=image)
+        return self._stream(line, what=f"docker export {container}")
+
     def export_paused(self, container: str, *, limit_seconds: int) -> SshRemoteStream:
         """Stream ``docker export`` of a container that is paused for the whole stream, if it was running.
 

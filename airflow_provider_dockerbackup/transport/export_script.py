@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one script that runs on a Docker host: export a container while paused, and let it run again for certain."""
+"""The scripts that run on a Docker host, because only the host itself can clean up when the link is cut.
+
+One exports a container while paused, and lets it run again for certain; one exports a temporary container and removes
+it.
+"""
 
 from __future__ import annotations
 
@@ -65,5 +69,33 @@ if [ "$status" = 0 ] && [ -n "$ours" ]; then
     exit 75
   fi
 fi
+exit "$status"
+"""
+
+# Parameters: container, its image, then the words that call docker. Standard output is the tar alone.
+#
+# When the link is cut, the export finds its output closed and ends, and the script removes what it was given. The
+# export runs in the background and is waited for, because a shell that waits for a foreground command would not heed
+# a signal before that command ends.
+EXPORT_TEMPORARY = """\
+container=$1 image=$2
+shift 2
+child=
+finish() {
+  trap '' HUP INT TERM PIPE
+  trap - EXIT
+  if [ -n "$child" ]; then kill "$child" 2>/dev/null; fi
+  "$@" container rm --volumes -- "$container" >/dev/null 2>&1
+  "$@" image rm -- "$image" >/dev/null 2>&1
+}
+trap 'status=$?; finish "$@"; exit "$status"' EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+"$@" container export "$container" &
+child=$!
+wait "$child"
+status=$?
+child=
 exit "$status"
 """

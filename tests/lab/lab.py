@@ -105,7 +105,11 @@ class LabHost:
             "host": self.address,
             "port": self.ssh_port,
             "login": self.user,
-            "extra": {"key_file": str(self.private_key_path), "host_key": self.host_key},
+            "extra": {
+                "key_file": str(self.private_key_path),
+                "host_key": self.host_key,
+                "host_name": self.name,
+            },
         }
         return json.dumps(connection)
 

@@ -86,7 +86,9 @@ def test_a_saved_image_comes_back_with_its_id_layers_and_history(
     assert histories[0] == histories[1]
 
 
-def test_a_plain_docker_load_reads_the_uncompressed_archive(target: LabHost, repository_url: str, host: LabHost) -> None:
+def test_a_plain_docker_load_reads_the_uncompressed_archive(
+    target: LabHost, repository_url: str, host: LabHost
+) -> None:
     """An archive is exactly a docker-archive: no tool of ours is needed to load it."""
     backup = save(repository_url)
     folder = Path(repository_url.removeprefix("file://")) / backup["path"]
@@ -202,7 +204,7 @@ def test_a_given_test_daemon_is_left_as_it_was(lab: Lab, repository_url: str) ->
 def test_the_sources_own_daemon_is_refused_for_verification(host: LabHost, repository_url: str) -> None:
     """Loading into the daemon an image came from proves nothing: it reads no layer it already has."""
     backup = save(repository_url)
-    with pytest.raises(AirflowFailException, match="is the daemon that backup .* was taken from"):
+    with pytest.raises(AirflowFailException, match=r"is the daemon that backup .* was taken from"):
         verify(repository_url, backup["backup_id"], test_daemon=host.daemon.docker_host)
 
 

@@ -1,0 +1,44 @@
+# make demo   sets everything up and runs the example DAGs against real Docker hosts on this machine
+# make test   sets everything up and runs all checks and tests
+# make bench  compares with what a user would otherwise type
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+AIRFLOW_VERSION ?=
+BIN := $(VENV)/bin
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: demo test check unit bench lab lab-down constraints clean
+
+$(VENV)/.ready: setup.cfg pyproject.toml tests/constraints.txt tests/setup-venv
+	tests/setup-venv "$(PYTHON)" "$(VENV)" "$(AIRFLOW_VERSION)"
+
+demo: $(VENV)/.ready
+	$(BIN)/python -m tests.lab.demo
+
+test: check unit
+
+check: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
+
+unit: $(VENV)/.ready
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.ready
+	$(BIN)/python -m benchmarks
+
+lab: $(VENV)/.ready
+	$(BIN)/python -m tests.lab up --dir .lab --images all
+	$(BIN)/python -m tests.lab env --dir .lab
+
+lab-down: $(VENV)/.ready
+	$(BIN)/python -m tests.lab down --dir .lab
+
+constraints:
+	tests/lock-constraints
+
+clean:
+	rm -rf $(VENV) build *.egg-info .demo

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``make demo``: the example DAGs, run by Airflow against real Docker hosts on this machine.
+
+Starts a lab of two Docker hosts and sshd, runs each example DAG with ``airflow dags test``, shows the catalog, and
+restores a backup to the second host with the console script. Everything is stopped at the end; the repository stays in
+``.demo/repository``, to look at with ``dockerbackup``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.lab.errors import LabError
+from tests.lab.images import build_app, build_committed, build_large, run_app_container, wait_healthy
+from tests.lab.lab import Lab
+
+ROOT = Path(__file__).parent.parent.parent
+DEMO = ROOT / ".demo"
+REPOSITORY = DEMO / "repository"
+BIN = Path(sys.executable).parent
+
+
+def main() -> int:
+    """Run the demo and return the exit code."""
+    shutil.rmtree(DEMO, ignore_errors=True)
+    try:
+        with Lab.start(DEMO / "lab", hosts=2) as lab:
+            _say("building images on Docker host 1 (an application, its committed twin, one of 512 MB)")
+            daemon = lab.hosts[0].daemon
+            build_app(daemon)
+            build_committed(daemon)
+            build_large(daemon)
+            run_app_container(daemon, name="app")
+            wait_healthy(daemon, "app")
+            environment = _environment(lab)
+            _run_dags(environment)
+            _restore(lab, environment)
+    except LabError as err:
+        print(f"demo: {err}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as err:
+        print(f"demo: {shlex.join(map(str, err.cmd))} ended with exit code {err.returncode}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run_dags(environment: dict[str, str]) -> None:
+    _say("preparing Airflow's database")
+    _run("airflow", "db", "migrate", environment=environment, quiet=True)
+    where = {"repository": f"file://{REPOSITORY}"}
+    _dag("example_dockerbackup_images", {**where, "names": ["lab/*"]}, environment)
+    _dag("example_dockerbackup_container", {**where, "container": "app"}, environment)
+    backup_id = _backup_of("lab/app:1", environment)
+    _dag("example_dockerbackup_restore", {**where, "backup_id": backup_id}, environment)
+
+
+def _restore(lab: Lab, environment: dict[str, str]) -> None:
+    target = lab.hosts[1]
+    _say("the catalog")
+    _run("dockerbackup", "list", environment=environment)
+    backup_id = _backup_of("lab/app:1", environment)
+    command = ["dockerbackup", "restore", backup_id, "--host", target.name, "--recorded-tags"]
+    command += ["--ssh-config", str(target.ssh_config_path)]
+    _say("restoring lab/app:1 to Docker host 2, which has no image yet; the exact command:")
+    print(f"  export DOCKERBACKUP_REPOSITORY={environment['DOCKERBACKUP_REPOSITORY']}\n  {shlex.join(command)}\n")
+    _run(*command, environment=environment)
+    print(target.daemon.docker("images").stdout.decode())
+    _say(f"done; look around with: {BIN / 'dockerbackup'} list --repository {REPOSITORY}")
+
+
+def _dag(dag_id: str, conf: dict[str, object], environment: dict[str, str]) -> None:
+    _say(f"airflow dags test {dag_id} --conf {json.dumps(conf)}")
+    began = time.monotonic()
+    log = DEMO / f"{dag_id}.log"
+    with log.open("wb") as output:
+        done = subprocess.run(
+            [BIN / "airflow", "dags", "test", dag_id, "--conf", json.dumps(conf)],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    if done.returncode != 0:
+        print("\n".join(lines[-60:]))
+        raise subprocess.CalledProcessError(done.returncode, done.args)
+    for line in lines:
+        if any(mark in line for mark in (" as backup ", "passed level", "restored to", "committed as", "not in this")):
+            print("  " + line.partition("] ")[2].strip() if "] " in line else "  " + line)
+    print(f"  succeeded in {time.monotonic() - began:.0f} s, log in {log.relative_to(ROOT)}")
+
+
+def _backup_of(source: str, environment: dict[str, str]) -> str:
+    listed = subprocess.run(
+        [BIN / "dockerbackup", "list", "--source", source, "--json"], env=environment, capture_output=True, check=True
+    )
+    return str(json.loads(listed.stdout)[0]["backup_id"])
+
+
+def _environment(lab: Lab) -> dict[str, str]:
+    home = DEMO / "airflow"
+    return {
+        **os.environ,
+        **lab.airflow_environment(),
+        "AIRFLOW_CONN_DOCKERBACKUP_DEFAULT": lab.hosts[0].airflow_connection(),
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "DOCKERBACKUP_REPOSITORY": f"file://{REPOSITORY}",
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+    }
+
+
+def _run(*command: str, environment: dict[str, str], quiet: bool = False) -> None:
+    output = subprocess.DEVNULL if quiet else None
+    subprocess.run([BIN / command[0], *command[1:]], env=environment, check=True, stdout=output, stderr=output)
+
+
+def _say(text: str) -> None:
+    print(f"\n=== {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
