@@ -15,7 +15,9 @@ from __future__ import annotations
 #   heed a signal before that command ends.
 # * A container that is no longer paused after the export was woken by the switch or by somebody; what was exported
 #   then is not of one moment, so the script fails (status 75, "temporary failure" in sysexits.h).
-# * The switch is ended only when it is certain that the container runs again; else it will see to it.
+# * The switch is ended only when it is certain that the container runs again; else it will see to it. A switch that has
+#   just been started may not lead its process group yet, and a signal may be lost on a shell that is about to run
+#   setsid: hence the second try.
 EXPORT_PAUSED = """\
 container=$1 limit=$2
 shift 2
@@ -28,7 +30,10 @@ finish() {
     "$@" container unpause "$container" >/dev/null 2>&1 || ours=maybe
     if [ "$ours" = maybe ]; then guard=; fi
   fi
-  if [ -n "$guard" ]; then kill -s TERM -- "-$guard" 2>/dev/null || kill "$guard" 2>/dev/null; fi
+  if [ -n "$guard" ] && ! kill -s TERM -- "-$guard" 2>/dev/null; then
+    sleep 1
+    kill -s TERM -- "-$guard" 2>/dev/null
+  fi
 }
 trap 'status=$?; finish "$@"; exit "$status"' EXIT
 trap 'exit 129' HUP
