@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""In-memory twins of storage, Docker host, test daemon and clock, for tests of code that uses this package.
+
+They keep the promises of :mod:`airflow_provider_dockerbackup.core.ports`: create-only objects, all-or-nothing writers,
+a daemon that refuses a damaged archive. Nothing of them outlives the process.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect, LoadedImage, ObjectInfo
+from airflow_provider_dockerbackup.core.ports import Clock
+from airflow_provider_dockerbackup.exceptions import ConflictError, IntegrityError, NotFoundError
+from airflow_provider_dockerbackup.transport.clock import SystemClock
+from airflow_provider_dockerbackup.transport.memory_docker import MemoryDockerHost
+from airflow_provider_dockerbackup.transport.memory_images import MemoryImages, MemoryStream, memory_engine
+from airflow_provider_dockerbackup.transport.storage_path import joined, object_parts, prefix_parts
+
+__all__ = [
+    "FixedClock",
+    "MemoryDockerHost",
+    "MemoryStorage",
+    "MemoryStream",
+    "MemoryTestDaemon",
+    "MemoryWriter",
+]
+
+CHUNK_BYTES: Final = 1024 * 1024
+
+
+class FixedClock:
+    """A clock that stands still until it is told to move.
+
+    :param now: the time it shows first, aware.
+    """
+
+    def __init__(self, now: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        self._now = now.astimezone(UTC)
+        self._elapsed = 0.0
+
+    def now(self) -> datetime:
+        """Return the time it shows, aware UTC."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Return the seconds it was moved so far."""
+        return self._elapsed
+
+    def advance(self, duration: timedelta) -> None:
+        """Move it forward.
+
+        :raises ValueError: when ``duration`` is negative: a monotonic clock never goes back.
+        """
+        if duration < timedelta(0):
+            raise ValueError(f"duration: expected one >= 0, got {duration}")
+        self._now += duration
+        self._elapsed += duration.total_seconds()
+
+
+class MemoryStorage:
+    """Objects in a dictionary. A writer that was dropped without ``close()`` counts as dead.
+
+    :param clock: gives objects their times.
+    """
+
+    def __init__(self, *, clock: Clock | None = None, url: str = "memory://repository") -> None:
+        self._clock = clock or SystemClock()
+        self._url = url
+        self._lock = threading.Lock()
+        self._objects: dict[str, tuple[bytes, datetime]] = {}
+        self._unfinished: dict[int, tuple[str, weakref.ref[MemoryWriter]]] = {}
+        self._held: dict[str, weakref.ref[MemoryWriter]] = {}
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self._url
+
+    @property
+    def atomic_create(self) -> bool:
+        """Whether of several callers that create one path at once exactly one succeeds."""
+        return True
+
+    def create(self, path: str, data: bytes) -> None:
+        """Write a small document in one step.
+
+        :raises ConflictError: when ``path`` exists.
+        """
+        object_parts(path)
+        with self._lock:
+            if path in self._objects:
+                raise ConflictError(f"{self._url}/{path} exists already; it was not changed")
+            self._objects[path] = (bytes(data), self._clock.now())
+
+    def writer(self, path: str) -> MemoryWriter:
+        """Begin a large object under ``path``."""
+        object_parts(path)
+        writer = MemoryWriter(self, path)
+        with self._lock:
+            self._unfinished[id(writer)] = (path, weakref.ref(writer))
+        return writer
+
+    def read(self, path: str, *, max_bytes: int = 64 * 1024 * 1024) -> bytes:
+        """Return a document of at most ``max_bytes``.
+
+        :raises NotFoundError: when there is none.
+        :raises IntegrityError: when it is larger.
+        """
+        data, _ = self._object(path)
+        if len(data) > max_bytes:
+            raise IntegrityError(
+                f"{self._url}/{path} has {len(data)} bytes, more than the {max_bytes} a document may have"
+            )
+        return data
+
+    @contextmanager
+    def chunks(self, path: str) -> Iterator[Iterator[bytes]]:
+        """Stream an object in pieces of 1 MiB.
+
+        :raises NotFoundError: when there is none.
+        """
+        data, _ = self._object(path)
+        yield (data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES))
+
+    def stat(self, path: str) -> ObjectInfo:
+        """Return size and time of an object.
+
+        :raises NotFoundError: when there is none.
+        """
+        data, modified = self._object(path)
+        return ObjectInfo(path=path, size_bytes=len(data), modified=modified)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield every object below the folder ``prefix``."""
+        below = "".join(f"{part}/" for part in prefix_parts(prefix))
+        with self._lock:
+            found = [
+                ObjectInfo(path=path, size_bytes=len(data), modified=modified)
+                for path, (data, modified) in self._objects.items()
+                if path.startswith(below)
+            ]
+        yield from found
+
+    def delete(self, path: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        object_parts(path)
+        with self._lock:
+            self._objects.pop(path, None)
+            self._held.pop(path, None)
+
+    def reap(self, prefix: str, *, older_than_seconds: float) -> tuple[str, ...]:  # noqa: ARG002 - as in the port
+        """Forget what dead writers left unfinished below ``prefix``, at once; the age does not matter here."""
+        below = joined((*prefix_parts(prefix), ""))
+        with self._lock:
+            dead = [
+                key for key, (path, writer) in self._unfinished.items() if writer() is None and path.startswith(below)
+            ]
+            return tuple(self._unfinished.pop(key)[0] for key in dead)
+
+    def is_abandoned(self, path: str, *, older_than_seconds: float) -> bool:  # noqa: ARG002 - as in the port
+        """Tell whether the writer of the object ``path`` was closed or dropped.
+
+        :raises NotFoundError: when there is no such object.
+        """
+        self._object(path)
+        with self._lock:
+            holder = self._held.get(path)
+            return holder is None or holder() is None
+
+    def _object(self, path: str) -> tuple[bytes, datetime]:
+        object_parts(path)
+        with self._lock:
+            if path not in self._objects:
+                raise NotFoundError(f"{self._url}/{path} is not there")
+            return self._objects[path]
+
+    def _commit(self, writer: MemoryWriter, data: bytes) -> None:
+        self.create(writer.path, data)
+        with self._lock:
+            self._held[writer.path] = weakref.ref(writer)
+            self._unfinished.pop(id(writer), None)
+
+    def _release(self, writer: MemoryWriter) -> None:
+        with self._lock:
+            self._unfinished.pop(id(writer), None)
+            holder = self._held.get(writer.path)
+            if holder is not None and holder() is writer:
+                del self._held[writer.path]
+
+
+class MemoryWriter:
+    """One object being written; made by :meth:`MemoryStorage.writer`."""
+
+    def __init__(self, storage: MemoryStorage, path: str) -> None:
+        self._storage = storage
+        self._path = path
+        self._buffer = bytearray()
+        self._open = True
+
+    @property
+    def path(self) -> str:
+        """Path of the object, relative to the storage's root."""
+        return self._path
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append ``data``."""
+        self._require_open()
+        self._buffer += data
+
+    def commit(self) -> None:
+        """Make the object visible.
+
+        :raises ConflictError: when the path exists.
+        """
+        self._require_open()
+        self._storage._commit(self, bytes(self._buffer))
+        self._open = False
+
+    def close(self) -> None:
+        """Release everything; an object that was not committed was never there."""
+        self._open = False
+        self._buffer = bytearray()
+        self._storage._release(self)
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise ValueError(f"the writer of {self._path} was committed or closed before")
+
+
+class MemoryTestDaemon:
+    """A test daemon that reads archives as Docker does: each layer against its diff_id, known layers not at all.
+
+    :param engine: what the daemon says of itself.
+    :param disposable: whether it counts as started, empty, for one verification alone.
+    """
+
+    __test__ = False  # not a test class
+
+    def __init__(self, *, engine: EngineInfo | None = None, disposable: bool = True) -> None:
+        self._engine = engine or memory_engine(f"test-{secrets.token_hex(4)}")
+        self._disposable = disposable
+        self._images = MemoryImages()
+        self._containers: dict[str, tuple[str, str]] = {}
+
+    @property
+    def disposable(self) -> bool:
+        """Whether the daemon was started, empty, for one verification alone."""
+        return self._disposable
+
+    def engine(self) -> EngineInfo:
+        """Return what the daemon says of itself."""
+        return self._engine
+
+    def image_ids(self) -> frozenset[str]:
+        """Return the IDs of all images it holds."""
+        return frozenset(self._images.by_id)
+
+    def layer_diff_ids(self) -> frozenset[str]:
+        """Return the diff_ids of all layers of all images it holds."""
+        return self._images.diff_ids()
+
+    def load(self, chunks: Iterable[bytes]) -> LoadedImage:
+        """Load a docker-archive; what ``chunks`` raises is passed on.
+
+        :raises IntegrityError: when it is not a whole docker-archive, or a layer is not what its diff_id says.
+        """
+        return self._images.load(chunks)
+
+    def inspect_image(self, reference: str) -> ImageInspect:
+        """Return one image.
+
+        :raises NotFoundError: when there is none.
+        """
+        return self._images.inspect(reference)
+
+    @contextmanager
+    def saved_image(self, reference: str) -> Iterator[Iterator[bytes]]:
+        """Stream the archive the image came in."""
+        yield iter(MemoryStream(self._images.find(reference).archive))
+
+    def create_container(self, image: str, *, name: str) -> str:
+        """Create a container from an image and return its ID.
+
+        :raises NotFoundError: when there is no such image.
+        :raises ConflictError: when the name is taken.
+        """
+        if any(name == taken for taken, _ in self._containers.values()):
+            raise ConflictError(f"the name {name} is already in use by a container")
+        container_id = secrets.token_hex(32)
+        self._containers[container_id] = (name, self._images.find(image).id)
+        return container_id
+
+    def remove_container(self, container_id: str) -> None:
+        """Remove one container by ID or name; one that is not there is no error."""
+        for each, (name, _) in tuple(self._containers.items()):
+            if container_id in {each, name}:
+                del self._containers[each]
+
+    def remove_image(self, reference: str) -> None:
+        """Remove one tag or ID; one that is not there is no error.
+
+        :raises ConflictError: when a container was created from it.
+        """
+        try:
+            image_id = self._images.find(reference).id
+        except NotFoundError:
+            return
+        if len(self._images.tags_of(image_id)) < 2 and any(used == image_id for _, used in self._containers.values()):
+            raise ConflictError(f"image {reference} is being used by a container")
+        self._images.remove(reference)

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""In-memory twin of a Docker host; public through :mod:`.memory`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_dockerbackup.core.model import (
+    ContainerInspect,
+    ContainerSummary,
+    EngineInfo,
+    HistoryLine,
+    ImageInspect,
+    ImageSummary,
+    LoadedImage,
+)
+from airflow_provider_dockerbackup.core.ports import Clock
+from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, NotFoundError
+from airflow_provider_dockerbackup.transport import docker_output
+from airflow_provider_dockerbackup.transport.clock import SystemClock
+from airflow_provider_dockerbackup.transport.memory_images import (
+    MemoryImages,
+    MemoryStream,
+    image_of_filesystem,
+    memory_engine,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class MemoryContainer:
+    """A container of a twin: its inspect document and its filesystem as a tar."""
+
+    id: str
+    name: str
+    document: dict[str, Any]
+    filesystem: bytes | None
+
+
+class MemoryDockerHost:
+    """A Docker host that holds what it is given.
+
+    Images come as docker-archives, by :meth:`load_image` or :meth:`add_archive`; ``docker save`` of one gives back the
+    very archive it came in. Containers come with their inspect document and filesystem, by :meth:`add_container`.
+
+    :param name: name under which the host's backups are kept.
+    :param engine: what the daemon says of itself.
+    :param clock: the host's clock.
+    """
+
+    def __init__(self, name: str = "memory", *, engine: EngineInfo | None = None, clock: Clock | None = None) -> None:
+        self._name = name
+        self._engine = engine or memory_engine(name)
+        self._clock = clock or SystemClock()
+        self._images = MemoryImages()
+        self._containers: dict[str, MemoryContainer] = {}
+
+    @property
+    def name(self) -> str:
+        """Name under which the host's backups are kept."""
+        return self._name
+
+    @property
+    def access(self) -> dict[str, str]:
+        """How it was reached."""
+        return {"user": "nobody", "address": f"memory:{self._name}", "host_key": "SHA256:none"}
+
+    def engine(self) -> EngineInfo:
+        """Return what the daemon says of itself."""
+        return self._engine
+
+    def now(self) -> datetime:
+        """Return the host's own time, aware UTC."""
+        return self._clock.now()
+
+    def add_archive(self, archive: bytes) -> LoadedImage:
+        """Put the images of a docker-archive on the host.
+
+        :raises IntegrityError: when it is not a whole docker-archive.
+        """
+        return self._images.load([archive])
+
+    def add_container(
+        self,
+        name: str,
+        *,
+        image: str,
+        filesystem: bytes | None,
+        status: str = "running",
+        config: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Put a container on the host and return its ID.
+
+        :param image: the image it was created from, by reference or ID.
+        :param filesystem: what ``docker export`` of it yields, a tar; None when no test asks for it.
+        :param status: as in :class:`~airflow_provider_dockerbackup.core.model.ContainerInspect`.
+        :param config: keys of its ``.Config`` that differ from the image's.
+        :raises NotFoundError: when there is no such image.
+        :raises ConflictError: when the name is taken.
+        """
+        found = self._images.find(image)
+        if name in self._containers:
+            raise ConflictError(f"the name {name} is already in use by a container on {self._name}")
+        container_id = secrets.token_hex(32)
+        document: dict[str, Any] = {
+            "Id": container_id,
+            "Name": f"/{name}",
+            "Created": self.now().isoformat(),
+            "Image": found.id,
+            "State": {"Status": status, "Running": status == "running", "StartedAt": "", "FinishedAt": ""},
+            "Config": {**found.config, "Image": image, **(config or {})},
+            "HostConfig": {"NetworkMode": "none"},
+            "Mounts": [],
+        }
+        self._containers[name] = MemoryContainer(id=container_id, name=name, document=document, filesystem=filesystem)
+        return container_id
+
+    def list_images(self, *, labels: Sequence[str] = ()) -> tuple[ImageSummary, ...]:
+        """Return the images that carry all ``labels``, one item a tag."""
+        found = []
+        for tag, image_id in sorted(self._images.tags.items()):
+            image = self._images.inspect(image_id)
+            if _carries(image.config, labels):
+                found.append(
+                    ImageSummary(
+                        reference=tag,
+                        id=image_id,
+                        created=image.created,
+                        size_bytes=image.size_bytes,
+                        labels=dict(image.config.get("Labels") or {}),
+                    )
+                )
+        return tuple(found)
+
+    def list_containers(self, *, labels: Sequence[str] = ()) -> tuple[ContainerSummary, ...]:
+        """Return the containers, in any state, that carry all ``labels``."""
+        documents = [each.document for _, each in sorted(self._containers.items())]
+        return docker_output.container_summaries(each for each in documents if _carries(each["Config"], labels))
+
+    def inspect_image(self, reference: str) -> ImageInspect:
+        """Return the image that ``reference`` stands for now.
+
+        :raises NotFoundError: when there is none.
+        """
+        return self._images.inspect(reference)
+
+    def image_history(self, reference: str) -> tuple[HistoryLine, ...]:
+        """Return its history, oldest first."""
+        return self._images.find(reference).history
+
+    def inspect_container(self, name: str) -> ContainerInspect:
+        """Return the container of that name or ID.
+
+        :raises NotFoundError: when there is none.
+        """
+        return docker_output.container(self._container(name).document)
+
+    def save_image(self, image_id: str) -> MemoryStream:
+        """Stream the archive the image came in.
+
+        :raises NotFoundError: when there is no such image.
+        """
+        return MemoryStream(self._images.find(image_id).archive)
+
+    def export_container(self, container: str) -> MemoryStream:
+        """Stream a container's filesystem."""
+        return MemoryStream(self._filesystem(container))
+
+    def export_temporary(self, container: str, *, image: str) -> MemoryStream:
+        """Stream a temporary container's filesystem, and remove it and its ``image`` at the end."""
+
+        def clean_up() -> None:
+            self.remove_container(container)
+            self.remove_image(image)
+
+        return MemoryStream(self._filesystem(container), at_end=clean_up)
+
+    def export_paused(self, container: str, *, limit_seconds: int) -> MemoryStream:  # noqa: ARG002 - as in the port
+        """Stream a running container's filesystem while it is paused.
+
+        :raises ConflictError: when it does not run.
+        """
+        found = self._container(container)
+        state = found.document["State"]
+        if state["Status"] != "running":
+            raise ConflictError(f"container {container} on {self._name} is {state['Status']}, not running")
+        state["Status"] = "paused"
+        return MemoryStream(self._filesystem(container), at_end=lambda: state.update(Status="running"))
+
+    def commit_container(
+        self,
+        container: str,
+        *,
+        reference: str,
+        message: str = "",
+        author: str = "",
+        changes: Sequence[str] = (),  # noqa: ARG002 - as in the port
+        pause: bool = True,  # noqa: ARG002 - as in the port
+    ) -> str:
+        """Make a one-layer image of a container's filesystem and configuration and tag it; ``changes`` are ignored."""
+        found = self._container(container)
+        image = image_of_filesystem(
+            self._filesystem(container), config=found.document["Config"], comment=message, author=author, now=self.now()
+        )
+        self._images.by_id[image.id] = image
+        self._images.tags[reference] = image.id
+        return image.id
+
+    def create_container(self, image: str, *, name: str) -> str:
+        """Create, not start, a container from ``image`` and return its ID."""
+        return self.add_container(name, image=image, filesystem=self._images.find(image).filesystem, status="created")
+
+    def remove_container(self, name: str) -> None:
+        """Remove a container that is not running; one that is not there is no error.
+
+        :raises ConflictError: when it runs.
+        """
+        try:
+            found = self._container(name)
+        except NotFoundError:
+            return
+        if found.document["State"]["Status"] in {"running", "paused", "restarting"}:
+            raise ConflictError(f"container {name} on {self._name} runs; stop it first")
+        del self._containers[found.name]
+
+    def remove_image(self, reference: str) -> None:
+        """Remove one tag, or an untagged image by ID; one that is not there is no error.
+
+        :raises ConflictError: when an ID has several tags.
+        """
+        self._images.remove(reference)
+
+    def tag_image(self, image_id: str, *, reference: str) -> None:
+        """Point the tag ``reference`` to ``image_id``.
+
+        :raises NotFoundError: when there is no such image.
+        """
+        self._images.tags[reference] = self._images.find(image_id).id
+
+    def load_image(self, chunks: Iterable[bytes]) -> LoadedImage:
+        """Load a docker-archive; what ``chunks`` raises is passed on.
+
+        :raises IntegrityError: when it is not a whole docker-archive.
+        """
+        return self._images.load(chunks)
+
+    def import_filesystem(
+        self,
+        chunks: Iterable[bytes],
+        *,
+        reference: str,
+        changes: Sequence[str] = (),  # noqa: ARG002 - as in the port
+    ) -> str:
+        """Make a one-layer image without configuration of a filesystem and return its ID; ``changes`` are ignored."""
+        image = image_of_filesystem(b"".join(chunks), config={}, comment="", author="", now=self.now())
+        self._images.by_id[image.id] = image
+        self._images.tags[reference] = image.id
+        return image.id
+
+    def _filesystem(self, name: str) -> bytes:
+        filesystem = self._container(name).filesystem
+        if filesystem is None:
+            raise DockerBackupError(
+                f"the twin knows no filesystem of {name}: give one to add_container(), or use an image with one layer"
+            )
+        return filesystem
+
+    def _container(self, name: str) -> MemoryContainer:
+        for container in self._containers.values():
+            if name in {container.name, container.id}:
+                return container
+        raise NotFoundError(f"no such container on {self._name}: {name}")
+
+
+def _carries(config: Mapping[str, Any], labels: Sequence[str]) -> bool:
+    have = config.get("Labels") or {}
+    for label in labels:
+        key, has_value, value = label.partition("=")
+        if key not in have or (has_value and have[key] != value):
+            return False
+    return True
