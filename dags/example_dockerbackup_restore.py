@@ -43,5 +43,5 @@ with DAG(
         repository="{{ params.repository }}",
         tags="{{ params.tags }}",
         recorded_tags="{{ params.recorded_tags }}",
-        dry_run="{{ params.dry_run }}",
+        plan_only="{{ params.dry_run }}",
     )

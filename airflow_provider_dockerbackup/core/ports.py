@@ -255,8 +255,6 @@ class DockerHost(Protocol):
 class TestDaemon(Protocol):
     """A Docker daemon that is not the source's, where backups are loaded to prove that they restore."""
 
-    __test__ = False  # not a test class, whatever its name says to collectors
-
     def engine(self) -> EngineInfo:
         """Return what the daemon says of itself."""
 

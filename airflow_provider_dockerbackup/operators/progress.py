@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from airflow_provider_dockerbackup.core.ports import Clock
 from airflow_provider_dockerbackup.core.sizes import size_text
@@ -15,7 +15,7 @@ _SLOWEST_PACE_SECONDS = 60.0
 class Log(Protocol):
     """The part of a logger that is used here."""
 
-    def info(self, message: str, *arguments: object) -> None:
+    def info(self, event: Any, *args: Any, **kw: Any) -> Any:
         """Log one line."""
 
 

@@ -30,7 +30,7 @@ class DockerBackupRestoreOperator(DockerHostOperator):
     :param replace_tags: take over a tag that stands for another image; that image is kept as
         ``<name>:before-<backup id>``. (templated)
     :param method: ``load``, or ``import`` for a container's filesystem without its configuration. (templated)
-    :param dry_run: say what would be done and touch nothing. (templated)
+    :param plan_only: a dry run: say what would be done and touch nothing. (templated)
     :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the target. (templated)
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.RestoreSummary`.
@@ -43,7 +43,7 @@ class DockerBackupRestoreOperator(DockerHostOperator):
         "recorded_tags",
         "replace_tags",
         "method",
-        "dry_run",
+        "plan_only",
         "repository_conn_id",
         "dockerbackup_conn_id",
     )
@@ -57,7 +57,7 @@ class DockerBackupRestoreOperator(DockerHostOperator):
         recorded_tags: bool | str = False,
         replace_tags: bool | str = False,
         method: Method = "load",
-        dry_run: bool | str = False,
+        plan_only: bool | str = False,
         repository_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -68,7 +68,7 @@ class DockerBackupRestoreOperator(DockerHostOperator):
         self.recorded_tags = recorded_tags
         self.replace_tags = replace_tags
         self.method = method
-        self.dry_run = dry_run
+        self.plan_only = plan_only
         self.repository_conn_id = repository_conn_id
 
     def work(self, context: Context) -> RestoreSummary:
@@ -82,7 +82,7 @@ class DockerBackupRestoreOperator(DockerHostOperator):
             recorded_tags=_flag("recorded_tags", self.recorded_tags),
             replace_tags=_flag("replace_tags", self.replace_tags),
             method=self.method,
-            dry_run=_flag("dry_run", self.dry_run),
+            dry_run=_flag("plan_only", self.plan_only),
             actor=actor_of(context),
         )
         repository = existing_repository(self.repository, conn_id=self.repository_conn_id)

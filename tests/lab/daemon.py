@@ -12,8 +12,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
-from tests.lab.engines import Engine, EngineFiles, provide
+from tests.lab.engines import Engine, EngineFiles, provide, version_of
 from tests.lab.errors import LabError, log_tail
 from tests.lab.install import SEARCH_PATH, require_program
 from tests.lab.mounts import mounts_under, unmount_under
@@ -196,8 +197,16 @@ class LabDaemon:
         # After a crash dockerd takes any process of that pid, even a zombie, for itself or for its containerd.
         for stale in ("docker.pid", "x/containerd/containerd.pid"):
             (self.run_directory / stale).unlink(missing_ok=True)
-        features = {"features": {"containerd-snapshotter": True}} if self.engine.containerd_store else {}
-        self._configuration.write_text(json.dumps(features), encoding="utf-8")
+        configuration: dict[str, object] = {}
+        if self.engine.containerd_store:
+            configuration["features"] = {"containerd-snapshotter": True}
+        # Else all daemons of a machine have one ID, from /etc/docker/key.json: these stand for different machines.
+        if int(version_of(self.files.dockerd).split(".")[0]) < 23:
+            configuration["deprecated-key-path"] = str(self.directory / "key.json")
+        elif not (identity := self.data_root / "engine-id").exists():
+            self.data_root.mkdir(parents=True, exist_ok=True, mode=0o710)
+            identity.write_text(str(uuid4()), encoding="ascii")
+        self._configuration.write_text(json.dumps(configuration), encoding="utf-8")
 
     def _command(self) -> list[str]:
         return [

@@ -239,7 +239,7 @@ def test_a_restore_takes_no_tag_from_another_image_unless_asked(target: LabHost,
 def test_a_dry_run_of_a_restore_touches_nothing(target: LabHost, repository_url: str) -> None:
     """A dry run says what it would do, and the target stays empty."""
     backup = save(repository_url)
-    planned = restore(repository_url, backup["backup_id"], dry_run=True)
+    planned = restore(repository_url, backup["backup_id"], plan_only=True)
     assert planned["tags"] == [f"dockerbackup-restored:{backup['backup_id']}"]
     assert target.daemon.docker("images", "-q").stdout == b""
 
