@@ -73,7 +73,7 @@ _RULES = (
         "the image is damaged on the host itself: pull or load it again there; earlier backups are not affected",
     ),
     _rule(
-        r"no such (?:image|container|object)|reference does not exist",
+        r"no such (?:image|container|object)|reference does not exist|failed to get digest sha256:",
         NotFoundError,
         "see on the host which images and containers there are (docker image ls, docker container ls --all)",
     ),
@@ -86,8 +86,8 @@ _RULES = (
         load_only=True,
     ),
     _rule(
-        r"is already in use by container|name .* is already in use|must be forced|is being used by"
-        r"|image is referenced in|cannot remove a running container|you cannot remove|container is paused and must be",
+        r"is already in use by container|name .* is already in use|conflict: unable to|is being used by"
+        r"|must be forced|cannot remove a running container|you cannot remove|container is paused and must be",
         ConflictError,
         "stop, rename or remove what holds it, then try again",
     ),
@@ -108,7 +108,7 @@ _RULES = (
         "client and daemon on the host must be Docker 20.10 or newer and fit each other",
     ),
     _rule(
-        r"invalid reference format|is not a valid change command|dockerfile parse error",
+        r"invalid reference format|is not a valid change command|dockerfile parse error|syntax error - ",
         ConfigurationError,
         "correct the value and run again",
     ),

@@ -253,7 +253,7 @@ class SshDockerHost:
         return result
 
     def _send(self, line: str, chunks: Iterable[bytes], *, what: str, secrets: Sequence[str] = ()) -> CommandResult:
-        result = self._session.stream_in(line, chunks, what=what)
+        result = self._session.stream_in(line, chunks, what=what, spoil=_spoil_tar)
         if result.exit_status != 0:
             raise docker_error(result, what=what, host=self._name, reading_archive=True, secrets=secrets)
         if not result.input_taken:
@@ -303,3 +303,13 @@ class SshDockerHost:
             return parse()
         except DockerBackupError as err:
             raise type(err)(f"{what} on {self._name}: {err}") from err
+
+
+def _spoil_tar(sent_bytes: int) -> bytes:
+    """Return bytes that make a tar invalid wherever it was broken off.
+
+    Docker takes a tar that merely ends, between two members, for a whole one. What follows a member must be a header,
+    which this is not; and the length is chosen so that the tar ends inside a block, should this become the rest of a
+    member. Only a tar that had already come to its end marks stays what it was.
+    """
+    return b"\xff" * (1024 + 256 - sent_bytes % 512)

@@ -26,6 +26,7 @@ from airflow_provider_dockerbackup.core.model import (
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError
 
 _SHOWN_BYTES = 200
+_DOCUMENT = re.compile(r"[\[{\"]")
 _ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}", re.ASCII)
 _LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
 _NO_NAME = "<none>"
@@ -267,11 +268,9 @@ def _names(values: object) -> tuple[str, ...]:
 
 
 def _unreadable(stdout: bytes) -> ConfigurationError:
-    """Say that output could not be read, and how it begins: that is no document, so it holds no secret of one."""
-    shown = (
-        ascii(stdout[:_SHOWN_BYTES].decode("utf-8", "replace")) if not stdout.lstrip().startswith((b"[", b"{")) else ""
-    )
-    begins = f"; it begins with {shown}" if shown else ""
+    """Say that output could not be read, and how it begins: but nothing of a document, which may hold secrets."""
+    before = _DOCUMENT.split(stdout[:_SHOWN_BYTES].decode("utf-8", "replace"), maxsplit=1)[0].strip()
+    begins = f", beginning with {before!a}" if before else ""
     return ConfigurationError(
         "the output of a Docker command could not be read: either it was cut, or the remote shell prints text before "
         f"command output ({len(stdout)} bytes came{begins}); "

@@ -8,6 +8,7 @@ take anything else with it.
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -42,6 +43,7 @@ __all__ = [
 SshClientFactory = Callable[[], paramiko.SSHClient]
 """Returns a new client, connected and logged in, whose host key was checked; the session closes it."""
 
+Spoil = Callable[[int], bytes]
 DisabledAlgorithms = dict[str, list[str]]
 
 _MAX_OUTPUT_BYTES: Final = 64 * 1024 * 1024
@@ -138,16 +140,18 @@ class SshSession:
         """
         return SshRemoteStream(lambda: self._start_own(command, what=what), explain=explain, what=what)
 
-    def stream_in(self, command: str, chunks: Iterable[bytes], *, what: str = "remote command") -> CommandResult:
+    def stream_in(
+        self, command: str, chunks: Iterable[bytes], *, what: str = "remote command", spoil: Spoil | None = None
+    ) -> CommandResult:
         """Run a command on a connection of its own, with ``chunks`` as its input, and return what came of it.
 
-        When ``chunks`` raises, the command is killed by a signal before its input ends, so that it does not take the
-        part for the whole, and the exception is passed on. sshd does not deliver that signal to programs of other
-        users (``sudo``): those see their input end.
+        When ``chunks`` raises, what was sent is spoilt, the command is killed where sshd allows that, and the exception
+        is passed on. The command may see its input end, as it does when the link is cut: no signal says which it was.
 
         :param command: one quoted command line.
         :param chunks: input in pieces of any size.
         :param what: what it does, for messages.
+        :param spoil: returns bytes which, sent after so many bytes, make the command refuse the whole.
         :raises TransientError: when the link is lost, or a limit passes.
         :raises DockerBackupError: when the output is longer than 64 MiB.
         """
@@ -155,13 +159,10 @@ class SshSession:
         try:
             output = _Output(_MAX_OUTPUT_BYTES)
             thread = running.output_beside(output.add)
-            taken = all(running.write(chunk) for chunk in chunks)
+            taken = _send_all(running, chunks, spoil=spoil)
             running.end_input()
             running.join(thread)
             status = running.finish()
-        except BaseException:
-            running.signal("KILL")
-            raise
         finally:
             running.abort()
         stdout = output.whole(f"{what} on {self.where}")
@@ -276,6 +277,17 @@ class _Output:
         return bytes(self._data)
 
 
+def _send_all(running: RunningCommand, chunks: Iterable[bytes], *, spoil: Spoil | None) -> bool:
+    """Send all ``chunks`` and return whether the command took them."""
+    try:
+        return all(running.write(chunk) for chunk in chunks)
+    except BaseException:
+        if spoil is not None:
+            running.write_last(spoil(running.sent_bytes))
+        running.signal("KILL")
+        raise
+
+
 def _is_alive(client: paramiko.SSHClient) -> bool:
     transport = client.get_transport()
     return transport is not None and transport.is_active()
@@ -287,14 +299,11 @@ def _prepare(client: paramiko.SSHClient) -> dict[str, str]:
     if transport is None or not transport.is_active():
         raise EOFError("the connection was closed as soon as it was made")
     tune(transport)
-    try:
-        address, port = transport.getpeername()[:2]
-        shown = f"{address}:{port}"
-    except (OSError, AttributeError, TypeError, ValueError):
-        shown = "through a proxy"
+    direct = isinstance(transport.sock, socket.socket)
+    address, port = transport.getpeername()[:2] if direct else ("through a proxy", "")
     return {
         "user": str(transport.get_username() or ""),
-        "address": shown,
+        "address": f"{address}:{port}" if direct else address,
         "host_key": fingerprint(transport.get_remote_server_key()),
         "cipher": str(transport.remote_cipher),
     }

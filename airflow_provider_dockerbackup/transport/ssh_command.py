@@ -132,6 +132,12 @@ class RunningCommand:
             self.sent_bytes += len(piece)
         return True
 
+    def write_last(self, data: bytes) -> None:
+        """Send ``data`` within a few seconds, or else not: for a command that is given up."""
+        limit = self._watch.limit(_SIGNAL_SECONDS, waiting_for="no data was taken", setting="fixed")
+        with contextlib.suppress(*LinkError), limit:
+            self._channel.sendall(data)
+
     def end_input(self) -> None:
         """Tell the command that its input is complete."""
         with contextlib.suppress(*LinkError), self._stall("no data was taken"):  # it may have ended by itself
@@ -183,7 +189,10 @@ class RunningCommand:
             output.join()
 
     def signal(self, name: Literal["TERM", "KILL"]) -> None:
-        """Ask sshd to send a signal to the command's process group; best effort (OpenSSH 7.9 and newer)."""
+        """Ask sshd to send a signal to the command's process group; best effort.
+
+        OpenSSH does so since 7.9, but up to 9.7 not for root, and it does not reach programs run through ``sudo``.
+        """
         message = paramiko.Message()
         message.add_byte(cMSG_CHANNEL_REQUEST)
         message.add_int(self._channel.remote_chanid)

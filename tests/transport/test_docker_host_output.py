@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from airflow_provider_dockerbackup.exceptions import (
+    ConfigurationError,
+    ConflictError,
+    DockerBackupError,
+    IntegrityError,
+    NotFoundError,
+    TransientError,
+)
+from airflow_provider_dockerbackup.transport import docker_output
+from airflow_provider_dockerbackup.transport.docker_errors import docker_error
+from airflow_provider_dockerbackup.transport.ssh import CommandResult
+
+ID = "sha256:" + "a" * 64
+BANNER = b"Welcome to web-1!\n[maintenance on sunday]\n{not json}\n"
+
+
+@pytest.mark.parametrize("banner", [b"", BANNER])
+def test_inspect_array_is_read_behind_a_banner(banner: bytes) -> None:
+    """Text of shell start-up files before the output is skipped."""
+    assert docker_output.json_array(banner + b'[\n    {\n        "Id": "x"\n    }\n]\n') == [{"Id": "x"}]
+    assert docker_output.json_array(banner + b"[]\n") == []
+
+
+def test_json_lines_are_read_behind_a_banner() -> None:
+    """Likewise for one object a line, and no output is no object."""
+    assert docker_output.json_lines(BANNER + b'{"a":1}\n{"a":2}\n') == [{"a": 1}, {"a": 2}]
+    assert docker_output.json_lines(b"") == []
+
+
+@pytest.mark.parametrize("output", [b"", b"[", BANNER, b"[1]\n", b'[{"a": 1}', b'[{"a":1}]\nbye\n', b"\xff\xfe"])
+def test_unreadable_inspect_output_names_the_shell(output: bytes) -> None:
+    """What cannot be read is an error that says what it may be."""
+    with pytest.raises(ConfigurationError, match="the remote shell prints text before"):
+        docker_output.json_array(output)
+
+
+def test_secrets_of_a_cut_document_are_not_shown() -> None:
+    """A document that was cut may hold secrets; only text that is no document is shown."""
+    with pytest.raises(ConfigurationError) as caught:
+        docker_output.json_array(b'[{"Env": ["PASSWORD=hunter2"')
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ConfigurationError) as caught:
+        docker_output.json_array(b'motd\n[{"Env": ["PASSWORD=hunter2"')
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("output", [b'{"a":1}\nbye\n', b"hello\n", b"[1]\n"])
+def test_unreadable_json_lines_name_the_shell(output: bytes) -> None:
+    """Text behind the objects, or in their place."""
+    with pytest.raises(ConfigurationError, match="the remote shell"):
+        docker_output.json_lines(output)
+
+
+def test_ids_are_read_among_other_lines() -> None:
+    """Each once, in order."""
+    assert docker_output.ids(BANNER + f"{ID}\n{'b' * 64}\n{ID}\n".encode()) == (ID, "b" * 64)
+    assert docker_output.last_id(BANNER + f"{ID}\n".encode()) == ID
+    with pytest.raises(ConfigurationError):
+        docker_output.last_id(BANNER)
+
+
+def test_time_is_read_behind_a_banner() -> None:
+    """Aware UTC."""
+    assert docker_output.moment(BANNER + b"2026-03-04T05:06:07Z\n") == datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+    with pytest.raises(ConfigurationError):
+        docker_output.moment(BANNER)
+
+
+@pytest.mark.parametrize(
+    ("driver", "status", "store"),
+    [
+        ("overlay2", [["Backing Filesystem", "extfs"]], "graphdriver"),
+        ("overlay2", None, "graphdriver"),
+        ("overlayfs", [["driver-type", "io.containerd.snapshotter.v1"]], "containerd"),
+        ("io.containerd.snapshotter.v1.overlayfs", [], "containerd"),
+    ],
+)
+def test_store_is_told_by_the_drivers_status(driver: str, status: object, store: str) -> None:
+    """The containerd image store shows itself only there."""
+    info = {"ServerVersion": "28.5.2", "Driver": driver, "DriverStatus": status, "OSType": "linux", "ID": "x"}
+    engine = docker_output.engine(version={"Server": {"ApiVersion": "1.51", "Arch": "amd64"}}, info=info)
+    assert (engine.store, engine.version, engine.api_version, engine.architecture) == (store, "28.5.2", "1.51", "amd64")
+
+
+def test_engine_is_refused_when_only_the_client_answered() -> None:
+    """A client without a daemon prints its own version and exits with 0 in some versions."""
+    with pytest.raises(DockerBackupError):
+        docker_output.engine(version={"Client": {}, "Server": None}, info={})
+
+
+def test_images_are_listed_once_a_tag() -> None:
+    """An image without a tag stands once, under its ID; placeholders are no tags."""
+    other = ID.replace("a", "b")
+    documents: list[dict[str, Any]] = [
+        {"Id": ID, "RepoTags": ["a:1", "a:2"], "Created": "c", "Size": 5, "Config": {"Labels": {"k": "v"}}},
+        {"Id": ID, "RepoTags": ["a:1", "a:2"], "Created": "c", "Size": 5, "Config": {"Labels": {"k": "v"}}},
+        {"Id": other, "RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"], "Config": None},
+    ]
+    listed = docker_output.image_summaries(documents)
+    assert [(one.reference, one.id) for one in listed] == [("a:1", ID), ("a:2", ID), (other, other)]
+    assert listed[0].labels == {"k": "v"}
+    assert listed[2].labels == {}
+
+
+def test_empty_steps_are_those_without_size_when_that_fits() -> None:
+    """As many steps with a size as layers: nothing to guess."""
+    lines = [{"CreatedBy": "CMD", "Size": "0"}, {"CreatedBy": "RUN x", "Size": "7"}, {"CreatedBy": "ADD", "Size": "9"}]
+    history = docker_output.history(lines, layers=2)
+    assert [(one.created_by, one.empty_layer) for one in history] == [("ADD", False), ("RUN x", False), ("CMD", True)]
+
+
+def test_empty_steps_are_guessed_by_their_words_when_a_layer_has_no_size() -> None:
+    """``RUN true`` makes a layer of no size; a classic or BuildKit ``CMD`` makes none."""
+    steps = ["/bin/sh -c #(nop) ADD file:x in /", "/bin/sh -c #(nop)  CMD [\"x\"]", "/bin/sh -c true",
+             "ENV A=b", "RUN /bin/sh -c true # buildkit", "/bin/sh -c #(nop) WORKDIR /x", "EXPOSE 80/tcp"]  # fmt: skip
+    lines = [{"CreatedBy": step, "Size": "9" if "ADD" in step else "0"} for step in reversed(steps)]
+    history = docker_output.history(lines, layers=4)
+    assert [one.empty_layer for one in history] == [False, True, False, True, False, False, True]
+
+
+def test_loaded_names_are_read_from_the_engines_words() -> None:
+    """Tags and IDs, whatever stands around them."""
+    said = b"abc: Loading layer\nThe image x:1 already exists, renaming the old one\nLoaded image: x:1\n"
+    loaded = docker_output.loaded(said + f"Loaded image ID: {ID}\n".encode())
+    assert loaded.names == ("x:1", ID)
+    assert len(loaded.output) == 4
+
+
+UNREACHABLE = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+DENIED = (
+    "Got permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock: Get "
+    '"http://%2Fvar%2Frun%2Fdocker.sock/v1.24/info": dial unix /var/run/docker.sock: connect: permission denied'
+)
+FAILURES: list[tuple[str, int, bool, type[DockerBackupError], str]] = [
+    ("Error: No such image: x:1", 1, False, NotFoundError, "docker image ls"),
+    ("Error response from daemon: No such image: x:1", 1, False, NotFoundError, "docker image ls"),
+    ("Error response from daemon: failed to get digest sha256:00: open /d/x: no such file or directory", 1, False,
+     NotFoundError, "docker image ls"),
+    ("conflict: unable to delete x (cannot be forced) - image has dependent child images", 1, False, ConflictError,
+     "try again"),
+    ("Error response from daemon: reference does not exist", 1, False, NotFoundError, "docker image ls"),
+    ("Error: No such container: web", 1, False, NotFoundError, "docker image ls"),
+    ("Error response from daemon: No such container: web", 1, False, NotFoundError, "docker image ls"),
+    (DENIED, 1, False, ConfigurationError, "sudo -n docker"),
+    ("permission denied while trying to connect to the docker API at unix:///x", 1, False, ConfigurationError, "sudo"),
+    (UNREACHABLE, 1, False, TransientError, "systemctl status docker"),
+    ("failed to connect to the docker API at unix:///x; check if the path is correct", 1, False, TransientError, "run"),
+    ("sudo: a password is required", 1, False, ConfigurationError, "NOPASSWD"),
+    ("sudo: a terminal is required to read the password", 1, False, ConfigurationError, "NOPASSWD"),
+    ("ops is not in the sudoers file.", 1, False, ConfigurationError, "NOPASSWD"),
+    ("sudo: docker: command not found", 1, False, ConfigurationError, "full path"),
+    ("env: 'docker': No such file or directory", 127, False, ConfigurationError, "full path"),
+    ("bash: line 1: docker: command not found", 127, False, ConfigurationError, "full path"),
+    ("sh: 1: docker: not found", 127, False, ConfigurationError, "full path"),
+    ("", 127, False, ConfigurationError, "full path"),
+    ("env: 'docker': Permission denied", 126, False, ConfigurationError, "executable"),
+    ("Error response from daemon: write /d/tmp/docker-export-1/layer.tar: no space left on device", 1, False,
+     TransientError, "free space"),
+    ('Error response from daemon: file integrity checksum failed for "etc/x"', 1, False, IntegrityError, "damaged"),
+    ("unexpected EOF", 1, False, TransientError, "try again"),
+    ('error during connect: Post "http://x": EOF', 1, False, TransientError, "try again"),
+    ("invalid diffID for layer 1: expected x, got y", 1, True, IntegrityError, "verify the backup"),
+    ("Error processing tar file(exit status 1): unexpected EOF", 1, True, IntegrityError, "verify the backup"),
+    ("Error processing tar file(exit status 1): unexpected EOF", 1, False, TransientError, "try again"),
+    ("archive/tar: invalid tar header", 1, True, IntegrityError, "verify the backup"),
+    ("unexpected end of JSON input", 1, True, IntegrityError, "verify the backup"),
+    ("open /d/tmp/docker-import-1/repositories: no such file or directory", 1, True, IntegrityError, "verify"),
+    ("unrecognized image format", 1, True, IntegrityError, "verify the backup"),
+    ("Error processing tar file(exit status 1): write /x: no space left on device", 1, True, TransientError, "free"),
+    ('Conflict. The container name "/t" is already in use by container "x".', 1, False, ConflictError, "try again"),
+    ("conflict: unable to delete x (must be forced) - image is being used by stopped container y", 1, False,
+     ConflictError, "try again"),
+    ("You cannot remove a running container x. Stop the container before attempting removal", 1, False,
+     ConflictError, "try again"),
+    ("container web was unpaused before its export ended (limit 3 s)", 75, False, TransientError, "raise the pause"),
+    ("unknown flag: --pull", 125, False, ConfigurationError, "20.10"),
+    ("", -1, False, TransientError, "try again"),
+    ("something new", 1, False, DockerBackupError, "journalctl"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "status", "load", "error", "advice"), FAILURES)
+def test_failure_is_the_error_that_says_what_to_do(
+    said: str, status: int, load: bool, error: type[DockerBackupError], advice: str
+) -> None:
+    """By what Docker, sudo or the shell wrote, and the exit code; with host, work and advice in the message."""
+    result = CommandResult(exit_status=status, stderr=said.encode())
+    found = docker_error(result, what="docker save x", host="web-1", reading_archive=load)
+    assert type(found) is error
+    text = str(found)
+    assert advice in text
+    assert "docker save x on web-1" in text
+    assert f"exit code {status}" in text
+    assert said[:40] in text
+
+
+def test_message_is_bounded_and_one_line_when_standard_error_is_not() -> None:
+    """Floods and control characters do not reach logs."""
+    flood = b"\x1b[31mline\n" * 100_000 + b"the end"
+    text = str(docker_error(CommandResult(exit_status=1, stderr=flood), what="x", host="h"))
+    assert len(text) < 4096
+    assert "the end" in text
+    assert text.isprintable()
+
+
+def test_values_of_changes_are_not_in_the_message() -> None:
+    """Docker repeats what it could not parse, and an ENV may be a secret."""
+    result = CommandResult(exit_status=1, stderr=b"Error: TOKEN=hunter2 is not a valid change command: hunter2")
+    text = str(docker_error(result, what="docker commit", host="h", secrets=["ENVV TOKEN=hunter2"]))
+    assert "hunter2" not in text
+    assert "TOKEN" not in text
+
+
+def test_inspect_document_is_kept_whole() -> None:
+    """Restores need what today's engines do not write yet."""
+    document = json.loads('{"Id": "x", "Config": {"New": 1}, "Other": [1], "RootFS": {"Layers": ["l"]}}')
+    image = docker_output.image(document)
+    assert image.document == document
+    assert image.diff_ids == ("l",)
+    assert docker_output.container(document).document == document
