@@ -48,7 +48,8 @@ def local_error(err: OSError, *, doing: str, where: str) -> DockerBackupError:
     if err.errno in _MISSING:
         return NotFoundError(f"{where} is not there")
     kind, advice = _meaning(err.errno or 0, doing)
-    return kind(f"cannot {doing} {where}: {err.strerror or err}; {advice}")
+    named = f" ({err.filename})" if err.errno == errno.ELOOP and isinstance(err.filename, str) else ""
+    return kind(f"cannot {doing} {where}: {err.strerror or err}{named}; {advice}")
 
 
 def _meaning(number: int, doing: str) -> tuple[type[DockerBackupError], str]:

@@ -117,7 +117,10 @@ class LocalStorage:
             return _info(path, os.fstat(file.fileno()))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield every object below the folder ``prefix``, in no order; unfinished ones are hidden."""
+        """Yield every object below the folder ``prefix``, in no order; unfinished ones are hidden.
+
+        :raises ConfigurationError: when there is a symbolic link: objects behind it would be overlooked.
+        """
         for path, entry in self._listed(prefix):
             if _PARTIAL.fullmatch(entry.name):
                 continue
@@ -191,9 +194,10 @@ class LocalStorage:
                 )
         except OSError as err:
             raise local_error(err, doing="read", where=self._shown(path)) from err
+        if not stat_bits.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise NotFoundError(f"{self._shown(path)} is not there: the name is a folder or a special file")
         with FileIO(descriptor, "r") as file:
-            if not stat_bits.S_ISREG(os.fstat(descriptor).st_mode):
-                raise NotFoundError(f"{self._shown(path)} is not there: the name is a folder or a special file")
             yield file
 
     def _pieces(self, file: FileIO, path: str) -> Iterator[bytes]:

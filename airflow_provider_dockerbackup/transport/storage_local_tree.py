@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -84,19 +85,32 @@ class FolderTree:
                 return
 
     def entries(self, below: tuple[str, ...]) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        """Yield every file below the folder ``below`` with its path; what vanishes meanwhile is passed over."""
+        """Yield every file below the folder ``below`` with its path; what vanishes meanwhile is passed over.
+
+        A symbolic link raises: whoever relies on the list being whole must not overlook what is behind it.
+        """
         pending = [below]
         while pending:
             parts = pending.pop()
             try:
                 with self.folder(parts) as folder, os.scandir(folder) as entries:
                     for entry in entries:
-                        if entry.is_dir(follow_symlinks=False):
+                        path = joined((*parts, entry.name))
+                        if entry.is_symlink():
+                            raise OSError(errno.ELOOP, "there is a symbolic link", path)
+                        if entry.is_file(follow_symlinks=False):
+                            yield path, entry
+                        elif entry.is_dir(follow_symlinks=False) and path != "lost+found":  # the file system's own
                             pending.append((*parts, entry.name))
-                        elif entry.is_file(follow_symlinks=False):
-                            yield joined((*parts, entry.name)), entry
             except FileNotFoundError:
                 continue
+            except NotADirectoryError:
+                if parts != below or not self._is_file(parts):
+                    raise
+
+    def _is_file(self, parts: tuple[str, ...]) -> bool:
+        with self.folder(parts[:-1]) as folder:
+            return stat.S_ISREG(os.stat(parts[-1], dir_fd=folder, follow_symlinks=False).st_mode)
 
     def is_dead(self, descriptor: int, lock: int, older_than_seconds: float) -> bool:
         """Tell whether the writer of an open file is gone: its lock can be taken, and is, by ``lock``.

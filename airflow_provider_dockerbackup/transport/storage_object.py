@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from fsspec import AbstractFileSystem
+
 from airflow_provider_dockerbackup.core.model import ObjectInfo
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
@@ -256,7 +258,7 @@ class ObjectStorageWriter:
             self._fs.invalidate_cache()
             if self._fs.exists(self._full):
                 raise ConflictError(f"{self._where} exists already; it was not changed")
-            self._fs.mv(self._partial, self._full)
+            self._rename()
             self._fs.invalidate_cache()
             if int(self._fs.info(self._full)["size"]) != self._size:
                 raise IntegrityError(f"{self._where} does not have the {self._size} bytes that were written")
@@ -272,6 +274,13 @@ class ObjectStorageWriter:
                 self._fs.rm_file(self._partial)
         except Exception as err:  # noqa: BLE001 - a failing clean-up must not hide the first error; reap() comes later
             _log.warning("cannot clean up %s, a later run will: %s", self._where, err)
+
+    def _rename(self) -> None:
+        if type(self._fs).mv is AbstractFileSystem.mv:  # it would take brackets in names for patterns
+            self._fs.cp_file(self._partial, self._full)
+            self._fs.rm_file(self._partial)
+        else:
+            self._fs.mv(self._partial, self._full)
 
     def _require_open(self) -> None:
         if self._file is None:
