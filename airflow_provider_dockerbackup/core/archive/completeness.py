@@ -28,7 +28,7 @@ def image_in(contents: Contents) -> ArchivedImage:
     config, config_digest = _config_bytes(contents, entry.config)
     parsed = parse(ImageConfig, strict_json(config, where=entry.config), where=entry.config)
     diff_ids = tuple(parsed.rootfs.diff_ids or ())
-    history = _history(parsed.history, diff_ids)
+    history, notes = _history(parsed.history, diff_ids)
     members = [_resolve(contents, name) for name in entry.layers or ()]
     if len(members) != len(diff_ids):
         raise IntegrityError(f"manifest.json lists {len(members)} layers, the configuration {len(diff_ids)} diff_ids")
@@ -49,7 +49,7 @@ def image_in(contents: Contents) -> ArchivedImage:
         image_ids=frozenset({config_digest, *walk.image_ids}),
         history=history,
         format="oci" if is_oci else "docker",
-        notes=tuple(walk.notes),
+        notes=(*notes, *walk.notes),
     )
 
 
@@ -76,7 +76,13 @@ def _config_bytes(contents: Contents, name: str) -> tuple[bytes, str]:
     return contents.documents[name], contents.files[name].digest
 
 
-def _history(entries: Sequence[History] | None, diff_ids: Sequence[str]) -> tuple[HistoryEntry, ...]:
+def _history(
+    entries: Sequence[History] | None, diff_ids: Sequence[str]
+) -> tuple[tuple[HistoryEntry, ...], tuple[str, ...]]:
+    """Return the history and what there is to note of it.
+
+    Engines refuse to show one with more steps than layers; builders other than Docker's leave steps out.
+    """
     history = tuple(
         HistoryEntry(
             created=entry.created,
@@ -88,11 +94,10 @@ def _history(entries: Sequence[History] | None, diff_ids: Sequence[str]) -> tupl
         for entry in entries or ()
     )
     with_layer = sum(not entry.empty_layer for entry in history)
-    if history and with_layer != len(diff_ids):
-        raise IntegrityError(
-            f"the configuration's history has {with_layer} steps with a layer, but there are {len(diff_ids)} diff_ids"
-        )
-    return history
+    said = f"the configuration's history has {with_layer} steps with a layer, but there are {len(diff_ids)} diff_ids"
+    if with_layer > len(diff_ids):
+        raise IntegrityError(said)
+    return history, (said,) if history and with_layer < len(diff_ids) else ()
 
 
 def _resolve(contents: Contents, name: str) -> str:

@@ -63,14 +63,14 @@ class Contents:
 
 
 class ContentsCollector:
-    """A member handler that fills :class:`Contents`.
+    """A member handler that fills :class:`Contents` and hashes the framing, bodies replaced by their digests.
 
     :param limits: how far layers may be decompressed.
     """
 
     def __init__(self, limits: DecompressLimits) -> None:
         self.contents = Contents()
-        self.body_digest: bytes | None = None
+        self._content = hashlib.sha256()
         self._member: TarMember | None = None
         self._sha256 = hashlib.sha256()
         self._document: bytearray | None = None
@@ -80,10 +80,18 @@ class ContentsCollector:
         self._looks_like_json = False
         self._begun = False
 
+    @property
+    def content_digest(self) -> str:
+        """Digest over framing and digests of bodies so far, as :class:`DockerArchiveScanner` defines it."""
+        return f"sha256:{self._content.hexdigest()}"
+
+    def framing(self, block: bytes) -> None:
+        """Take headers and the end of the tar."""
+        self._content.update(block)
+
     def begin(self, member: TarMember) -> None:
         """Refuse what no engine writes; prepare for the body."""
         self._member = member
-        self.body_digest = None
         match = _NAMES.fullmatch(member.name)
         if match is None:
             raise IntegrityError(f"archive member {shown_name(member.name)}: no engine writes such a name")
@@ -160,8 +168,9 @@ class ContentsCollector:
         member = self._member
         if member is None or member.kind is not MemberKind.FILE:
             return
-        self.body_digest = self._sha256.digest()
-        digest = f"sha256:{self.body_digest.hex()}"
+        body = self._sha256.digest()
+        self._content.update(body)
+        digest = f"sha256:{body.hex()}"
         named = _NAMED_BY_DIGEST.fullmatch(member.name)
         if named is not None and digest[7:] != (named[1] or named[2]):
             raise IntegrityError(f"archive member {member.name}: its sha256 is {digest[7:]}, not its name")

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from airflow_provider_dockerbackup.core.archive.completeness import image_in
 from airflow_provider_dockerbackup.core.archive.contents import ContentsCollector
 from airflow_provider_dockerbackup.core.archive.image import ArchivedImage, ArchivedLayer, DockerArchive, HistoryEntry
 from airflow_provider_dockerbackup.core.archive.layer_reader import DecompressLimits
-from airflow_provider_dockerbackup.core.archive.tar import TarLimits, TarMember, TarScanner
+from airflow_provider_dockerbackup.core.archive.tar import TarLimits, TarScanner
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 
 __all__ = [
@@ -41,8 +40,8 @@ class DockerArchiveScanner:
         self, *, max_total_bytes: int | None = None, decompress_limits: DecompressLimits | None = None
     ) -> None:
         self._collector = ContentsCollector(decompress_limits or DecompressLimits())
-        self._content = hashlib.sha256()
-        self._tar = TarScanner(self, limits=TarLimits(total_bytes=max_total_bytes), framing=self._content.update)
+        limits = TarLimits(total_bytes=max_total_bytes)
+        self._tar = TarScanner(self._collector, limits=limits, framing=self._collector.framing)
 
     def feed(self, chunk: bytes | memoryview) -> None:
         """Scan the next piece, of any length; 1 MiB is a good one.
@@ -60,22 +59,8 @@ class DockerArchiveScanner:
         return DockerArchive(
             image=image_in(self._collector.contents),
             size_bytes=self._tar.total_bytes,
-            content_digest=f"sha256:{self._content.hexdigest()}",
+            content_digest=self._collector.content_digest,
         )
-
-    def begin(self, member: TarMember) -> None:
-        """Take a member (called by the tar scanner)."""
-        self._collector.begin(member)
-
-    def data(self, chunk: memoryview) -> None:
-        """Take a piece of a body (called by the tar scanner)."""
-        self._collector.data(chunk)
-
-    def end(self) -> None:
-        """Take the end of a member (called by the tar scanner)."""
-        self._collector.end()
-        if self._collector.body_digest is not None:
-            self._content.update(self._collector.body_digest)
 
 
 def require_image(archive: DockerArchive, *, image_id: str, diff_ids: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_dockerbackup.core.archive.contents import DOCUMENT_BYTES
 from airflow_provider_dockerbackup.core.archive.tar import TarMember, TarScanner
 from airflow_provider_dockerbackup.core.archive.tar_header import file_header, padding
-from airflow_provider_dockerbackup.core.archive.wire import strict_json
+from airflow_provider_dockerbackup.core.archive.wire import ManifestEntry, OciIndex, parse, strict_json
 from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 
@@ -125,7 +125,7 @@ class _Rewriter:
         else:
             body = compact_json(_index_with(value, self._tags))
         mtime = max(0, member.mtime_ns // 1_000_000_000)
-        header = file_header(member.name, len(body), mode=member.mode & 0o7777, mtime=mtime)
+        header = file_header(member.name, len(body), mode=member.mode & 0o7777777, mtime=mtime)
         self._out.append(header + body + padding(len(body)))
 
     def ready(self) -> list[bytes]:
@@ -141,20 +141,17 @@ class _Rewriter:
 
 
 def _manifest_with(value: Any, tags: list[str]) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], dict):
+    if not isinstance(value, list) or len(value) != 1:
         raise IntegrityError("manifest.json must describe exactly one image")
-    entry = {key: content for key, content in value[0].items() if key.casefold() != "repotags"}
-    return [{**entry, "RepoTags": tags or None}]
+    parse(ManifestEntry, value[0], where="manifest.json")
+    return [{**value[0], "RepoTags": tags or None}]
 
 
 def _index_with(value: Any, tags: Sequence[ImageReference]) -> dict[str, Any]:
     """Each manifest once for every tag; entries that differed by their names alone become one."""
-    if not isinstance(value, dict) or not isinstance(value.get("manifests"), (list, type(None))):
-        raise IntegrityError("index.json is no image index")
+    parse(OciIndex, value, where="index.json")
     unnamed: list[dict[str, Any]] = []
-    for descriptor in value.get("manifests") or ():
-        if not isinstance(descriptor, dict):
-            raise IntegrityError("index.json: a descriptor is not an object")
+    for descriptor in value["manifests"] or ():
         bare = _without_names(descriptor)
         if bare not in unnamed:
             unnamed.append(bare)
@@ -164,10 +161,8 @@ def _index_with(value: Any, tags: Sequence[ImageReference]) -> dict[str, Any]:
 
 def _without_names(descriptor: dict[str, Any]) -> dict[str, Any]:
     annotations = descriptor.get("annotations") or {}
-    if not isinstance(annotations, dict):
-        raise IntegrityError("index.json: annotations are not an object")
     kept = {key: content for key, content in annotations.items() if key not in (_IMAGE_NAME, _REF_NAME)}
-    bare = {key: content for key, content in descriptor.items() if key.casefold() != "annotations"}
+    bare = {key: content for key, content in descriptor.items() if key != "annotations"}
     return {**bare, "annotations": kept} if kept else bare
 
 

@@ -70,11 +70,8 @@ class RootfsScanner:
 
     def __init__(self, *, max_total_bytes: int | None = None, max_members: int = 4_000_000) -> None:
         self._stream = hashlib.sha256()
-        self._records: list[bytes] = []
-        self._member: TarMember | None = None
-        self._content = hashlib.sha256()
-        self._files_bytes = 0
-        self._tar = TarScanner(self, limits=TarLimits(members=max_members, total_bytes=max_total_bytes))
+        self._tree = _Tree()
+        self._tar = TarScanner(self._tree, limits=TarLimits(members=max_members, total_bytes=max_total_bytes))
 
     def feed(self, chunk: bytes | memoryview) -> None:
         """Scan the next piece, of any length; 1 MiB is a good one.
@@ -90,33 +87,40 @@ class RootfsScanner:
         :raises IntegrityError: when the tar was cut short, holds nothing, or the same path twice.
         """
         self._tar.finish()
-        if not self._records:
+        records = sorted(self._tree.records)
+        if not records:
             raise IntegrityError("the exported filesystem is empty; docker export always writes at least /etc and /dev")
-        self._records.sort()
         return Rootfs(
             diff_id=f"sha256:{self._stream.hexdigest()}",
             size_bytes=self._tar.total_bytes,
-            tree_digest=_tree_digest(self._records),
-            members=len(self._records),
-            files_bytes=self._files_bytes,
+            tree_digest=_tree_digest(records),
+            members=len(records),
+            files_bytes=self._tree.files_bytes,
         )
 
+
+class _Tree:
+    """A member handler that makes one record of each member."""
+
+    def __init__(self) -> None:
+        self.records: list[bytes] = []
+        self.files_bytes = 0
+        self._member: TarMember | None = None
+        self._content = hashlib.sha256()
+
     def begin(self, member: TarMember) -> None:
-        """Take a member (called by the tar scanner)."""
         self._member = member
         if member.kind is MemberKind.FILE:
             self._content = hashlib.sha256()
-            self._files_bytes += member.size_bytes
+            self.files_bytes += member.size_bytes
 
     def data(self, chunk: memoryview) -> None:
-        """Take a piece of a file (called by the tar scanner)."""
         self._content.update(chunk)
 
     def end(self) -> None:
-        """Enter the member (called by the tar scanner)."""
         if self._member is not None:
             content = self._content.hexdigest() if self._member.kind is MemberKind.FILE else ""
-            self._records.append(_record(self._member, content))
+            self.records.append(_record(self._member, content))
 
 
 def _record(member: TarMember, content: str) -> bytes:

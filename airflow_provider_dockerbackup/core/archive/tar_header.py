@@ -29,7 +29,7 @@ _GNU_SPARSE_AREA = slice(386, 495)
 _BLANK_CHECKSUM = 8 * ord(" ")
 _MAX_INT64 = (1 << 63) - 1
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
-_PAX_TIME = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{0,64}))?", re.ASCII)
+_PAX_TIME = re.compile(r"(-?)([0-9]{1,18})(?:\.([0-9]{0,64}))?", re.ASCII)
 _CHARSETS = ("BINARY", "ISO-IR 10646 2000 UTF-8")
 _OCTAL_SIZE_LIMIT = 8**11
 
@@ -111,7 +111,7 @@ class Header:
         if self.magic == _V7:
             _check_v7(block)
         elif self.magic == _GNU:
-            if any(block[_GNU_SPARSE_AREA]):
+            if block[_GNU_SPARSE_AREA].strip(b"\0"):
                 raise HeaderError("sparse members are not accepted")
         elif self.magic != _USTAR:
             raise HeaderError(f"magic {self.magic!r} is neither that of ustar nor that of GNU tar")
@@ -176,8 +176,8 @@ def _check_v7(block: bytes) -> None:
 
 def _text(field: bytes, what: str) -> bytes:
     """Return a field up to its first NUL, behind which only NULs may follow."""
-    text, _, rest = field.partition(b"\0")
-    if rest and any(rest):
+    text = field.rstrip(b"\0")
+    if b"\0" in text:
         raise HeaderError(f"the {what} has bytes behind its NUL")
     return text
 

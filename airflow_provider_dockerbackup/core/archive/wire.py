@@ -71,7 +71,7 @@ class OciManifest(Wire):
     """An image manifest, or an attestation in the shape of one."""
 
     config: Descriptor
-    layers: list[Descriptor] | None
+    layers: list[Descriptor] | None = None
 
 
 class OciIndex(Wire):
