@@ -41,7 +41,11 @@ with DAG(
 ) as dag:
     images = DockerListSourcesOperator(task_id="list_images", kind="image", names="{{ params.names }}")
     save = DockerSaveOperator.partial(
-        task_id="save", repository="{{ params.repository }}", compression="zstd", max_active_tis_per_dagrun=2
+        task_id="save",
+        repository="{{ params.repository }}",
+        compression="zstd",
+        map_index_template="{{ task.image }}",
+        max_active_tis_per_dagrun=2,
     ).expand(image=images.output)
     verify = DockerBackupVerifyOperator.partial(
         task_id="verify", repository="{{ params.repository }}", level="load", max_active_tis_per_dagrun=1

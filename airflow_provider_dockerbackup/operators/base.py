@@ -32,6 +32,10 @@ class DockerBackupBaseOperator(BaseOperator):
 
     ui_color = "#dbeafe"
 
+    def __init__(self, *, multiple_outputs: bool = True, **kwargs: Any) -> None:
+        # Summaries are dicts; each key is an XCom of its own, so that ``save.output["backup_id"]`` works downstream.
+        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+
     def execute(self, context: Context) -> Any:
         """Do the operator's work and return a small summary."""
         with _retries_stopped_when_permanent():

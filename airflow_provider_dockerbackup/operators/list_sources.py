@@ -44,7 +44,7 @@ class DockerListSourcesOperator(DockerHostOperator):
         allow_empty: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(multiple_outputs=False, **kwargs)
         self.kind = kind
         self.labels = labels
         self.names = names

@@ -93,7 +93,8 @@ def _dag(dag_id: str, conf: dict[str, object], environment: dict[str, str]) -> N
         raise subprocess.CalledProcessError(done.returncode, done.args)
     for line in lines:
         if any(mark in line for mark in (" as backup ", "passed level", "restored to", "committed as", "not in this")):
-            print("  " + line.partition("] ")[2].strip() if "] " in line else "  " + line)
+            # Between Airflow's time and level and its logger's name.
+            print("  " + line.partition("] ")[2].partition(" [airflow")[0].strip())
     print(f"  succeeded in {time.monotonic() - began:.0f} s, log in {log.relative_to(ROOT)}")
 
 
