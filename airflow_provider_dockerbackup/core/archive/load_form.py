@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_dockerbackup.core.archive.contents import DOCUMENT_BYTES
 from airflow_provider_dockerbackup.core.archive.tar import TarMember, TarScanner
-from airflow_provider_dockerbackup.core.archive.tar_header import file_header, padding
+from airflow_provider_dockerbackup.core.archive.tar_header import LATEST_MTIME, file_header, padding
 from airflow_provider_dockerbackup.core.archive.wire import ManifestEntry, OciIndex, parse, strict_json
 from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
@@ -124,7 +124,7 @@ class _Rewriter:
             body = compact_json(_manifest_with(value, [str(tag) for tag in self._tags]))
         else:
             body = compact_json(_index_with(value, self._tags))
-        mtime = max(0, member.mtime_ns // 1_000_000_000)
+        mtime = min(max(0, member.mtime_ns // 1_000_000_000), LATEST_MTIME)
         header = file_header(member.name, len(body), mode=member.mode & 0o7777777, mtime=mtime)
         self._out.append(header + body + padding(len(body)))
 

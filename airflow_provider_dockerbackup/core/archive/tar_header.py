@@ -29,9 +29,10 @@ _GNU_SPARSE_AREA = slice(386, 495)
 _BLANK_CHECKSUM = 8 * ord(" ")
 _MAX_INT64 = (1 << 63) - 1
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
-_PAX_TIME = re.compile(r"(-?)([0-9]{1,18})(?:\.([0-9]{0,64}))?", re.ASCII)
+_PAX_TIME = re.compile(r"(-?)([0-9]{1,19})(?:\.([0-9]{0,64}))?", re.ASCII)
 _CHARSETS = ("BINARY", "ISO-IR 10646 2000 UTF-8")
 _OCTAL_SIZE_LIMIT = 8**11
+LATEST_MTIME = 8**11 - 1
 
 
 class HeaderError(ValueError):
@@ -316,7 +317,7 @@ def file_header(name: str, size_bytes: int, *, mode: int = 0o644, mtime: int = 0
 
     :param name: at most 100 ASCII characters.
     :param size_bytes: size of the body.
-    :param mtime: seconds since 1970.
+    :param mtime: seconds since 1970, 0 to :data:`LATEST_MTIME`.
     """
     if size_bytes < _OCTAL_SIZE_LIMIT:
         return _block(name, size_bytes, b"0", mode, mtime)

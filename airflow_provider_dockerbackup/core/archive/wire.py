@@ -18,6 +18,7 @@ from airflow_provider_dockerbackup.core.document import explain
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 
 Digest = Annotated[str, Field(pattern=re.compile(r"\Asha256:[0-9a-f]{64}\Z"))]
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]", re.ASCII)
 _Model = TypeVar("_Model", bound="Wire")
 
 
@@ -105,13 +106,17 @@ class ImageConfig(Wire):
 
 
 def strict_json(data: bytes, *, where: str) -> Any:
-    """Return the JSON value in ``data``: UTF-8, no key twice, no NaN.
+    """Return the JSON value in ``data``: UTF-8, no key twice, no NaN, no half of a surrogate pair.
 
     :param where: what to name in messages.
     :raises IntegrityError: when it is anything else.
     """
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        text = data.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        if _SURROGATE.search(text) is not None:
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except (ValueError, RecursionError) as err:
         raise IntegrityError(f"{where} is not JSON as engines write it: {err}") from err
 

@@ -199,6 +199,19 @@ def test_keys_that_engines_would_read_differently_are_refused() -> None:
             scan(tar_of(entries))
 
 
+def test_text_that_has_no_bytes_is_refused_but_any_other_is_accepted() -> None:
+    """Half of a surrogate pair could not be written again; a whole one can."""
+    entries = legacy_archive(LAYERS)
+    for escape, is_text in ((rb"\ud83d\ude00", True), (rb"\ud83d", False), (rb"\udc80", False), (rb"\\ud83d", True)):
+        odd = entries[-1].body.replace(b"null", b'["' + escape + b'"]')
+        data = tar_of([*entries[:-1], Entry("manifest.json", odd)])
+        if is_text:
+            assert scan(data).image.repo_tags == (json.loads(odd)[0]["RepoTags"][0],)
+        else:
+            with pytest.raises(IntegrityError, match=r"manifest\.json is not JSON"):
+                scan(data)
+
+
 def test_missing_and_surplus_layers_are_refused() -> None:
     """Number and order of layers must be those of the diff_ids."""
     entries = legacy_archive(LAYERS)

@@ -115,6 +115,16 @@ def test_the_end_of_the_tar_is_withheld_until_the_input_proved_to_be_whole() -> 
         assert len(out) < len(data) - 1024
 
 
+@pytest.mark.parametrize("mtime", [-5, 8**11, 2**60])
+def test_a_time_that_ustar_cannot_hold_is_brought_into_range(mtime: int) -> None:
+    """Only for the members that are written anew."""
+    entries = entries_of(golden("engine-28-graphdriver.tar"))
+    for entry in entries:
+        entry.extra["mtime"] = mtime
+    data = tar_of(entries, tar_format=tarfile.PAX_FORMAT)
+    assert scan(load_form(data, ["a/b:1"])).image.repo_tags == ("a/b:1",)
+
+
 def test_an_archive_without_an_image_or_with_two_is_refused() -> None:
     """Only what the completeness gate accepts has a load form."""
     for body in (b"[]", b"[{},{}]", b"{}", b"x", b"[1]"):
