@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,9 @@ def airflow_database() -> None:
 
 
 @pytest.fixture(scope="module")
-def bag() -> Iterator[DagBag]:
+def bag() -> DagBag:
     """All example DAGs, as Airflow loads them."""
-    yield DagBag(dag_folder=str(DAGS))
+    return DagBag(dag_folder=str(DAGS))
 
 
 def run(bag: DagBag, dag_id: str, **conf: Any) -> str:
