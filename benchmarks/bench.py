@@ -100,15 +100,20 @@ class Bench:
         return Run(seconds=seconds)
 
     def ours(self, verb: str, *arguments: str) -> Run:
-        """Run one of this project's use cases in a Python process of its own, its start included.
+        """Run one of this project's use cases in a Python process of its own, its start from bytecode included.
 
         :param verb: as :mod:`benchmarks.ours` takes it.
         :raises BenchError: when it fails.
         """
         config = ("--ssh-config", str(self.host.ssh_config_path), "--host", self.host.name)
         command = [sys.executable, "-m", "benchmarks.ours", *config, verb, *arguments]
+        # As an installed package has it; the round that is thrown away writes it.
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(self.directory / "bytecode")}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         began = time.monotonic()
-        done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
         seconds = time.monotonic() - began
         if done.returncode != 0:
             said = done.stderr.decode("utf-8", "replace")[-3000:]

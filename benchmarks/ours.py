@@ -28,7 +28,6 @@ from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
 from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshSession
 from airflow_provider_dockerbackup.transport.ssh_config import ssh_client_factory
 from airflow_provider_dockerbackup.transport.storage import storage_from_url
-from airflow_provider_dockerbackup.transport.throwaway_daemon import throwaway_daemon
 
 
 class _Silent:
@@ -122,6 +121,9 @@ def _failed(result: CommandResult) -> DockerBackupError:
 
 
 def _verify(_session: SshSession, options: argparse.Namespace) -> dict[str, float]:
+    # Only this verb needs the Docker SDK: a save starts without it.
+    from airflow_provider_dockerbackup.transport.throwaway_daemon import throwaway_daemon
+
     repository = Repository.open(storage_from_url(options.repository), clock=SystemClock())
     backup = repository.catalog.newest(_source(options))
     if backup is None:
