@@ -80,14 +80,15 @@ _RULES = (
     _rule(
         r"invalid diffid|error unpacking|archive/tar|invalid tar header|unexpected end of json|error processing tar"
         r"|layers? (?:count|length)|length mismatch|unrecognized image format|mismatched image rootfs|/blobs/json"
-        r"|repositories: no such file|manifest\.json: no such file|invalid character|invalid archive|invalid checksum",
+        r"|repositories: no such file|manifest\.json: no such file|invalid character|invalid archive|invalid checksum"
+        r"|short read: expected",
         IntegrityError,
         "the engine refuses the archive: verify the backup, and restore another one",
         load_only=True,
     ),
     _rule(
         r"is already in use by container|name .* is already in use|conflict: unable to|is being used by"
-        r"|must be forced|cannot remove a running container|you cannot remove|container is paused and must be",
+        r"|must be forced|cannot remove container|you cannot remove|container is paused and must be",
         ConflictError,
         "stop, rename or remove what holds it, then try again",
     ),
@@ -100,7 +101,8 @@ _RULES = (
         r"unexpected eof|error during connect|connection reset by peer|broken pipe|context canceled"
         r"|removal of container .* is already in progress|is restarting",
         TransientError,
-        "the daemon went away or was busy; try again",
+        "the daemon went away or was busy: try again (an archive that was being loaded may also be cut: if it fails "
+        "again, verify the backup)",
     ),
     _rule(
         r"unknown (?:shorthand )?flag|client version .* is too (?:new|old)|is not a docker command",

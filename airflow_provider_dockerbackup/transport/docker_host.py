@@ -212,6 +212,8 @@ class SshDockerHost:
     def load_image(self, chunks: Iterable[bytes]) -> LoadedImage:
         """Stream ``chunks`` into ``docker load``.
 
+        An archive that is cut may also look like a daemon that went away: then it is a transient error.
+
         :raises IntegrityError: when the engine refuses the archive, or says that it could not unpack it.
         """
         what = "docker load"
@@ -229,6 +231,8 @@ class SshDockerHost:
 
     def import_filesystem(self, chunks: Iterable[bytes], *, reference: str, changes: Sequence[str] = ()) -> str:
         """Stream ``chunks`` into ``docker import`` and return the new image's ID.
+
+        When that fails, the containerd store keeps an image under ``reference`` of which no container can be made.
 
         :raises IntegrityError: when the engine refuses the archive.
         """

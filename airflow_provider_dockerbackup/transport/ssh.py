@@ -146,7 +146,7 @@ class SshSession:
         """Run a command on a connection of its own, with ``chunks`` as its input, and return what came of it.
 
         When ``chunks`` raises, what was sent is spoilt, the command is killed where sshd allows that, and the exception
-        is passed on. The command may see its input end, as it does when the link is cut: no signal says which it was.
+        is passed on. When the link is cut, the command just sees its input end: it cannot tell that from a whole one.
 
         :param command: one quoted command line.
         :param chunks: input in pieces of any size.
@@ -282,9 +282,7 @@ def _send_all(running: RunningCommand, chunks: Iterable[bytes], *, spoil: Spoil 
     try:
         return all(running.write(chunk) for chunk in chunks)
     except BaseException:
-        if spoil is not None:
-            running.write_last(spoil(running.sent_bytes))
-        running.signal("KILL")
+        running.give_up(spoil(running.sent_bytes) if spoil is not None else b"")
         raise
 
 

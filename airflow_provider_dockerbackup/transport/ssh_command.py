@@ -22,6 +22,7 @@ PIECE_BYTES = 1024 * 1024
 _STDERR_TAIL_BYTES = 64 * 1024
 _DRAIN_JOIN_SECONDS = 10.0
 _SIGNAL_SECONDS = 5.0
+_GIVE_UP_SECONDS = 15.0
 _KEEPALIVE_SECONDS = 30
 # RFC 4344 allows 64 GiB under one AES key. Paramiko asks for new keys after 512 MiB, and when the channel closes while
 # it does, its thread waits for itself (paramiko #822): streams that end near a multiple of that would fail every time.
@@ -132,11 +133,17 @@ class RunningCommand:
             self.sent_bytes += len(piece)
         return True
 
-    def write_last(self, data: bytes) -> None:
-        """Send ``data`` within a few seconds, or else not: for a command that is given up."""
-        limit = self._watch.limit(_SIGNAL_SECONDS, waiting_for="no data was taken", setting="fixed")
+    def give_up(self, last: bytes) -> None:
+        """End a command whose input must not be taken for a whole: send ``last``, a signal and the end of the input.
+
+        Then wait some seconds for the command to end: sshd drops what is under way when the connection is closed.
+        """
+        limit = self._watch.limit(_GIVE_UP_SECONDS, waiting_for="the command did not end", setting="fixed")
         with contextlib.suppress(*LinkError), limit:
-            self._channel.sendall(data)
+            self._channel.sendall(last)
+            self.signal("KILL")
+            self._channel.shutdown_write()
+            self._channel.status_event.wait(_GIVE_UP_SECONDS)
 
     def end_input(self) -> None:
         """Tell the command that its input is complete."""

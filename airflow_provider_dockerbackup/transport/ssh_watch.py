@@ -72,11 +72,12 @@ class Watch:
         :param waiting_for: end of the sentence "no … for N s".
         :param setting: name of the setting that changes it.
         """
+        outer = self._limit
         self._limit = min((time.monotonic() + seconds, f"{waiting_for} for {seconds:g} s ({setting})"), self._deadline)
         try:
             yield
         finally:
-            self._limit = self._deadline
+            self._limit = outer
 
     def stop(self) -> None:
         """End the watch; safe to call at any time, any number of times."""
