@@ -19,10 +19,10 @@ from typing import Self
 from airflow_provider_dockerbackup.core.archive.compression import Compression, compressor
 from airflow_provider_dockerbackup.core.catalog import RECORD_FILE, Backup, backup_path, source_path
 from airflow_provider_dockerbackup.core.document import canonical_json, compact_time, sha256_of
-from airflow_provider_dockerbackup.core.ports import ObjectWriter, Progress
+from airflow_provider_dockerbackup.core.ports import ObjectWriter, Progress, Storage
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, DocumentFile, Source
 from airflow_provider_dockerbackup.core.repository import ABANDONED_AFTER_SECONDS, Repository
-from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, NotFoundError
+from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, IntegrityError, NotFoundError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,8 +143,12 @@ class Attempt:
     def document(self, stem: str, data: bytes) -> DocumentFile:
         """Write the document ``<stem>-<attempt>.json`` beside the record."""
         name = f"{stem}-{self.name}.json"
+        # By a writer that stays open, although it is small: until the record stands, only that keeps reap() away.
+        writer = self._repository.storage.writer(self.key.path + name)
+        self._writers.callback(writer.close)
         self._files.append(self.key.path + name)
-        self._repository.storage.create(self.key.path + name, data)
+        writer.write(data)
+        writer.commit()
         return DocumentFile(name=name, size_bytes=len(data), sha256=sha256_of(data))
 
     def commit(self, record: BackupRecord) -> Backup:
@@ -182,11 +186,17 @@ def winner_of(repository: Repository, key: BackupKey) -> Backup | None:
     """Return the backup that an earlier try of the same work committed, or None.
 
     :raises ConflictError: when it was committed and deleted since.
+    :raises IntegrityError: when its record is unreadable: nobody can say what was committed.
     """
     standing = repository.catalog.at(key.path)
     if standing is not None and standing.deleted:
         raise ConflictError(
             f"backup {key.backup_id} of {key.source} was made by this run and deleted since; start a new run"
+        )
+    if standing is not None and standing.record is None:
+        raise IntegrityError(
+            f"backup {key.backup_id} of {key.source} was made by this run, but its record is unreadable: "
+            f"{standing.problem}; look into it, and start a new run for a new backup"
         )
     return standing
 
@@ -195,11 +205,7 @@ def reap(repository: Repository, source: Source) -> tuple[str, ...]:
     """Remove what dead tries left behind in a source's folder, and return the paths."""
     storage = repository.storage
     removed = list(storage.reap(source_path(source), older_than_seconds=ABANDONED_AFTER_SECONDS))
-    abandoned = [
-        path
-        for path in repository.catalog.orphans(source)
-        if storage.is_abandoned(path, older_than_seconds=ABANDONED_AFTER_SECONDS)
-    ]
+    abandoned = [path for path in repository.catalog.orphans(source) if _is_abandoned(storage, path)]
     if abandoned:
         # A writer may have created its record between our listing and its letting go of the lock: look again.
         still = set(repository.catalog.orphans(source))
@@ -208,3 +214,10 @@ def reap(repository: Repository, source: Source) -> tuple[str, ...]:
                 storage.delete(path)
                 removed.append(path)
     return tuple(removed)
+
+
+def _is_abandoned(storage: Storage, path: str) -> bool:
+    try:
+        return storage.is_abandoned(path, older_than_seconds=ABANDONED_AFTER_SECONDS)
+    except NotFoundError:
+        return False  # its own try withdrew it since it was listed, or another run reaped it

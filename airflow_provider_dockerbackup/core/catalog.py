@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Literal
 from urllib.parse import quote, unquote
 
+from airflow_provider_dockerbackup.core.document import compact_time
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.core.record import BackupRecord, Confirmation, Source, Verification
@@ -239,5 +240,5 @@ def _check_place(record: BackupRecord, source: Source, folder: str) -> None:
 
 
 def _age_key(backup: Backup) -> tuple[str, str]:
-    captured = backup.record.captured_at.isoformat() if backup.record else ""
-    return (captured or backup.backup_id, backup.backup_id)
+    captured = compact_time(backup.record.captured_at, fraction=True) if backup.record else backup.backup_id
+    return (captured, backup.backup_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,6 +28,13 @@ IMAGE_KEYS = (
     "Volumes",
     "WorkingDir",
 )
+
+# How the classic builder and BuildKit write a step that sets values; ``|2 A=x B=y`` are a step's build arguments.
+_SETTING = re.compile(
+    r"(?P<step>(?:/bin/sh -c #\(nop\)\s*)?(?:ENV|LABEL|ARG)\s+)(?P<name>[^\s=]*)(?P<rest>.*)", re.DOTALL
+)
+_ARGUMENTS = re.compile(r"(?P<run>(?:RUN )?\|\d+ )(?P<rest>.*)", re.DOTALL)
+_SHELL = " /bin/sh -c "
 
 
 def configuration_of(config: JsonObject, *, salt: bytes) -> Configuration:
@@ -67,6 +75,22 @@ def _flat(config: JsonObject) -> Iterable[tuple[str, Any]]:
 
 def _hmac(salt: bytes, value: Any) -> str:
     return hmac.new(salt, canonical_json(value), hashlib.sha256).hexdigest()
+
+
+def command_without_values(created_by: str) -> str:
+    """Return the command of a history step without the values of environment, labels and build arguments.
+
+    The first name stays; where one value ends and the next name begins cannot be told, so the rest goes. The archive
+    keeps all of it.
+
+    :param created_by: as in the image's history.
+    """
+    if setting := _SETTING.fullmatch(created_by):
+        return f"{setting['step']}{setting['name']}{'=…' if setting['rest'] else ''}"
+    if arguments := _ARGUMENTS.fullmatch(created_by):
+        _, shell, command = arguments["rest"].rpartition(_SHELL)
+        return f"{arguments['run']}…{shell}{command if shell else ''}"
+    return created_by
 
 
 def uncovered_mounts(mounts: Iterable[JsonObject]) -> tuple[UncoveredMount, ...]:

@@ -48,6 +48,12 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
+class _Version(BaseModel):
+    """All that every document has, whatever wrote it."""
+
+    schema_version: str = "1.0"
+
+
 class Document(Part):
     """A whole document. Subclasses say which major version they read.
 
@@ -73,16 +79,16 @@ class Document(Part):
         :raises IntegrityError: when it is not JSON, a field is wrong, or the major version is not known.
         """
         try:
-            document = cls.model_validate_json(data)
+            # First of all the version: what a newer release wrote need not have the fields of ours.
+            version = _Version.model_validate_json(data).schema_version
+            if version.split(".")[0] != str(cls.MAJOR):
+                raise IntegrityError(
+                    f"{where}: schema_version: expected {cls.MAJOR}.x, got {version!r}; "
+                    "it was written by a newer release of airflow-provider-dockerbackup, use that one to read it"
+                )
+            return cls.model_validate_json(data)
         except ValidationError as err:
             raise IntegrityError(f"{where} is not a readable {cls.__name__}: {explain(err)}") from err
-        major = document.schema_version.split(".")[0]
-        if major != str(cls.MAJOR):
-            raise IntegrityError(
-                f"{where}: schema_version: expected {cls.MAJOR}.x, got {document.schema_version!r}; "
-                "it was written by a newer release of airflow-provider-dockerbackup, use that one to read it"
-            )
-        return document
 
 
 def canonical_json(value: Any) -> bytes:

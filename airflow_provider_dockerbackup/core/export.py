@@ -35,7 +35,7 @@ from airflow_provider_dockerbackup.core.record import (
 )
 from airflow_provider_dockerbackup.core.reference import container_name
 from airflow_provider_dockerbackup.core.repository import Repository
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, NotFoundError
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, NotFoundError
 
 TEMPORARY = "dockerbackup-temporary"
 _TEMPORARY_NAME = re.compile(rf"{TEMPORARY}[:-](?P<work>[0-9a-f]{{16}})-[0-9a-f]{{12}}-(?P<expires>\d{{10,11}})")
@@ -122,7 +122,14 @@ def _export(
         sink = attempt.archive(
             "rootfs", compression=request.compression or repository.document.compression, level=request.level
         )
-        capturing = _begin(request, host, container, attempt=attempt.name, clock=repository.clock)
+        capturing = _begin(
+            request,
+            host,
+            container,
+            attempt=attempt.name,
+            clock=repository.clock,
+            progress=telling.progress,
+        )
         scanner = RootfsScanner()
         pour(
             capturing.stream,
@@ -151,7 +158,13 @@ def _export(
 
 
 def _begin(
-    request: ExportRequest, host: DockerHost, container: ContainerInspect, *, attempt: str, clock: Clock
+    request: ExportRequest,
+    host: DockerHost,
+    container: ContainerInspect,
+    *,
+    attempt: str,
+    clock: Clock,
+    progress: Progress,
 ) -> _Capturing:
     """Return the stream to read, by what the container does now and what was asked."""
     if container.status == "paused":
@@ -163,11 +176,17 @@ def _begin(
     if request.consistency == "pause":
         stream = host.export_paused(container.id, limit_seconds=request.pause_limit_seconds)
         return _Capturing(stream=stream, capture="paused")
-    return _snapshot(request, host, container, attempt=attempt, clock=clock)
+    return _snapshot(request, host, container, attempt=attempt, clock=clock, progress=progress)
 
 
 def _snapshot(
-    request: ExportRequest, host: DockerHost, container: ContainerInspect, *, attempt: str, clock: Clock
+    request: ExportRequest,
+    host: DockerHost,
+    container: ContainerInspect,
+    *,
+    attempt: str,
+    clock: Clock,
+    progress: Progress,
 ) -> _Capturing:
     expires = int(host.now().timestamp()) + request.deadline_seconds
     mark = f"{request.key.idempotency_key[:16]}-{attempt}-{expires}"
@@ -177,12 +196,20 @@ def _snapshot(
         host.commit_container(container.id, reference=image, message="temporary, for an export", pause=True)
         seconds = round(clock.monotonic() - began, 3)
         host.create_container(image, name=temporary)
+        stream = host.export_temporary(temporary, image=image)
     except BaseException:
-        host.remove_container(temporary)
-        host.remove_image(image)
+        _discard(host, temporary, image=image, progress=progress)
         raise
-    stream = host.export_temporary(temporary, image=image)
     return _Capturing(stream=stream, capture="snapshot", commit_seconds=seconds)
+
+
+def _discard(host: DockerHost, container: str, *, image: str, progress: Progress) -> None:
+    """Remove what a snapshot made before it failed, and never hide why it failed."""
+    try:
+        host.remove_container(container)
+        host.remove_image(image)
+    except DockerBackupError as err:
+        progress.note(f"{container} or {image} stays on {host.name} for the next run to remove: {err}")
 
 
 def remove_temporary(host: DockerHost, *, work: str, progress: Progress) -> None:

@@ -86,7 +86,10 @@ class Layer(Part):
 
 
 class History(Part):
-    """One step of an image's history, oldest first."""
+    """One step of an image's history, oldest first.
+
+    :param created_by: its command, without the values of environment, labels and build arguments.
+    """
 
     created: str = ""
     created_by: str = ""

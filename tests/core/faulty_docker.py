@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Docker hosts, test daemons and streams that fail where a test wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from airflow_provider_dockerbackup.core.model import (
+    ContainerInspect,
+    ContainerSummary,
+    EngineInfo,
+    HistoryLine,
+    ImageInspect,
+    ImageSummary,
+    LoadedImage,
+)
+from airflow_provider_dockerbackup.core.ports import DockerHost, RemoteStream, TestDaemon
+from tests.core.faults import Plan
+
+Cutter = Callable[[Iterator[bytes]], Iterator[bytes]]
+
+
+def whole(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Change nothing."""
+    return chunks
+
+
+def in_pieces(size_bytes: int) -> Cutter:
+    """Give the same bytes in small pieces."""
+
+    def cut(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            for at in range(0, len(chunk), size_bytes):
+                yield chunk[at : at + size_bytes]
+
+    return cut
+
+
+def lost_after(size_bytes: int, error: BaseException) -> Cutter:
+    """Give so many bytes, then raise."""
+
+    def cut(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        yield b"".join(chunks)[:size_bytes]
+        raise error
+
+    return cut
+
+
+def ended_after(size_bytes: int) -> Cutter:
+    """Give so many bytes, then a clean end."""
+    return lambda chunks: iter([b"".join(chunks)[:size_bytes]])
+
+
+def flipped_at(position: int) -> Cutter:
+    """Flip one bit."""
+
+    def cut(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        data = bytearray(b"".join(chunks))
+        data[position] ^= 1
+        yield bytes(data)
+
+    return cut
+
+
+class FaultyStream:
+    """A remote stream whose bytes pass a cutter, each of them a call of the plan."""
+
+    def __init__(self, inner: RemoteStream, cutter: Cutter, plan: Plan) -> None:
+        self._inner = inner
+        self._cutter = cutter
+        self._plan = plan
+        self.closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the output."""
+        for chunk in self._cutter(iter(self._inner)):
+            self._plan.call("piece of the stream", lambda: None)
+            yield chunk
+
+    def close(self) -> None:
+        """End it; the host's own watch does so when our process is dead."""
+        self.closed = True
+        self._inner.close()
+
+
+class FaultyHost:
+    """A Docker host behind a plan.
+
+    :param cutter: what the streams out of it go through.
+    :param meanwhile: called with the name of each call before it is done: the world moves on.
+    """
+
+    def __init__(
+        self,
+        inner: DockerHost,
+        plan: Plan | None = None,
+        *,
+        cutter: Cutter = whole,
+        meanwhile: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._inner = inner
+        self._plan = plan or Plan()
+        self._cutter = cutter
+        self._meanwhile = meanwhile
+        self.streams: list[FaultyStream] = []
+
+    def _at(self, name: str) -> None:
+        self._meanwhile(name)
+
+    def _stream(self, name: str, begin: Callable[[], RemoteStream]) -> RemoteStream:
+        self._at(name)
+        stream = FaultyStream(self._plan.call(name, begin), self._cutter, self._plan)
+        self.streams.append(stream)
+        return stream
+
+    @property
+    def name(self) -> str:
+        """Name of the host."""
+        return self._inner.name
+
+    @property
+    def access(self) -> dict[str, str]:
+        """How it was reached."""
+        return self._inner.access
+
+    def engine(self) -> EngineInfo:
+        """Return what the daemon says of itself."""
+        return self._plan.call("engine", self._inner.engine)
+
+    def list_images(self, *, labels: Sequence[str] = ()) -> tuple[ImageSummary, ...]:
+        """Return the images."""
+        return self._plan.call("list_images", lambda: self._inner.list_images(labels=labels))
+
+    def list_containers(self, *, labels: Sequence[str] = ()) -> tuple[ContainerSummary, ...]:
+        """Return the containers."""
+        return self._plan.call("list_containers", lambda: self._inner.list_containers(labels=labels))
+
+    def inspect_image(self, reference: str) -> ImageInspect:
+        """Return an image."""
+        self._at("inspect_image")
+        return self._plan.call("inspect_image", lambda: self._inner.inspect_image(reference))
+
+    def image_history(self, reference: str) -> tuple[HistoryLine, ...]:
+        """Return an image's history."""
+        return self._plan.call("image_history", lambda: self._inner.image_history(reference))
+
+    def inspect_container(self, name: str) -> ContainerInspect:
+        """Return a container."""
+        return self._plan.call("inspect_container", lambda: self._inner.inspect_container(name))
+
+    def save_image(self, image_id: str) -> RemoteStream:
+        """Stream an image."""
+        return self._stream("save_image", lambda: self._inner.save_image(image_id))
+
+    def export_container(self, container: str) -> RemoteStream:
+        """Stream a container."""
+        return self._stream("export_container", lambda: self._inner.export_container(container))
+
+    def export_temporary(self, container: str, *, image: str) -> RemoteStream:
+        """Stream a temporary container."""
+        return self._stream("export_temporary", lambda: self._inner.export_temporary(container, image=image))
+
+    def export_paused(self, container: str, *, limit_seconds: int) -> RemoteStream:
+        """Stream a paused container."""
+        return self._stream("export_paused", lambda: self._inner.export_paused(container, limit_seconds=limit_seconds))
+
+    def commit_container(
+        self,
+        container: str,
+        *,
+        reference: str,
+        message: str = "",
+        author: str = "",
+        changes: Sequence[str] = (),
+        pause: bool = True,
+    ) -> str:
+        """Commit a container."""
+        return self._plan.call(
+            "commit_container",
+            lambda: self._inner.commit_container(
+                container, reference=reference, message=message, author=author, changes=changes, pause=pause
+            ),
+        )
+
+    def create_container(self, image: str, *, name: str) -> str:
+        """Create a container."""
+        self._at("create_container")
+        return self._plan.call("create_container", lambda: self._inner.create_container(image, name=name))
+
+    def remove_container(self, name: str) -> None:
+        """Remove a container."""
+        self._at("remove_container")
+        self._plan.call("remove_container", lambda: self._inner.remove_container(name))
+
+    def remove_image(self, reference: str) -> None:
+        """Remove a tag."""
+        self._plan.call("remove_image", lambda: self._inner.remove_image(reference))
+
+    def tag_image(self, image_id: str, *, reference: str) -> None:
+        """Point a tag to an image."""
+        self._plan.call("tag_image", lambda: self._inner.tag_image(image_id, reference=reference))
+
+    def load_image(self, chunks: Iterable[bytes]) -> LoadedImage:
+        """Load an archive."""
+        return self._plan.call("load_image", lambda: self._inner.load_image(chunks))
+
+    def import_filesystem(self, chunks: Iterable[bytes], *, reference: str, changes: Sequence[str] = ()) -> str:
+        """Import a filesystem."""
+        return self._plan.call(
+            "import_filesystem",
+            lambda: self._inner.import_filesystem(chunks, reference=reference, changes=changes),
+        )
+
+    def now(self) -> datetime:
+        """Return the host's time."""
+        return self._plan.call("now", self._inner.now)
+
+
+class FaultyDaemon:
+    """A test daemon behind a plan."""
+
+    def __init__(self, inner: TestDaemon, plan: Plan) -> None:
+        self._inner = inner
+        self._plan = plan
+
+    @property
+    def disposable(self) -> bool:
+        """Whether it was started for one verification."""
+        return self._inner.disposable
+
+    def engine(self) -> EngineInfo:
+        """Return what the daemon says of itself."""
+        return self._plan.call("engine", self._inner.engine)
+
+    def image_ids(self) -> frozenset[str]:
+        """Return the IDs of its images."""
+        return self._plan.call("image_ids", self._inner.image_ids)
+
+    def layer_diff_ids(self) -> frozenset[str]:
+        """Return the diff_ids of its layers."""
+        return self._plan.call("layer_diff_ids", self._inner.layer_diff_ids)
+
+    def load(self, chunks: Iterable[bytes]) -> LoadedImage:
+        """Load an archive."""
+        return self._plan.call("load", lambda: self._inner.load(chunks))
+
+    def inspect_image(self, reference: str) -> ImageInspect:
+        """Return an image."""
+        return self._plan.call("inspect_image", lambda: self._inner.inspect_image(reference))
+
+    @contextmanager
+    def saved_image(self, reference: str) -> Iterator[Iterator[bytes]]:
+        """Stream an image."""
+        with self._inner.saved_image(reference) as stream:
+            yield self._plan.call("saved_image", lambda: stream)
+
+    def create_container(self, image: str, *, name: str) -> str:
+        """Create a container."""
+        return self._plan.call("create_container", lambda: self._inner.create_container(image, name=name))
+
+    def remove_container(self, container_id: str) -> None:
+        """Remove a container."""
+        self._plan.call("remove_container", lambda: self._inner.remove_container(container_id))
+
+    def remove_image(self, reference: str) -> None:
+        """Remove a tag."""
+        self._plan.call("remove_image", lambda: self._inner.remove_image(reference))
