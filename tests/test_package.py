@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package as Airflow and pip see it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from airflow_provider_dockerbackup import __version__
+from airflow_provider_dockerbackup.get_provider_info import get_provider_info
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+
+def test_provider_info_fits_airflows_schema_and_names_the_package_as_pip_does() -> None:
+    """A wrong package name would make every airflow command fail."""
+    airflow = importlib.import_module("airflow")
+    schema = json.loads((Path(str(airflow.__file__)).parent / "provider_info.schema.json").read_bytes())
+    info = get_provider_info()
+    jsonschema.validate(info, schema)
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert info["package-name"] == setup["metadata"]["name"]
+    assert info["versions"] == [__version__]
+
+
+def test_every_module_that_provider_info_names_can_be_imported() -> None:
+    """Hooks, operators and the connection's hook class are where the provider info says."""
+    info = get_provider_info()
+    for group in ("hooks", "operators"):
+        for item in info[group]:
+            for module in item["python-modules"]:
+                importlib.import_module(module)
+    listed = {module.rsplit(".", 1)[1] for module in info["operators"][0]["python-modules"]}
+    there = {path.stem for path in (ROOT / "airflow_provider_dockerbackup" / "operators").glob("*.py")}
+    assert listed == there - {"__init__", "base", "progress", "summary"}
+    for connection in info["connection-types"]:
+        module, _, name = connection["hook-class-name"].rpartition(".")
+        hook = getattr(importlib.import_module(module), name)
+        assert hook.conn_type == connection["connection-type"]
+        assert hook.hook_name == connection["hook-name"]
+
+
+def test_importing_the_package_imports_neither_airflow_nor_paramiko() -> None:
+    """Airflow imports providers in every command; that must cost nothing."""
+    code = (
+        "import sys, airflow_provider_dockerbackup, airflow_provider_dockerbackup.get_provider_info as info; "
+        "info.get_provider_info(); sys.exit(sorted({'airflow', 'paramiko', 'docker', 'pydantic'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [["providers", "list"], ["providers", "hooks"], ["version"], ["providers", "get"]])
+def test_airflow_commands_work_with_the_provider_installed(command: list[str]) -> None:
+    """Airflow lists the provider and its hook, and no command minds it."""
+    arguments = [*command, "airflow-provider-dockerbackup"] if command[-1] == "get" else command
+    done = subprocess.run([BIN / "airflow", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    if command[0] == "providers":
+        assert "dockerbackup" in done.stdout
+
+
+def test_a_built_wheel_holds_every_module_and_the_typing_marker(tmp_path: Path) -> None:
+    """What pip installs is the whole package: nothing only works from a checkout."""
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "--no-build-isolation",
+            "-w",
+            str(tmp_path),
+            str(ROOT),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    listed = subprocess.run(
+        [sys.executable, "-m", "zipfile", "-l", str(next(tmp_path.glob("*.whl")))], check=True, capture_output=True
+    ).stdout.decode()
+    for path in (ROOT / "airflow_provider_dockerbackup").rglob("*.py"):
+        assert path.relative_to(ROOT).as_posix() in listed
+    assert "airflow_provider_dockerbackup/py.typed" in listed
