@@ -174,7 +174,10 @@ class SdkTestDaemon:
         return loaded
 
     def _refused(self, told: str) -> DockerBackupError:
-        return _docker_error(told, doing="docker load", name=self._name, reading_archive=True)
+        error = _docker_error(told, doing="docker load", name=self._name, reading_archive=True)
+        if "unexpected eof" in told.lower():  # the daemon did answer, so it is the archive that ended
+            return IntegrityError(str(error))
+        return error
 
     @contextmanager
     def _wrapping(self, doing: str, *, reading_archive: bool = False) -> Iterator[None]:

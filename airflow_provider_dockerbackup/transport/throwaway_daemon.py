@@ -33,7 +33,7 @@ from airflow_provider_dockerbackup.transport.test_daemon import SdkTestDaemon
 _log = logging.getLogger(__name__)
 
 _PREFIX: Final = "dockerbackup-drill-"
-_LONGEST_FOLDER: Final = 50  # bytes; containerd's sockets below it take 45 of the kernel's 107
+_LONGEST_FOLDER: Final = 60  # bytes; containerd's sockets below it take 45 of the kernel's 107
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 20.0
 _UNLOCKED_SECONDS: Final = 600.0
@@ -51,8 +51,8 @@ def throwaway_daemon(
     whose process was killed is removed first.
 
     :param dockerd: name or path of the daemon's program.
-    :param directory: where its folder is made, with room for the unpacked image twice; at most 20 or so characters
-        long, for socket paths are short. The system's temporary directory when not given.
+    :param directory: where its folder is made, with room for the unpacked image twice; at most 24 characters long,
+        for socket paths are short. The system's temporary directory when not given.
     :param config: content of its ``daemon.json``, such as ``{"features": {"containerd-snapshotter": True}}``.
     :raises ConfigurationError: when this is not root, there is no such program, or ``directory`` does not fit.
     :raises TransientError: when it does not come up; shows the end of its log.
