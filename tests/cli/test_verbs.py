@@ -135,7 +135,8 @@ def test_probe_tells_whether_a_storage_is_safe(tmp_path: Path, s3: LabS3) -> Non
     ("arguments", "code", "says"),
     [
         (["list"], 2, "--repository"),
-        (["list", "-r", "/no/such/repository"], 3, "there is no repository"),
+        (["list", "-r", "/no/such/repository"], 2, "create that folder"),
+        (["list", "-r", "/tmp/no-such-repository"], 3, "there is no repository"),
         (["list", "-r", "gopher://x/y"], 2, "gopher"),
         (["frobnicate"], 2, "No such command"),
         (["sources", "--host", "x", "--docker-command", "rm -rf /"], 2, "not accepted"),
