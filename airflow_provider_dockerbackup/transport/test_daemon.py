@@ -24,6 +24,7 @@ from airflow_provider_dockerbackup.transport.docker_errors import docker_error
 from airflow_provider_dockerbackup.transport.ssh_command import CommandResult
 
 CHUNK_BYTES: Final = 1024 * 1024
+_LOAD: Final = "docker load"
 _REPLY_SECONDS: Final = 3600  # a daemon that spools or unpacks a large image is silent for minutes
 
 
@@ -89,7 +90,7 @@ class SdkTestDaemon:
         """
         source = _Source(chunks)
         try:
-            with self._wrapping("docker load", reading_archive=True):
+            with self._wrapping(_LOAD, reading_archive=True):
                 items = list(self._client.load_image(iter(source), quiet=True))
         except DockerBackupError:
             if source.error is not None:
@@ -174,7 +175,7 @@ class SdkTestDaemon:
         return loaded
 
     def _refused(self, told: str) -> DockerBackupError:
-        error = _docker_error(told, doing="docker load", name=self._name, reading_archive=True)
+        error = _docker_error(told, doing=_LOAD, name=self._name, reading_archive=True)
         if "unexpected eof" in told.lower():  # the daemon did answer, so it is the archive that ended
             return IntegrityError(str(error))
         return error
@@ -217,7 +218,7 @@ class _Source:
 def _docker_error(told: str, *, doing: str, name: str, reading_archive: bool) -> DockerBackupError:
     failed = CommandResult(exit_status=1, stderr=told.encode())
     error = docker_error(failed, what=doing, host=f"the test daemon ({name})", reading_archive=reading_archive)
-    if reading_archive and type(error) is DockerBackupError:
+    if doing == _LOAD and type(error) is DockerBackupError:
         return IntegrityError(str(error))
     return error
 

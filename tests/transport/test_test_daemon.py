@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_dockerbackup.core.ports import TestDaemon
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, ConflictError, IntegrityError, TransientError
+from airflow_provider_dockerbackup.exceptions import (
+    ConfigurationError,
+    ConflictError,
+    DockerBackupError,
+    IntegrityError,
+    TransientError,
+)
 from airflow_provider_dockerbackup.transport.test_daemon import SdkTestDaemon
 from airflow_provider_dockerbackup.transport.throwaway_daemon import throwaway_daemon
 from tests.contract.archives import docker_archive, layer
@@ -50,6 +56,15 @@ def test_refusal_says_what_the_engine_said(socket_url: str) -> None:
     archive = docker_archive([layer(a="b")], tags=["drill:1"], broken=0)
     with SdkTestDaemon.connect(socket_url) as daemon, pytest.raises(IntegrityError, match="invalid diffID for layer 0"):
         daemon.load([archive])
+
+
+def test_mistake_of_the_caller_is_no_verdict_on_the_backup(socket_url: str) -> None:
+    """Only what concerns the archive may fail a backup's verification."""
+    with SdkTestDaemon.connect(socket_url) as daemon:
+        daemon.load([docker_archive([layer(a="b")], tags=["drill:1"])])
+        with pytest.raises(DockerBackupError, match="Invalid container name") as caught:
+            daemon.create_container("drill:1", name="x")
+    assert not isinstance(caught.value, IntegrityError)
 
 
 def test_missing_socket_is_a_matter_of_configuration(tmp_path: Path) -> None:
