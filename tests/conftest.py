@@ -23,8 +23,14 @@ os.environ.update(
 import pytest
 
 from tests.lab.images import build_app, build_committed, run_app_container, wait_healthy
+from tests.lab.install import ensure_programs
 from tests.lab.lab import Lab, LabHost
 from tests.lab.s3 import LabS3, s3_server
+
+
+def pytest_sessionstart() -> None:
+    """Real parts are needed by so many tests that they are installed before the first."""
+    ensure_programs()
 
 
 @pytest.fixture(scope="session")
