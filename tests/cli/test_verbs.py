@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from tests.operators.context import context
 PROGRAM = Path(sys.executable).parent / "dockerbackup"
 
 
-def run(*arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[bytes]:
+def run(
+    *arguments: str, check: bool = True, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
     """Run ``dockerbackup`` with its output captured."""
     done = subprocess.run(
-        [PROGRAM, *arguments], env={**os.environ, **environment}, capture_output=True, check=False, timeout=120
+        [PROGRAM, *arguments], env={**os.environ, **(environment or {})}, capture_output=True, check=False, timeout=120
     )
     assert not check or done.returncode == 0, done.stderr.decode()
     return done
@@ -69,7 +72,7 @@ def test_list_and_show_tell_what_is_there_without_values_of_the_configuration(re
     assert "lab/app:1" in table
     assert "not verified" in table
     for backup_id in ids(repository).values():
-        shown = run("show", backup_id[:30], DOCKERBACKUP_REPOSITORY=repository).stdout.decode()
+        shown = run("show", backup_id[:30], environment={"DOCKERBACKUP_REPOSITORY": repository}).stdout.decode()
         assert backup_id in shown
         assert "Env.PATH" in shown
         assert "/usr/sbin:/usr/bin" not in shown
@@ -124,7 +127,7 @@ def test_probe_tells_whether_a_storage_is_safe(tmp_path: Path, s3: LabS3) -> Non
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": s3.endpoint_url,
     }
-    report = json.loads(run("probe", "-r", f"s3://{bucket}/x", "--json", **environment).stdout)
+    report = json.loads(run("probe", "-r", f"s3://{bucket}/x", "--json", environment=environment).stdout)
     assert report["ok"], report
     file = tmp_path / "file"
     file.write_text("not a folder")
