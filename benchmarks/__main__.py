@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from benchmarks import report
 from benchmarks.bench import Bench, BenchError, Options
@@ -27,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: command line without the program; None takes the process's.
     """
     parsed = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _leave)  # else the lab would go on
     options = Options(
         rounds=parsed.rounds,
         size_mb=parsed.size_mb,
@@ -47,6 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n" + report.table(measures))
     print(f"\nwritten to {report.write(measures, about, options)}")
     return 1 if any(each.verdict == "missed" for each in measures) else 0
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(2)
 
 
 def _measure(lab: Lab, directory: Path, options: Options, only: Sequence[str]) -> list[Measure]:
