@@ -13,6 +13,7 @@ from airflow_provider_dockerbackup.core.catalog import Backup, source_from_path,
 from airflow_provider_dockerbackup.core.document import canonical_json
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.record import Source, Verification
+from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import ConflictError, IntegrityError, NotFoundError
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost
 from tests.core.world import BEGIN, CONTAINER, HOST, IMAGE, World, app_archive, contents, paths, spoil
@@ -104,10 +105,9 @@ def test_a_deleted_backup_is_hidden_and_its_tombstone_stays() -> None:
 def test_what_is_not_ours_is_neither_listed_nor_touched(path: str) -> None:
     """A foreign object below the repository is no backup, and no run ever removes it."""
     world = World()
-    repository = world.repository
     world.storage.create(path, b"mine")
     made = world.backup(1).backup
-    reap(repository, IMAGE)
+    reap(world.repository, IMAGE)
     assert _ids(world) == [made.backup_id]
     assert world.storage.read(path) == b"mine"
 
@@ -245,7 +245,7 @@ def test_a_tree_that_lost_its_repository_document_is_not_made_a_new_repository()
     world.backup(1)
     world.storage.delete("repository.json")
     with pytest.raises(NotFoundError, match=r"no repository at memory://repository \(no repository.json\)"):
-        world.repository.catalog.backups()
+        Repository.open_or_create(world.storage, clock=world.clock)
     assert "repository.json" not in paths(world.storage, prefix="")
 
 

@@ -107,14 +107,18 @@ class World:
     clock: TickingClock = field(default_factory=TickingClock)
     progress: Notes = field(default_factory=Notes)
 
+    def __post_init__(self) -> None:
+        """Make the repository."""
+        Repository.open_or_create(self.storage, clock=self.clock)
+
     @property
     def repository(self) -> Repository:
-        """The repository, made when there is none."""
+        """The repository."""
         return self.on(self.storage)
 
     def on(self, storage: Storage) -> Repository:
         """Return the repository as another storage shows it."""
-        return Repository.open_or_create(storage, clock=self.clock)
+        return Repository.open(storage, clock=self.clock)
 
     def key(self, run: int, source: Source = IMAGE) -> BackupKey:
         """Return the key of one run."""
