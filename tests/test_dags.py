@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
+
+try:
+    from airflow.dag_processing.dagbag import DagBag
+except ImportError:  # Airflow 3.1 still has it in its old place
+    from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
 
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.transport.clock import SystemClock
