@@ -111,7 +111,14 @@ class FaultyHost:
 
     def _stream(self, name: str, begin: Callable[[], RemoteStream]) -> RemoteStream:
         self._at(name)
-        stream = FaultyStream(self._plan.call(name, begin), self._cutter, self._plan)
+        begun: list[RemoteStream] = []
+        try:
+            self._plan.call(name, lambda: begun.append(begin()))
+        except BaseException:
+            for each in begun:
+                each.close()  # nobody got hold of it: the host sees the link end, and its watch does what is due
+            raise
+        stream = FaultyStream(begun[0], self._cutter, self._plan)
         self.streams.append(stream)
         return stream
 
