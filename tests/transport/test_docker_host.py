@@ -324,6 +324,34 @@ def test_container_runs_again_at_the_limit_when_nobody_reads(
                 assert status(lab_host, name) == "running"
 
 
+@pytest.mark.parametrize("fault", ["none", "cut", "close"])
+def test_temporary_container_is_removed_by_its_host(
+    host: SshDockerHost, lab_host: LabHost, container: Callable[..., str], fault: str
+) -> None:
+    """With its image, also when the link is cut or the reader stops."""
+    name = container(f"temporary-source-{fault}", "head -c 60000000 /dev/urandom > /data; sleep 1000")
+    time.sleep(1.5)
+    image = host.commit_container(name, reference="lab/temporary:1")
+    host.create_container("lab/temporary:1", name="temporary-1")
+    stream = host.export_temporary("temporary-1", image="lab/temporary:1")
+    pieces = iter(stream)
+    size = len(next(pieces))
+    if fault == "cut":
+        lab_host.kill_sessions()
+        with pytest.raises(TransientError):
+            size += sum(map(len, pieces))
+    elif fault == "close":
+        stream.close()
+    else:
+        assert size + sum(map(len, pieces)) > 60_000_000
+    end = time.monotonic() + 10
+    while any(one.name == "temporary-1" for one in host.list_containers()) or any(
+        one.id == image for one in host.list_images()
+    ):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
 def test_container_that_was_paused_before_stays_paused(
     host: SshDockerHost, lab_host: LabHost, container: Callable[..., str]
 ) -> None:
