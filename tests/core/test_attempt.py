@@ -130,7 +130,7 @@ def test_of_eight_runs_of_one_source_at_once_all_commit(storage: Storage, source
 def test_another_run_does_not_reap_what_a_live_try_has_written(storage: Storage, source: Source) -> None:
     """A try that streams for hours finds its files again, the small document beside the archive included."""
     world = World(storage=storage)
-    others = []
+    others: list[str] = []
 
     def meanwhile(call: str) -> None:
         if call in {"save_image", "export_temporary"} and not others:
