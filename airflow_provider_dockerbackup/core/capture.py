@@ -14,7 +14,10 @@ from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.model import EngineInfo
 from airflow_provider_dockerbackup.core.ports import Progress, RemoteStream
 from airflow_provider_dockerbackup.core.record import Engine
-from airflow_provider_dockerbackup.exceptions import DockerBackupError
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, IntegrityError
+
+# A tar header holds a NUL after its first two fields at the latest: a name of 100 bytes and a mode of 7.
+_TEXT_BYTES = 108
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,16 +101,33 @@ def pour(
 
     :param scan: takes each piece before it is written; raises when it is not what it must be.
     :param estimate_bytes: about how much will come, for the reader.
+    :raises ConfigurationError: when the stream begins with text, as a remote shell's greeting does.
     """
     progress.start(what, estimate_bytes)
+    head = b""
     try:
         for chunk in stream:
+            head = head or chunk[: 2 * _TEXT_BYTES]
             scan(chunk)
             sink.write(chunk)
             progress.advance(len(chunk))
+    except IntegrityError as err:
+        _refuse_text(head, what, err)
+        raise
     finally:
         stream.close()
         progress.finish()
+
+
+def _refuse_text(head: bytes, what: str, err: IntegrityError) -> None:
+    """Name what a refused stream is when it begins with a line of text."""
+    text = head.partition(b"\0")[0]
+    if b"\n" in text or len(text) >= _TEXT_BYTES:
+        line = text.splitlines()[0][:80].decode("utf-8", "replace")
+        raise ConfigurationError(
+            f"{what}: the stream begins with text and not with an archive: {line!a}; keep start-up files such as "
+            "~/.bashrc, and the Docker command, silent for commands run through SSH"
+        ) from err
 
 
 def engine_part(engine: EngineInfo) -> Engine:

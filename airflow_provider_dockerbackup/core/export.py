@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import get_args
@@ -35,7 +36,13 @@ from airflow_provider_dockerbackup.core.record import (
 )
 from airflow_provider_dockerbackup.core.reference import container_name
 from airflow_provider_dockerbackup.core.repository import Repository
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, NotFoundError
+from airflow_provider_dockerbackup.exceptions import (
+    ConfigurationError,
+    ConflictError,
+    DockerBackupError,
+    NotFoundError,
+    TransientError,
+)
 
 TEMPORARY = "dockerbackup-temporary"
 _TEMPORARY_NAME = re.compile(rf"{TEMPORARY}[:-](?P<work>[0-9a-f]{{16}})-[0-9a-f]{{12}}-(?P<expires>\d{{10,11}})")
@@ -71,6 +78,7 @@ class _Capturing:
     stream: RemoteStream
     capture: Capture
     commit_seconds: float | None = None
+    temporary: str | None = None
 
 
 def export_container(
@@ -84,7 +92,7 @@ def export_container(
     :raises TransientError: when the link, the daemon or the storage failed; nothing was published.
     """
     name = container_name(request.key.source.name)
-    _check(request)
+    check_consistency(request.consistency, pause_limit_seconds=request.pause_limit_seconds)
     trail = Trail(repository.storage, clock=repository.clock, actor=request.actor)
     telling = Telling(trail, key=request.key, access=host.access, progress=progress)
     if (standing := winner_of(repository, request.key)) is not None:
@@ -97,13 +105,17 @@ def export_container(
         return _export(request, host=host, engine=engine, container=container, repository=repository, telling=telling)
 
 
-def _check(request: ExportRequest) -> None:
-    if request.consistency not in get_args(Consistency):
+def check_consistency(consistency: str, *, pause_limit_seconds: int) -> None:
+    """Refuse what :class:`ExportRequest` does not take.
+
+    :raises ConfigurationError: when the consistency is unknown or the limit is below 1.
+    """
+    if consistency not in get_args(Consistency):
         raise ConfigurationError(
-            f"consistency: expected one of {', '.join(get_args(Consistency))}, got {request.consistency!r}"
+            f"consistency: expected one of {', '.join(get_args(Consistency))}, got {consistency!r}"
         )
-    if request.pause_limit_seconds < 1:
-        raise ConfigurationError(f"pause_limit_seconds: expected at least 1, got {request.pause_limit_seconds}")
+    if pause_limit_seconds < 1:
+        raise ConfigurationError(f"pause_limit_seconds: expected at least 1, got {pause_limit_seconds}")
 
 
 def _export(
@@ -131,15 +143,18 @@ def _export(
             progress=telling.progress,
         )
         scanner = RootfsScanner()
-        pour(
-            capturing.stream,
-            scanner.feed,
-            sink,
-            progress=telling.progress,
-            what=f"docker export {container.name}",
-            estimate_bytes=image.size_bytes if image else None,
-        )
+        with _unless_taken_away(host, capturing.temporary) if capturing.temporary else nullcontext():
+            pour(
+                capturing.stream,
+                scanner.feed,
+                sink,
+                progress=telling.progress,
+                what=f"docker export {container.name}",
+                estimate_bytes=image.size_bytes if image else None,
+            )
         rootfs = scanner.finish()
+        if capturing.capture == "stopped":
+            _require_still_stopped(container, host)
         record = _record(
             request,
             attempt=attempt.name,
@@ -179,6 +194,16 @@ def _begin(
     return _snapshot(request, host, container, attempt=attempt, clock=clock, progress=progress)
 
 
+def _require_still_stopped(container: ContainerInspect, host: DockerHost) -> None:
+    """Refuse what was exported when somebody started the container meanwhile: it is not of one moment."""
+    now = host.inspect_container(container.id)
+    if now.status in _RUNNING or now.started_at != container.started_at:
+        raise TransientError(
+            f"container {container.name} on {host.name} was started while it was exported, so what came is not of one "
+            "moment; nothing was published, try again"
+        )
+
+
 def _snapshot(
     request: ExportRequest,
     host: DockerHost,
@@ -195,12 +220,25 @@ def _snapshot(
     try:
         host.commit_container(container.id, reference=image, message="temporary, for an export", pause=True)
         seconds = round(clock.monotonic() - began, 3)
-        host.create_container(image, name=temporary)
+        with _unless_taken_away(host, image):
+            host.create_container(image, name=temporary)
         stream = host.export_temporary(temporary, image=image)
     except BaseException:
         _discard(host, temporary, image=image, progress=progress)
         raise
-    return _Capturing(stream=stream, capture="snapshot", commit_seconds=seconds)
+    return _Capturing(stream=stream, capture="snapshot", commit_seconds=seconds, temporary=image)
+
+
+@contextmanager
+def _unless_taken_away(host: DockerHost, image: str) -> Iterator[None]:
+    """Make it worth a retry when another try of the same work, or somebody, removed what a snapshot just made."""
+    try:
+        yield
+    except NotFoundError as err:
+        raise TransientError(
+            f"{image} or its container on {host.name} was removed while it was exported, perhaps by another try of "
+            f"the same task; try again ({err})"
+        ) from err
 
 
 def _discard(host: DockerHost, container: str, *, image: str, progress: Progress) -> None:
@@ -227,8 +265,8 @@ def remove_temporary(host: DockerHost, *, work: str, progress: Progress) -> None
             if _is_left(image.reference, work, now):
                 host.remove_image(image.reference)
                 progress.note(f"removed {image.reference} that an earlier try left on {host.name}")
-    except NotFoundError as err:
-        # Another task on this host removed something while we listed; what it leaves goes with the next run.
+    except (NotFoundError, ConflictError) as err:
+        # Another task on this host removed or used something while we listed; what it leaves goes with the next run.
         progress.note(f"temporary objects on {host.name} were not all looked at: {err}")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
-from airflow_provider_dockerbackup.core.export import ExportRequest, export_container
+from airflow_provider_dockerbackup.core.export import ExportRequest, check_consistency, export_container
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import container_name
@@ -75,7 +75,8 @@ class DockerExportOperator(DockerHostOperator):
         from airflow_provider_dockerbackup.hooks.storage import check_compression, repository_of
 
         name = container_name(self.container)
-        check_compression(self.compression)
+        check_compression(self.compression, level=self.compression_level)
+        check_consistency(self.consistency, pause_limit_seconds=self.pause_limit_seconds)
         with self.hook.docker_host() as host:
             source = Source(host=host.name, kind=SourceKind.CONTAINER, name=name)
             host.inspect_container(name)

@@ -73,7 +73,7 @@ class DockerSaveOperator(DockerHostOperator):
         from airflow_provider_dockerbackup.hooks.storage import check_compression, repository_of
 
         reference = str(ImageReference.parse(self.image))
-        check_compression(self.compression)
+        check_compression(self.compression, level=self.compression_level)
         with self.hook.docker_host() as host:
             source = Source(host=host.name, kind=SourceKind.IMAGE, name=reference)
             host.inspect_image(reference)
