@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Literal, get_args
 
 from airflow_provider_dockerbackup.core.audit import Trail
@@ -39,7 +40,7 @@ class RestoreRequest:
         ``dockerbackup-restored:<backup id>``.
     :param recorded_tags: also give it the tags that the source image had.
     :param replace_tags: take over a tag that stands for another image on the target; that image stays reachable
-        under ``<name>:before-<backup id>``.
+        under ``<name>:before-<backup id>``, with a number behind it where that stands for another image.
     :param method: ``load`` gives the image, or the container's filesystem with its configuration; ``import`` gives a
         container's filesystem alone, as ``docker import`` does.
     :param dry_run: check everything and say what would be done, but do not touch the target.
@@ -92,7 +93,7 @@ def restore_backup(
             f"{', '.join(sorted(taken))} on {host.name} stands for another image; restore under another tag, or ask "
             "for replace_tags, which keeps that image under a second tag"
         )
-    kept = {tag: _before(tag, record.backup_id) for tag in taken}
+    kept = _kept(taken, host, record.backup_id)
     if request.dry_run:
         repository.storage.stat(backup.path + record.archive.name)
         return RestoreOutcome(
@@ -230,9 +231,29 @@ def _taken(record: BackupRecord, host: DockerHost, tags: Sequence[str]) -> dict[
     return taken
 
 
-def _before(tag: str, backup_id: str) -> str:
-    """Return the tag under which the image that ``tag`` stood for is kept."""
-    return re.sub(r":[^:/]*$", "", tag) + f":before-{backup_id}"
+def _kept(taken: Mapping[str, str], host: DockerHost, backup_id: str) -> dict[str, str]:
+    """Return for each taken tag the name that keeps its image: one that stands for no other image, now or then."""
+    kept: dict[str, str] = {}
+    for tag, image_id in taken.items():
+        promised = {name: taken[other] for other, name in kept.items()}
+        names = (_before(tag, backup_id, number) for number in count(1))
+        kept[tag] = next(
+            name for name in names if (promised.get(name) or _standing(name, host) or image_id) == image_id
+        )
+    return kept
+
+
+def _standing(tag: str, host: DockerHost) -> str | None:
+    """Return the ID of the image that ``tag`` stands for on a host, or None."""
+    try:
+        return host.inspect_image(tag).id
+    except NotFoundError:
+        return None
+
+
+def _before(tag: str, backup_id: str, number: int) -> str:
+    """Return the ``number``-th name, from 1, under which the image that ``tag`` stood for can be kept."""
+    return re.sub(r":[^:/]*$", "", tag) + f":before-{backup_id}" + (f"-{number}" if number > 1 else "")
 
 
 def _tell(

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from typing import TypeVar
 
 from airflow_provider_dockerbackup.core.model import ObjectInfo
 from airflow_provider_dockerbackup.core.ports import ObjectWriter, Storage
-from airflow_provider_dockerbackup.exceptions import TransientError
+from airflow_provider_dockerbackup.exceptions import DockerBackupError, TransientError
 
 T = TypeVar("T")
 NEVER = 0
@@ -53,11 +53,12 @@ class Plan:
             raise Death
         if chosen and self.fault is Fault.REFUSED:
             raise TransientError(f"injected: {name} was refused")
-        result = action()
-        if chosen:
-            self.dead = self.fault is Fault.DEATH_AFTER
-            raise Death if self.dead else TransientError(f"injected: nobody knows whether {name} was done")
-        return result
+        if not chosen:
+            return action()
+        with suppress(DockerBackupError):  # whatever the answer was, it does not arrive
+            action()
+        self.dead = self.fault is Fault.DEATH_AFTER
+        raise Death if self.dead else TransientError(f"injected: nobody knows whether {name} was done")
 
 
 class FaultyStorage:
