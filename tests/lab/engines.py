@@ -25,7 +25,6 @@ _PACKAGES: Final = {
     "28": ("docker.io", "containerd", "docker-cli"),
 }
 _KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_DEFAULT_MIRROR: Final = "http://deb.debian.org/debian"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,14 +162,17 @@ def _apt_configuration(work: Path, *, suite: str) -> Path:
 
 
 def _mirror() -> str:
-    """The first Debian mirror of the system's own sources, in the new or the old notation."""
+    """Give the first Debian mirror of the system's own sources, in the new or the old notation.
+
+    :raises LabError: when they name none.
+    """
     sources = Path("/etc/apt")
     for path in (*sorted(sources.glob("sources.list.d/*.sources")), sources / "sources.list"):
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         match = re.search(r"^(?:URIs:|deb(?: +\[[^]]*\])?) *(\S+/debian/?)(?: |$)", text, re.MULTILINE)
         if match is not None:
             return match[1]
-    return _DEFAULT_MIRROR
+    raise LabError("apt's sources name no Debian mirror; other engines than the installed one come from Debian only")
 
 
 def _run(command: list[str], *, cwd: Path, environment: dict[str, str]) -> None:
