@@ -99,7 +99,8 @@ def test_an_image_whose_verification_passed_again_is_confirmed() -> None:
     assert world.backup(2, force=False).status == "unchanged"
 
 
-def test_an_image_whose_backup_is_deleted_during_the_confirmation_is_saved() -> None:
+@pytest.mark.parametrize("bytes_gone", [False, True])
+def test_an_image_whose_backup_is_deleted_during_the_confirmation_is_saved(bytes_gone: bool) -> None:
     """A deletion that comes between the look and the confirmation is seen by the second look."""
     storage = MemoryStorage()
     world = World(storage=storage)
@@ -109,7 +110,8 @@ def test_an_image_whose_backup_is_deleted_during_the_confirmation_is_saved() -> 
         def create(self, path: str, data: bytes) -> None:
             if "/confirmed-" in path:
                 storage.create(f"{first.path}deleted-20260301T000000Z.json", b"{}")
-                storage.delete(_archive(first))
+                if bytes_gone:
+                    storage.delete(_archive(first))
             super().create(path, data)
 
     outcome = world.backup(2, force=False, repository=world.on(Deleting(storage, Plan())))
