@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from airflow_provider_dockerbackup.core.document import canonical_json
 from airflow_provider_dockerbackup.core.model import JsonObject
 from airflow_provider_dockerbackup.core.record import Configuration, UncoveredMount
 
@@ -29,12 +29,16 @@ IMAGE_KEYS = (
     "WorkingDir",
 )
 
-# How the classic builder and BuildKit write a step that sets values; ``|2 A=x B=y`` are a step's build arguments.
-_SETTING = re.compile(
-    r"(?P<step>(?:/bin/sh -c #\(nop\)\s*)?(?:ENV|LABEL|ARG)\s+)(?P<name>[^\s=]*)(?P<rest>.*)", re.DOTALL
+# How the classic builder (``/bin/sh -c #(nop)  ENV A=b``) and BuildKit (``ENV A=b``) write the step of an instruction.
+_STEP = re.compile(
+    r"(?:/bin/sh -c #\(nop\)\s*)?"
+    r"(?P<instruction>ADD|ARG|CMD|COPY|ENTRYPOINT|ENV|EXPOSE|HEALTHCHECK|LABEL|MAINTAINER|ONBUILD|RUN|SHELL|STOPSIGNAL|USER"
+    r"|VOLUME|WORKDIR)\b\s*(?P<name>[^\s=]*)(?P<rest>.*)",
+    re.DOTALL,
 )
-_ARGUMENTS = re.compile(r"(?P<run>(?:RUN )?\|\d+ )(?P<rest>.*)", re.DOTALL)
-_SHELL = " /bin/sh -c "
+_NAMING = frozenset({"ARG", "ENV", "LABEL"})
+# A RUN of the classic builder; ``|2 A=x B=y`` are its build arguments.
+_RUN = re.compile(r"(?:\|\d+ .*)?/bin/sh -c .*", re.DOTALL)
 
 
 def configuration_of(config: JsonObject, *, salt: bytes) -> Configuration:
@@ -74,23 +78,25 @@ def _flat(config: JsonObject) -> Iterable[tuple[str, Any]]:
 
 
 def _hmac(salt: bytes, value: Any) -> str:
-    return hmac.new(salt, canonical_json(value), hashlib.sha256).hexdigest()
+    # Not RFC 8785: a health check's nanoseconds may be beyond the 2^53 that it can carry.
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hmac.new(salt, text.encode(), hashlib.sha256).hexdigest()
 
 
-def command_without_values(created_by: str) -> str:
-    """Return the command of a history step without the values of environment, labels and build arguments.
+def step_without_values(created_by: str) -> str:
+    """Return what a history step is, without what may be secret: ``RUN``, ``COPY``, ``ENV PATH=…``.
 
-    The first name stays; where one value ends and the next name begins cannot be told, so the rest goes. The archive
-    keeps all of it.
+    Commands and arguments carry tokens as often as environments do, and where one value of several ends cannot be
+    told. The archive keeps all of it. What no builder wrote, such as the command line that ``docker commit`` puts
+    there, becomes nothing.
 
     :param created_by: as in the image's history.
     """
-    if setting := _SETTING.fullmatch(created_by):
-        return f"{setting['step']}{setting['name']}{'=…' if setting['rest'] else ''}"
-    if arguments := _ARGUMENTS.fullmatch(created_by):
-        _, shell, command = arguments["rest"].rpartition(_SHELL)
-        return f"{arguments['run']}…{shell}{command if shell else ''}"
-    return created_by
+    if step := _STEP.fullmatch(created_by):
+        if step["instruction"] not in _NAMING:
+            return str(step["instruction"])
+        return f"{step['instruction']} {step['name']}{'=…' if step['rest'] else ''}"
+    return "RUN" if _RUN.fullmatch(created_by) else ""
 
 
 def uncovered_mounts(mounts: Iterable[JsonObject]) -> tuple[UncoveredMount, ...]:

@@ -88,7 +88,7 @@ class Layer(Part):
 class History(Part):
     """One step of an image's history, oldest first.
 
-    :param created_by: its command, without the values of environment, labels and build arguments.
+    :param created_by: its instruction, and a variable's or label's name; commands and values are in the archive only.
     """
 
     created: str = ""
@@ -156,7 +156,7 @@ class Configuration(Part):
     """Names of configuration values with a salted HMAC-SHA256 of each: drift can be proven, nothing leaks.
 
     :param salt: hex, random for each record.
-    :param values: ``Env.PATH`` or ``Cmd`` → hex HMAC of the value's canonical JSON.
+    :param values: ``Env.PATH`` or ``Cmd`` → hex HMAC of the value's JSON, compact, ASCII, keys sorted.
     """
 
     salt: str

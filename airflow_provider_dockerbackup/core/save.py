@@ -17,7 +17,7 @@ from airflow_provider_dockerbackup.core.archive.docker_archive import (
 from airflow_provider_dockerbackup.core.attempt import Attempt, BackupKey, reap, winner_of
 from airflow_provider_dockerbackup.core.audit import Trail
 from airflow_provider_dockerbackup.core.capture import BackupOutcome, Telling, engine_part, pour
-from airflow_provider_dockerbackup.core.configuration import command_without_values, configuration_of, declared_volumes
+from airflow_provider_dockerbackup.core.configuration import configuration_of, declared_volumes, step_without_values
 from airflow_provider_dockerbackup.core.fidelity import image_fidelity
 from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
@@ -140,7 +140,7 @@ def _image_part(inspected: ImageInspect, archived: ArchivedImage) -> Image:
         history=tuple(
             History(
                 created=step.created or "",
-                created_by=command_without_values(step.created_by),
+                created_by=step_without_values(step.created_by),
                 author=step.author,
                 comment=step.comment,
                 empty_layer=step.empty_layer,
