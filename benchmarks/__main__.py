@@ -38,31 +38,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     # A short name: a throw-away daemon lives below it, and takes at most 14 bytes for that path.
     directory = Path(tempfile.mkdtemp(prefix="b", dir=parsed.dir))
+    measures: list[Measure] = []
     try:
         with Lab.start(directory / "lab") as lab:
             about = report.circumstances(lab)
-            measures = _measure(lab, directory, options, parsed.only)
+            for comparison in COMPARISONS:
+                if not parsed.only or comparison.name in parsed.only:
+                    print(f"\n=== {comparison.name}: {comparison.about}", flush=True)
+                    measures += comparison.measure(Bench(lab, directory, options))
+                    written = report.write(measures, about, options)
+                    print(f"written to {written}", flush=True)
     except (LabError, BenchError) as err:
         print(f"benchmarks: {err}", file=sys.stderr)
         return 2
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     print("\n" + report.table(measures))
-    print(f"\nwritten to {report.write(measures, about, options)}")
     return 1 if any(each.verdict == "missed" for each in measures) else 0
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
     sys.exit(2)
-
-
-def _measure(lab: Lab, directory: Path, options: Options, only: Sequence[str]) -> list[Measure]:
-    measures: list[Measure] = []
-    for comparison in COMPARISONS:
-        if not only or comparison.name in only:
-            print(f"\n=== {comparison.name}: {comparison.about}", flush=True)
-            measures += comparison.measure(Bench(lab, directory, options))
-    return measures
 
 
 def _parser() -> argparse.ArgumentParser:
