@@ -72,32 +72,24 @@ def loading(daemon: LabDaemon) -> list[Path]:
     return list((daemon.data_root / "tmp").glob("docker-import-*"))
 
 
-def throwaway_daemons() -> list[int]:
-    """The pids of daemons that verifications started for themselves."""
-    return [pid for pid in pids() if program(pid) == "dockerd" and "dockerbackup-drill-" in command_line(pid)]
-
-
-def throwaway_loading() -> list[Path]:
-    """Folders where a throw-away daemon unpacks what it is being given."""
-    return list(Path(tempfile.gettempdir()).glob("dockerbackup-drill-*/**/tmp/docker-import-*"))
-
-
 def test_no_verification_is_recorded_when_the_throwaway_daemon_is_killed_in_the_middle_of_a_load(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A test daemon that dies says nothing about the backup: worth a retry, and nothing of the daemon stays."""
-    monkeypatch.setattr(tempfile, "tempdir", tempfile.mkdtemp(prefix="vf-", dir="/tmp"))
-    here = Path(tempfile.gettempdir())
+    here = Path(tempfile.mkdtemp(prefix="vf-", dir="/tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(here))
+    daemons: list[int] = []
+
+    def in_mid_load() -> bool:
+        # The pid is looked up before it is needed: a load takes but a fraction of a second.
+        if not daemons:
+            daemons.extend(pid for pid in pids() if program(pid) == "dockerd" and str(here) in command_line(pid))
+        return bool(daemons) and any(here.glob("dockerbackup-drill-*/data/tmp/docker-import-*"))
+
     try:
         (backup_id,) = bench.backup_ids
-
-        def kill() -> None:
-            for pid in throwaway_daemons():
-                if str(here) in command_line(pid):
-                    os.kill(pid, signal.SIGKILL)
-
         with (
-            once(throwaway_loading, kill),
+            once(in_mid_load, lambda: os.kill(daemons[0], signal.SIGKILL)),
             pytest.raises(TransientError, match=r"test daemon .*went away.*try again"),
         ):
             bench.verify(backup_id, level="load")
