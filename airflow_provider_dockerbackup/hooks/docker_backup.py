@@ -13,6 +13,7 @@ from airflow.providers.ssh.hooks.ssh import SSHHook
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, TransientError
+from airflow_provider_dockerbackup.hooks.connection import connection_of
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
 from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
 from airflow_provider_dockerbackup.transport.ssh import (
@@ -93,7 +94,7 @@ class DockerBackupHook(SSHHook):
 
     def __init__(self, dockerbackup_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         self.dockerbackup_conn_id = dockerbackup_conn_id
-        connection = self.get_connection(dockerbackup_conn_id)
+        connection = connection_of(dockerbackup_conn_id)
         self.settings = HostSettings.of(connection)
         try:
             super().__init__(

@@ -12,8 +12,11 @@ from airflow_provider_dockerbackup.core.archive.compression import Compression, 
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.core.repository import Layout, Repository
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
+from airflow_provider_dockerbackup.hooks.connection import connection_of
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.storage import storage_for
+
+_S3_SCHEMES = frozenset({"s3", "s3a", "s3n"})
 
 
 def storage_of(url: str, *, conn_id: str | None = None) -> Storage:
@@ -28,6 +31,7 @@ def storage_of(url: str, *, conn_id: str | None = None) -> Storage:
     if "://" not in url and not url.startswith("/"):
         raise ConfigurationError(f"repository: expected an absolute path or a URL with its scheme, got {url!r}")
     shown = without_userinfo(url)
+    _check_connection(url, conn_id, shown=shown)
     try:
         path = ObjectStoragePath(url, conn_id=conn_id)
         return storage_for(path.fs, path.path, url=shown)
@@ -43,6 +47,25 @@ def storage_of(url: str, *, conn_id: str | None = None) -> Storage:
         if type(err).__module__.startswith("airflow."):
             raise ConfigurationError(f"repository {shown}: {err}") from err
         raise
+
+
+def _check_connection(url: str, conn_id: str | None, *, shown: str) -> None:
+    """Refuse a connection that is missing or of another store's type.
+
+    Amazon's provider would go on without it, with whatever credentials the worker happens to have.
+    """
+    parts = urlsplit(url)
+    named = conn_id or (parts.username if "@" in parts.netloc else None)
+    if not named:
+        return
+    try:
+        connection = connection_of(named)
+    except ConfigurationError as err:
+        raise ConfigurationError(f"repository {shown}: {err}") from err
+    if parts.scheme in _S3_SCHEMES and connection.conn_type != "aws":
+        raise ConfigurationError(
+            f"repository {shown}: connection {named!r} has type {connection.conn_type!r}; expected 'aws'"
+        )
 
 
 def repository_of(
@@ -87,5 +110,8 @@ def check_compression(compression: str | None, *, level: int | None = None) -> N
 
 def without_userinfo(url: str) -> str:
     """Return ``url`` without the part before ``@``: a connection id, or credentials that do not belong there."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as err:
+        raise ConfigurationError(f"repository: {err}") from err
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else url
