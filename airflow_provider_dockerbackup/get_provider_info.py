@@ -81,7 +81,7 @@ def _connection_fields() -> dict[str, Any]:
             1800,
         ),
         "stall_timeout": _seconds("Stall timeout", "Seconds without any data after which a stream is given up.", 120),
-        "deadline": _seconds("Deadline", "Seconds that one stream may take as a whole.", 21600),
+        "deadline": _seconds("Deadline", "Seconds that one stream may take as a whole, at most 20 hours.", 21600),
     }
 
 

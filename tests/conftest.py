@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,11 @@ from tests.lab.s3 import LabS3, s3_server
 def pytest_sessionstart() -> None:
     """Real parts are needed by so many tests that they are installed before the first."""
     ensure_programs()
+
+
+def pytest_unconfigure() -> None:
+    """Airflow's home was made for this session alone."""
+    shutil.rmtree(_HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from airflow_provider_dockerbackup import __version__
 from airflow_provider_dockerbackup.cli.cat import cat
 from airflow_provider_dockerbackup.cli.exit_codes import ExitCode, exit_code_of
 from airflow_provider_dockerbackup.cli.list import list_backups
+from airflow_provider_dockerbackup.cli.output import plain
 from airflow_provider_dockerbackup.cli.probe import probe_storage
 from airflow_provider_dockerbackup.cli.restore import restore
 from airflow_provider_dockerbackup.cli.show import show
@@ -38,8 +39,11 @@ for verb in (sources, list_backups, show, cat, restore, probe_storage):
 
 def main() -> None:
     """Run the console script; errors of this package become one message and a documented exit code."""
+    if sys.stdout is None:
+        sys.exit("dockerbackup: standard output is closed; send it to /dev/null if it is not wanted")
     try:
         cli.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Abort:
         click.echo("dockerbackup: interrupted", err=True)
         sys.exit(ExitCode.INTERRUPTED)
@@ -47,11 +51,14 @@ def main() -> None:
         err.show()
         sys.exit(ExitCode.USAGE if isinstance(err, click.UsageError) else ExitCode.FAILED)
     except DockerBackupError as err:
-        click.echo(f"dockerbackup: {err}", err=True)
+        click.echo(plain(f"dockerbackup: {err}"), err=True)
         sys.exit(exit_code_of(err))
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.FAILED)
+    except OSError as err:
+        click.echo(plain(f"dockerbackup: the output cannot be written: {err.strerror or err}"), err=True)
         sys.exit(ExitCode.FAILED)
 
 

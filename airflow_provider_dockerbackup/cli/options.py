@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import platform
 import socket
 from collections.abc import Callable, Iterator
@@ -107,8 +108,12 @@ def open_repository(url: str) -> Repository:
 
 def actor() -> dict[str, str]:
     """Return who acts, for events."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no entry in passwd, as often in containers
+        user = str(os.getuid())
     return {
-        "user": getpass.getuser(),
+        "user": user,
         "machine": socket.gethostname(),
         "command": "dockerbackup",
         "provider": __version__,

@@ -88,7 +88,7 @@ class BarProgress:
 
     def note(self, message: str) -> None:
         """Print one line."""
-        click.echo(f"dockerbackup: {message}", err=True)
+        click.echo(plain(f"dockerbackup: {message}"), err=True)
 
     def finish(self) -> None:
         """Take the bar away."""

@@ -78,7 +78,9 @@ def restore(
     for tag, kept in outcome.kept.items():
         click.echo(plain(f"{'would keep' if dry_run else 'kept'} what {tag} stood for as {kept}"))
     if not dry_run:
-        proof = "equal to the recorded ones" if outcome.identical else "NOT proven equal"
-        click.echo(f"image {outcome.image_id}: configuration and layers {proof}, {outcome.seconds:.1f} s")
+        proof = "configuration and layers equal to the recorded ones"
+        if not outcome.identical:
+            proof = "layers equal to the recorded ones, configuration not"
+        click.echo(f"image {outcome.image_id}: {proof}, {outcome.seconds:.1f} s")
     for note in outcome.notes:
         click.echo(plain(f"note: {note}"))

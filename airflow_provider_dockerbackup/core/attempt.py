@@ -118,6 +118,7 @@ class Attempt:
         self._progress = progress
         self._writers = ExitStack()
         self._files: list[str] = []
+        self._record_sent = False
 
     def __enter__(self) -> Self:
         """Return the attempt."""
@@ -157,6 +158,9 @@ class Attempt:
         :raises DockerBackupError: when the record could not be created, or whether it was cannot be told.
         """
         path = self.key.path + RECORD_FILE
+        self._require_files(record)
+        # From here until an answer came the record may still appear, even after our own end: files stay if none comes.
+        self._record_sent = True
         try:
             self._repository.storage.create(path, record.to_bytes())
         except ConflictError:
@@ -164,13 +168,33 @@ class Attempt:
         winner = self._repository.catalog.at(self.key.path)
         if winner is None:
             raise NotFoundError(f"the record {path} was created and is gone again; who deletes in the repository?")
+        self._record_sent = False
         if winner.record is not None and winner.record.attempt == self.name:
             self._files.clear()
         return winner
 
+    def _require_files(self, record: BackupRecord) -> None:
+        """Look once more that all that the record will name is there with its size."""
+        sizes = {record.archive.name: record.archive.stored_size_bytes}
+        if record.container is not None:
+            sizes[record.container.configuration_file.name] = record.container.configuration_file.size_bytes
+        for name, size_bytes in sizes.items():
+            found = self._repository.storage.stat(self.key.path + name).size_bytes
+            if found != size_bytes:
+                raise IntegrityError(
+                    f"{self._repository.storage.url}/{self.key.path}{name} has {found} bytes and not the {size_bytes} "
+                    "that were written; nothing was committed. Is something else writing in the repository?"
+                )
+
     def _withdraw(self) -> None:
         """Delete this try's files, unless a record names them or that cannot be told."""
         if not self._files:
+            return
+        if self._record_sent:
+            self._progress.note(
+                f"whether the record in {self.key.path} was created is not known; files of try {self.name} stay, "
+                "and the next run removes them if no record names them"
+            )
             return
         try:
             standing = self._repository.catalog.at(self.key.path)
@@ -197,6 +221,11 @@ def winner_of(repository: Repository, key: BackupKey) -> Backup | None:
         raise IntegrityError(
             f"backup {key.backup_id} of {key.source} was made by this run, but its record is unreadable: "
             f"{standing.problem}; look into it, and start a new run for a new backup"
+        )
+    if standing is not None and standing.record is not None and not standing.complete:
+        raise IntegrityError(
+            f"backup {key.backup_id} of {key.source} was made by this run, but its files are not there as recorded; "
+            "look into it, and start a new run for a new backup"
         )
     return standing
 

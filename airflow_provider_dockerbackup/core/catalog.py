@@ -74,6 +74,15 @@ class Backup:
         """The last moment for which this backup is known to be the state of its source."""
         return max([self.whole().captured_at, *(each.confirmed_at for each in self.confirmations)])
 
+    @property
+    def complete(self) -> bool:
+        """Whether the files that the record names are there with their recorded sizes; their bytes are not read."""
+        record = self.whole()
+        sizes = {record.archive.name: record.archive.stored_size_bytes}
+        if record.container is not None:
+            sizes[record.container.configuration_file.name] = record.container.configuration_file.size_bytes
+        return all(self.sizes.get(name) == size_bytes for name, size_bytes in sizes.items())
+
     def whole(self) -> BackupRecord:
         """Return the record.
 

@@ -47,4 +47,4 @@ def _holds(backup: Backup, image: ImageInspect) -> bool:
     if record is None or record.image is None or backup.trust == "failed":
         return False
     same = image.id in {record.image.id, record.image.config_digest} and image.diff_ids == record.image.diff_ids
-    return same and backup.sizes.get(record.archive.name) == record.archive.stored_size_bytes
+    return same and backup.complete

@@ -143,7 +143,7 @@ def _export(
             progress=telling.progress,
         )
         scanner = RootfsScanner()
-        with _unless_taken_away(host, capturing.temporary) if capturing.temporary else nullcontext():
+        with _temporary(host, capturing.temporary, telling.progress) if capturing.temporary else nullcontext():
             pour(
                 capturing.stream,
                 scanner.feed,
@@ -227,6 +227,17 @@ def _snapshot(
         _discard(host, temporary, image=image, progress=progress)
         raise
     return _Capturing(stream=stream, capture="snapshot", commit_seconds=seconds, temporary=image)
+
+
+@contextmanager
+def _temporary(host: DockerHost, image: str, progress: Progress) -> Iterator[None]:
+    """Read from a temporary container; the host removes it at the end, or we do when its stream never began."""
+    try:
+        with _unless_taken_away(host, image):
+            yield
+    except BaseException:
+        _discard(host, image.replace(":", "-"), image=image, progress=progress)
+        raise
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -22,6 +23,9 @@ from airflow_provider_dockerbackup.core.model import JsonObject
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import IntegrityError
+
+# Of two pieces as storages give them the second may hold zeros only, the first then never does.
+_WITHHELD_BYTES = 1024 * 1024 + 64 * 1024
 
 
 class _Check(Protocol):
@@ -63,16 +67,21 @@ def _stored_digest_checked(raw: Iterator[bytes], archive: ArchiveFile, where: st
 
 
 def _until_proven(tar: Iterator[bytes], check: _Check) -> Iterator[bytes]:
-    """Pass a stream through ``check``, one piece behind, so that its end leaves only after the check passed."""
-    held: bytes | None = None
+    """Pass a stream through ``check``, some pieces behind, so that its end leaves only after the check passed.
+
+    More than the last piece: that may be nothing but the zeros after a tar's end, which many a reader does not need.
+    """
+    held: deque[bytes] = deque()
+    held_bytes = 0
     for chunk in tar:
         check.feed(chunk)
-        if held is not None:
-            yield held
-        held = chunk
+        held.append(chunk)
+        held_bytes += len(chunk)
+        while held_bytes - len(held[0]) >= _WITHHELD_BYTES:
+            held_bytes -= len(held[0])
+            yield held.popleft()
     check.finish()
-    if held is not None:
-        yield held
+    yield from held
 
 
 def _check_for(record: BackupRecord, where: str) -> _Check:

@@ -51,6 +51,8 @@ class ImageReference:
         :param text: ``name[:tag][@digest]`` or ``sha256:<64 hex>``.
         :raises ConfigurationError: when Docker's grammar does not accept it.
         """
+        if not isinstance(text, str):
+            raise ConfigurationError(f"image reference: expected a text such as NAME:TAG, got {text!r}")
         if _IMAGE_ID.fullmatch(text):
             return cls(repository="", tag="", digest=text)
         match = _REFERENCE.fullmatch(text) if len(text) <= _MAX_REFERENCE else None
@@ -78,6 +80,8 @@ def container_name(text: str) -> str:
 
     :raises ConfigurationError: when Docker's grammar does not accept it.
     """
+    if not isinstance(text, str):
+        raise ConfigurationError(f"container name: expected a text, got {text!r}")
     if _CONTAINER_NAME.fullmatch(text) is None:
         raise ConfigurationError(
             f"container name {_shown(text)} is not one Docker accepts; "

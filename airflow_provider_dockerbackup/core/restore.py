@@ -89,10 +89,7 @@ def restore_backup(
     tags = _tags(record, request)
     taken = _taken(record, host, tags)
     if taken and not request.replace_tags:
-        raise ConflictError(
-            f"{', '.join(sorted(taken))} on {host.name} stands for another image; restore under another tag, or ask "
-            "for replace_tags, which keeps that image under a second tag"
-        )
+        raise _in_use(taken, host)
     kept = _kept(taken, host, record.backup_id)
     if request.dry_run:
         repository.storage.stat(backup.path + record.archive.name)
@@ -102,7 +99,7 @@ def restore_backup(
     trail = Trail(repository.storage, clock=repository.clock, actor=request.actor)
     _tell(trail, "restore.started", "intent", backup, host, progress, tags=list(tags))
     try:
-        outcome = _restore(backup, request, tags, taken, kept, host=host, repository=repository, progress=progress)
+        outcome = _restore(backup, request, tags, host=host, repository=repository, progress=progress)
     except BaseException as err:
         problem = str(err) if isinstance(err, DockerBackupError) else type(err).__name__
         _tell(trail, "restore.failed", "failure", backup, host, progress, problem=problem)
@@ -111,12 +108,17 @@ def restore_backup(
     return outcome
 
 
+def _in_use(taken: Mapping[str, str], host: DockerHost) -> ConflictError:
+    return ConflictError(
+        f"{', '.join(sorted(taken))} on {host.name} stands for another image; restore under another tag, or ask for "
+        "its replacement (replace_tags, --replace-tags), which keeps that image under a second tag"
+    )
+
+
 def _restore(
     backup: Backup,
     request: RestoreRequest,
     tags: Sequence[str],
-    taken: Mapping[str, str],
-    kept: Mapping[str, str],
     *,
     host: DockerHost,
     repository: Repository,
@@ -131,6 +133,11 @@ def _restore(
         image = _load(backup, request.method, own, host=host, repository=repository, progress=progress)
         identical, notes = _compare(repository, backup, request.method, host, image)
         seconds = round(repository.clock.monotonic() - began, 3)
+        # Now that the image's ID is known, and much time has passed: what do the tags stand for really?
+        taken = {tag: held for tag in tags if (held := _standing(tag, host)) not in {None, image.id} and held}
+        if taken and not request.replace_tags:
+            raise _in_use(taken, host)
+        kept = _kept(taken, host, record.backup_id)
         for tag, image_id in taken.items():
             host.tag_image(image_id, reference=kept[tag])
         for tag in tags:

@@ -12,6 +12,7 @@ import paramiko
 from airflow.providers.ssh.hooks.ssh import SSHHook
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from airflow_provider_dockerbackup.core.repository import ABANDONED_AFTER_SECONDS
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, TransientError
 from airflow_provider_dockerbackup.hooks.connection import connection_of
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _CONNECTION_TYPES = ("dockerbackup", "ssh")
 _CONNECT_ATTEMPTS = 4
+# On storage without locks, what is older than ABANDONED_AFTER_SECONDS counts as left behind: no stream takes so long.
+LONGEST_DEADLINE_SECONDS = ABANDONED_AFTER_SECONDS - 4 * 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,7 @@ class HostSettings:
                 command_seconds=defaults.command_seconds,
                 first_byte_seconds=_seconds(extra, "first_byte_timeout", defaults.first_byte_seconds),
                 stall_seconds=_seconds(extra, "stall_timeout", defaults.stall_seconds),
-                deadline_seconds=_seconds(extra, "deadline", defaults.deadline_seconds),
+                deadline_seconds=_seconds(extra, "deadline", defaults.deadline_seconds, most=LONGEST_DEADLINE_SECONDS),
             ),
             conn_timeout_seconds=int(_seconds(extra, "conn_timeout", 20)),
             verified=not (_is_true(extra, "no_host_key_check") or _is_true(extra, "allow_host_key_change")),
@@ -130,6 +133,10 @@ class DockerBackupHook(SSHHook):
         """Close the connection to the host."""
         self._session.close()
 
+    def kill(self) -> None:
+        """Cut every stream and let no other begin; fit to be called from a signal handler."""
+        self._session.kill()
+
     def test_connection(self) -> tuple[bool, str]:
         """Return whether Docker answers on the host, and its version and store, or what is wrong, in one line."""
         try:
@@ -164,21 +171,40 @@ class DockerBackupHook(SSHHook):
         # SSHHook hands out the client it has; each stream here has a connection of its own.
         self.client = None
         try:
-            return self.get_conn()
+            client = self.get_conn()
         finally:
             self.client = None
+        try:
+            self._require_pinned_key(client)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def _require_pinned_key(self, client: paramiko.SSHClient) -> None:
+        """Refuse a host whose key is not the connection's ``host_key``.
+
+        Paramiko looks into the worker's known_hosts first, and when the host is there it never looks at ours.
+        """
+        transport = client.get_transport()
+        if self.host_key is None or transport is None:
+            return
+        found = transport.get_remote_server_key()
+        if found != self.host_key:
+            raise paramiko.BadHostKeyException(self.remote_host, found, self.host_key)
 
 
-def _seconds(extra: Mapping[str, Any], name: str, default: float) -> float:
+def _seconds(extra: Mapping[str, Any], name: str, default: float, *, most: float = float("inf")) -> float:
     value = extra.get(name)
-    if value in {None, ""}:
+    if value is None or value == "":
         return default
     try:
         seconds = float(str(value))
     except ValueError as err:
         raise ConfigurationError(f"{name}: expected seconds, got {value!r}") from err
-    if not seconds > 0:
-        raise ConfigurationError(f"{name}: expected seconds > 0, got {value!r}")
+    if not 0 < seconds <= most or seconds == float("inf"):
+        limit = f" and at most {most:g}" if most < float("inf") else ""
+        raise ConfigurationError(f"{name}: expected seconds > 0{limit}, got {value!r}")
     return seconds
 
 

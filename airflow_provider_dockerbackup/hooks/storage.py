@@ -55,6 +55,11 @@ def _check_connection(url: str, conn_id: str | None, *, shown: str) -> None:
     Amazon's provider would go on without it, with whatever credentials the worker happens to have.
     """
     parts = urlsplit(url)
+    if parts.password is not None:
+        raise ConfigurationError(
+            f"repository {shown}: credentials do not belong in a URL, which is logged and shown; put them into an "
+            "Airflow connection and write s3://conn_id@bucket/prefix"
+        )
     named = conn_id or (parts.username if "@" in parts.netloc else None)
     if not named:
         return

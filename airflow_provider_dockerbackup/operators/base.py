@@ -71,9 +71,9 @@ class DockerHostOperator(DockerBackupBaseOperator):
         return DockerBackupHook(dockerbackup_conn_id=self.dockerbackup_conn_id)
 
     def on_kill(self) -> None:
-        """Cut every connection: what runs on the host ends with its stream."""
+        """Cut every stream: what runs on the host ends with it, and the host cleans up what was temporary."""
         if "hook" in self.__dict__:
-            self.hook.close()
+            self.hook.kill()
 
 
 @contextmanager

@@ -88,6 +88,7 @@ class DockerExportOperator(DockerHostOperator):
                 actor=actor_of(context),
                 consistency=self.consistency,
                 pause_limit_seconds=self.pause_limit_seconds,
+                deadline_seconds=int(self.hook.settings.timeouts.deadline_seconds),
                 compression=Compression(self.compression) if self.compression else None,
                 level=self.compression_level,
             )

@@ -40,6 +40,9 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 state=$("$@" container inspect --format '{{.State.Status}}' "$container") || exit
+case $state in
+  restarting | removing) echo "container $container is $state, and so cannot be paused" >&2; exit 75 ;;
+esac
 if [ "$state" = running ]; then
   command -v setsid >/dev/null || { echo 'setsid: command not found' >&2; exit 127; }
   setsid sh -c '

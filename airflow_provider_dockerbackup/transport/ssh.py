@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -95,6 +96,8 @@ class SshSession:
         self._lock = threading.Lock()
         self._control: paramiko.SSHClient | None = None
         self._peer: dict[str, str] | None = None
+        self._streams: weakref.WeakSet[RunningCommand] = weakref.WeakSet()
+        self._killed = False
 
     def run(
         self,
@@ -184,6 +187,18 @@ class SshSession:
         if client is not None:
             client.close()
 
+    def kill(self) -> None:
+        """Cut every stream and let no other begin; short commands, which clean up, still run.
+
+        Returns at once and takes no lock, so that a signal handler may call it in the midst of anything.
+        """
+        self._killed = True
+        threading.Thread(target=self._cut, name="dockerbackup-kill", daemon=True).start()
+
+    def _cut(self) -> None:
+        for running in list(self._streams):
+            running.abort()
+
     def __enter__(self) -> SshSession:
         return self
 
@@ -217,7 +232,7 @@ class SshSession:
     def _start_own(self, command: str, *, what: str) -> RunningCommand:
         client = self._connect()
         try:
-            return RunningCommand(
+            running = RunningCommand(
                 client,
                 command,
                 what=what,
@@ -225,9 +240,16 @@ class SshSession:
                 timeouts=self.timeouts,
                 deadline_seconds=self.timeouts.deadline_seconds,
             )
+            self._streams.add(running)
+            self._refuse_if_killed(what)
+            return running
         except BaseException:
             client.close()
             raise
+
+    def _refuse_if_killed(self, what: str) -> None:
+        if self._killed:
+            raise TransientError(f"{what} on {self.where}: the task was killed")
 
     def _connected(self) -> paramiko.SSHClient:
         with self._lock:
