@@ -64,13 +64,12 @@ def test_save_is_transient_and_leaves_nothing_when_the_session_is_killed(
     recovers(bench)
 
 
-@pytest.mark.parametrize("percent", [5, 50, 99])
 def test_save_is_transient_and_leaves_nothing_when_the_link_is_reset(
-    percent: int, bench: Bench, host: LabHost, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, host: LabHost, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reset by something in between ends the save, and says where and how far it was."""
     connect(monkeypatch, host, conn_id=FAULTY, port=proxy.port)
-    proxy.cut_after(percent * IMAGE_BYTES // 100)
+    proxy.cut_after(IMAGE_BYTES // 2)
     fails(bench, r"docker save .* on host-1 .*bytes received.*try again", permanent=False)
     assert proxy.cuts == 1
     recovers(bench)
@@ -206,12 +205,11 @@ def test_save_is_refused_when_the_stream_is_another_image(
     recovers(bench)
 
 
-@pytest.mark.parametrize("number", ["KILL", "TERM"])
 def test_save_is_transient_when_the_remote_docker_is_killed_after_the_last_byte(
-    number: str, bench: Bench, host: LabHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, host: LabHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All bytes came, but no exit status: nobody said that this was all."""
-    script = f'docker "$@"\ncase "$*" in *"image save"*) kill -{number} $$ ;; esac'
+    script = 'docker "$@"\ncase "$*" in *"image save"*) kill -KILL $$ ;; esac'
     connect(monkeypatch, host, conn_id=FAULTY, docker_command=docker_script(tmp_path / "docker", script))
     fails(bench, r"docker save .* on host-1 .*(killed|lost).*try again", permanent=False)
     recovers(bench)
