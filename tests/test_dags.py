@@ -15,6 +15,7 @@ try:
 except ImportError:  # Airflow 3.1 still has it in its old place
     from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
 
+from airflow_provider_dockerbackup.core.export import TEMPORARY
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.storage import storage_from_url
@@ -42,10 +43,13 @@ def run(bag: DagBag, dag_id: str, **conf: Any) -> str:
     return str(dag.test(run_conf=conf).state)
 
 
-def images_of(host: LabHost) -> bytes:
-    """Return IDs and tags of a host's images."""
-    listed: bytes = host.daemon.docker("images", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}").stdout
-    return listed
+def images_of(host: LabHost) -> set[str]:
+    """Return tags and IDs of a host's images, without what a killed export left for the next one to remove.
+
+    A set: Docker lists images of the same second in any order.
+    """
+    listed = host.daemon.docker("images", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").stdout
+    return {line for line in listed.decode().splitlines() if not line.startswith(TEMPORARY)}
 
 
 def test_every_example_loads_without_errors_and_explains_itself(bag: DagBag) -> None:

@@ -195,10 +195,11 @@ def test_s3_holds_backups_like_local_disk_does(
 def test_a_given_test_daemon_is_left_as_it_was(lab: Lab, repository_url: str) -> None:
     """A daemon that is not ours keeps its images and tags."""
     daemon = lab.test_daemon
-    before = daemon.docker("images", "-a", "--no-trunc").stdout
+    listing = ("images", "-a", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}")
+    before = sorted(daemon.docker(*listing).stdout.splitlines())
     backup = save(repository_url)
     assert verify(repository_url, backup["backup_id"], test_daemon=daemon.docker_host)["trust"] == "verified"
-    assert daemon.docker("images", "-a", "--no-trunc").stdout == before
+    assert sorted(daemon.docker(*listing).stdout.splitlines()) == before
 
 
 def test_the_sources_own_daemon_is_refused_for_verification(host: LabHost, repository_url: str) -> None:
