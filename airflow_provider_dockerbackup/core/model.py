@@ -97,6 +97,36 @@ class ContainerInspect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Confinement:
+    """What a container of a test daemon may do; it never has a network, a capability or a way to new privileges.
+
+    :param read_only: whether its filesystem is; ``/tmp``, ``/run`` and volumes can be written all the same.
+    :param memory_bytes: limit of memory and swap together.
+    :param pids: limit of processes and threads.
+    :param nano_cpus: limit of processor time, in billionths of a processor.
+    """
+
+    read_only: bool
+    memory_bytes: int
+    pids: int
+    nano_cpus: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningContainer:
+    """A started container of a test daemon.
+
+    :param health: ``starting``, ``healthy`` or ``unhealthy``; None when the image has no HEALTHCHECK.
+    :param out_of_memory: whether the kernel ended it for its memory.
+    """
+
+    running: bool
+    exit_status: int
+    health: str | None = None
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryLine:
     """One line of an image's history, newest last, as its configuration holds it.
 

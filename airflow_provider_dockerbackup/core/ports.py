@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Protocol
 
 from airflow_provider_dockerbackup.core.model import (
+    Confinement,
     ContainerInspect,
     ContainerSummary,
     EngineInfo,
@@ -22,6 +23,7 @@ from airflow_provider_dockerbackup.core.model import (
     ImageSummary,
     LoadedImage,
     ObjectInfo,
+    RunningContainer,
 )
 
 
@@ -33,6 +35,9 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Return seconds from an arbitrary start, never going back; for measuring durations."""
+
+    def sleep(self, seconds: float) -> None:
+        """Return when this much of :meth:`monotonic` time has passed."""
 
 
 class Progress(Protocol):
@@ -285,6 +290,27 @@ class TestDaemon(Protocol):
 
     def create_container(self, image: str, *, name: str) -> str:
         """Create, not start, a container without network from an image and return its ID; forces unpacking."""
+
+    def start_container(self, image: str, *, name: str, command: Sequence[str] = (), confinement: Confinement) -> str:
+        """Create and start a container, confined, without network, and return its ID; never pulls.
+
+        :param command: instead of the image's own; empty for that.
+        :raises NotFoundError: when there is no such image.
+        :raises IntegrityError: when the image cannot be started: no command, no such program, another architecture.
+            The container MAY be left behind, under ``name``.
+        """
+
+    def running_container(self, container_id: str) -> RunningContainer:
+        """Return what a started container does now.
+
+        :raises NotFoundError: when there is none.
+        """
+
+    def run_in_container(self, container_id: str, command: Sequence[str], *, timeout_seconds: float) -> int | None:
+        """Return the exit status of a command run in a running container, without a shell.
+
+        None when it did not end in time, or could not run because the container ended. Its output is not kept.
+        """
 
     def remove_container(self, container_id: str) -> None:
         """Remove one container; one that is not there is no error."""

@@ -13,7 +13,7 @@ from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.document import Document, Part, UtcTime
 from airflow_provider_dockerbackup.core.model import SourceKind
 
-Level = Literal["digests", "load"]
+Level = Literal["digests", "load", "run"]
 Capture = Literal["save", "snapshot", "paused", "crash", "stopped"]
 
 
@@ -241,11 +241,25 @@ class DaemonUsed(Part):
     known_layers: tuple[str, ...] = ()
 
 
+class Drill(Part):
+    """How a container of the restored image ran in the test daemon.
+
+    :param passed_by: ``probe``, ``healthcheck`` or ``uptime``.
+    :param read_only: whether its filesystem was read-only.
+    :param seconds: from its start until it passed.
+    """
+
+    passed_by: str
+    read_only: bool
+    seconds: float
+
+
 class Verification(Document):
     """``verification-<time>.json``: one verification, with its three statuses.
 
     :param verification: ``passed`` or ``failed``.
-    :param restore_seconds: seconds from the first byte read to the loaded and compared image; None at ``digests``.
+    :param restore_seconds: seconds from the first byte read to the loaded and compared image, at level ``run`` to the
+        passed probe: the measured recovery time; None at ``digests``.
     :param cleanup: ``passed``, ``failed``, or ``none`` when there was nothing to clean up.
     """
 
@@ -258,6 +272,7 @@ class Verification(Document):
     bytes_read: int
     problem: str = ""
     daemon: DaemonUsed | None = None
+    drill: Drill | None = None
     actor: dict[str, str]
 
     @property
@@ -265,7 +280,7 @@ class Verification(Document):
         """Whether it makes the backup *verified*: every layer was loaded into a daemon that did not have it."""
         return (
             self.verification == "passed"
-            and self.level == "load"
+            and self.level in {"load", "run"}
             and self.daemon is not None
             and not self.daemon.known_layers
         )

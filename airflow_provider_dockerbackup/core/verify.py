@@ -13,9 +13,10 @@ from airflow_provider_dockerbackup.core.archive.docker_archive import DockerArch
 from airflow_provider_dockerbackup.core.audit import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import compact_time
+from airflow_provider_dockerbackup.core.drill import DrillPlan, run_drill
 from airflow_provider_dockerbackup.core.ports import Progress, TestDaemon
 from airflow_provider_dockerbackup.core.reading import archive_stream, config_digest_of, container_document, load_stream
-from airflow_provider_dockerbackup.core.record import BackupRecord, DaemonUsed, Level, Verification
+from airflow_provider_dockerbackup.core.record import BackupRecord, DaemonUsed, Drill, Level, Verification
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
@@ -32,11 +33,14 @@ TestDaemonFactory = Callable[[], AbstractContextManager[TestDaemon]]
 class VerifyRequest:
     """How to verify.
 
-    :param level: ``digests`` re-reads every byte; ``load`` also loads it into a test daemon and compares.
+    :param level: ``digests`` re-reads every byte; ``load`` also loads it into a test daemon and compares; ``run`` also
+        runs it there.
+    :param drill: how it is run at level ``run``.
     :param actor: who does it: DAG run or user, and software versions.
     """
 
     level: Level = "load"
+    drill: DrillPlan = field(default_factory=DrillPlan)
     actor: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -48,6 +52,7 @@ class _Findings:
     restore_seconds: float | None = None
     cleanup: Literal["passed", "failed", "none"] = "none"
     daemon: DaemonUsed | None = None
+    drill: Drill | None = None
 
 
 def verify_backup(
@@ -63,21 +68,23 @@ def verify_backup(
     A backup whose bytes are bad, or which the daemon loads as something else, yields a failed verification. Anything
     that says nothing about the backup, such as a storage or daemon out of reach, raises and leaves no document.
 
-    :param test_daemon: gives a daemon that is not the source's; only used at level ``load``.
+    :param test_daemon: gives a daemon that is not the source's; not used at level ``digests``.
     :raises ConfigurationError: when the level is unknown, or the daemon is the one the backup came from.
     :raises TransientError: when storage or daemon failed.
     """
     if request.level not in get_args(Level):
         raise ConfigurationError(f"level: expected one of {', '.join(get_args(Level))}, got {request.level!r}")
+    request.drill.check()
     record = backup.whole()
     findings, problem = _Findings(), ""
+    running = request.level == "run"
     progress.start(f"verify {record.backup_id} at level {request.level}", record.archive.size_bytes)
     try:
         if request.level == "digests":
             _read_all(repository, backup, findings, progress)
         else:
             with test_daemon() as daemon:
-                _load(repository, backup, daemon, findings, progress)
+                _load(repository, backup, daemon, findings, progress, drill=request.drill if running else None)
     except (IntegrityError, NotFoundError) as err:
         problem = str(err)
     finally:
@@ -92,6 +99,7 @@ def verify_backup(
         cleanup=findings.cleanup,
         bytes_read=findings.bytes_read,
         daemon=findings.daemon,
+        drill=findings.drill,
         actor=dict(request.actor),
     )
     name = f"verification-{compact_time(verification.verified_at, fraction=True)}.json"
@@ -134,7 +142,15 @@ def _counted(chunks: Iterator[bytes], findings: _Findings, progress: Progress) -
         yield chunk
 
 
-def _load(repository: Repository, backup: Backup, daemon: TestDaemon, findings: _Findings, progress: Progress) -> None:
+def _load(
+    repository: Repository,
+    backup: Backup,
+    daemon: TestDaemon,
+    findings: _Findings,
+    progress: Progress,
+    *,
+    drill: DrillPlan | None,
+) -> None:
     record = backup.whole()
     engine = daemon.engine()
     if engine.engine_id == record.engine.engine_id:
@@ -162,6 +178,9 @@ def _load(repository: Repository, backup: Backup, daemon: TestDaemon, findings: 
         with load_stream(repository, backup, tags=(tag,)) as stream:
             daemon.load(_counted(stream, findings, progress))
         _compare(repository, backup, daemon, tag)
+        if drill is not None:
+            name = tag.replace(":", "-")
+            findings.drill = run_drill(daemon, tag, name=name, plan=drill, clock=repository.clock, progress=progress)
         findings.restore_seconds = round(repository.clock.monotonic() - began, 3)
     finally:
         findings.cleanup = _clean_up(daemon, tag, before, progress)

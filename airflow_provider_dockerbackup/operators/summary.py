@@ -32,13 +32,18 @@ class BackupSummary(TypedDict):
 
 
 class VerificationSummary(TypedDict):
-    """What a verification found; ``restore_seconds`` is None at level ``digests``."""
+    """What a verification found.
+
+    ``restore_seconds`` is None at level ``digests``; ``passed_by`` is ``probe``, ``healthcheck`` or ``uptime`` at level
+    ``run`` and None at others.
+    """
 
     backup_id: str
     level: str
     verification: str
     cleanup: str
     restore_seconds: float | None
+    passed_by: str | None
     bytes_read: int
     trust: str
 

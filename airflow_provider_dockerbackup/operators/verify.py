@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_dockerbackup.core.drill import DrillPlan
 from airflow_provider_dockerbackup.core.ports import TestDaemon
 from airflow_provider_dockerbackup.core.record import Level
 from airflow_provider_dockerbackup.core.verify import VerifyRequest, verify_backup
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
 
 
 class DockerBackupVerifyOperator(DockerBackupBaseOperator):
-    """Read every byte of a backup again and, at level ``load``, prove in a test daemon that it restores.
+    """Read every byte of a backup again and, unless told otherwise, prove in a test daemon that it restores.
+
+    At level ``run`` the image is also run there, without network, capabilities or new privileges, until it passes.
 
     :param backup_id: id of the backup, or an unambiguous beginning of it. (templated)
     :param repository: URL of the repository. (templated)
-    :param level: ``digests`` or ``load``. (templated)
+    :param level: ``digests``, ``load`` or ``run``. (templated)
+    :param drill: at level ``run``: fields of :class:`~airflow_provider_dockerbackup.core.drill.DrillPlan` that differ
+        from its defaults, such as ``{"probe": ["pg_isready"], "deadline_seconds": 300}``. (templated)
     :param test_daemon: URL of a Docker daemon that is not the source's, such as ``unix:///run/test-docker.sock``; None
         starts an empty throw-away ``dockerd`` on the worker, which needs root and docker.io there. (templated)
     :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
@@ -31,7 +36,7 @@ class DockerBackupVerifyOperator(DockerBackupBaseOperator):
         verification fails the task.
     """
 
-    template_fields: Sequence[str] = ("backup_id", "repository", "level", "test_daemon", "repository_conn_id")
+    template_fields: Sequence[str] = ("backup_id", "repository", "level", "drill", "test_daemon", "repository_conn_id")
 
     def __init__(
         self,
@@ -39,6 +44,7 @@ class DockerBackupVerifyOperator(DockerBackupBaseOperator):
         backup_id: str,
         repository: str,
         level: Level = "load",
+        drill: Mapping[str, Any] | None = None,
         test_daemon: str | None = None,
         repository_conn_id: str | None = None,
         **kwargs: Any,
@@ -47,6 +53,7 @@ class DockerBackupVerifyOperator(DockerBackupBaseOperator):
         self.backup_id = backup_id
         self.repository = repository
         self.level = level
+        self.drill = drill
         self.test_daemon = test_daemon
         self.repository_conn_id = repository_conn_id
 
@@ -54,11 +61,12 @@ class DockerBackupVerifyOperator(DockerBackupBaseOperator):
         """Verify the backup."""
         from airflow_provider_dockerbackup.hooks.storage import existing_repository
 
+        drill = DrillPlan.of(self.drill or {})
         repository = existing_repository(self.repository, conn_id=self.repository_conn_id)
         backup = repository.catalog.find(self.backup_id)
         verification = verify_backup(
             backup,
-            VerifyRequest(level=self.level, actor=actor_of(context)),
+            VerifyRequest(level=self.level, drill=drill, actor=actor_of(context)),
             repository=repository,
             test_daemon=self._test_daemon,
             progress=self.progress,
@@ -72,6 +80,7 @@ class DockerBackupVerifyOperator(DockerBackupBaseOperator):
             verification=verification.verification,
             cleanup=verification.cleanup,
             restore_seconds=verification.restore_seconds,
+            passed_by=verification.drill.passed_by if verification.drill else None,
             bytes_read=verification.bytes_read,
             trust=repository.catalog.find(backup.backup_id).trust,
         )

@@ -17,3 +17,7 @@ class SystemClock:
     def monotonic(self) -> float:
         """Return seconds from an arbitrary start, never going back."""
         return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Return after this many seconds."""
+        time.sleep(seconds)

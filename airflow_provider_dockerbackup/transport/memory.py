@@ -10,12 +10,19 @@ from __future__ import annotations
 import secrets
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
-from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect, LoadedImage, ObjectInfo
+from airflow_provider_dockerbackup.core.model import (
+    Confinement,
+    EngineInfo,
+    ImageInspect,
+    LoadedImage,
+    ObjectInfo,
+    RunningContainer,
+)
 from airflow_provider_dockerbackup.core.ports import Clock
 from airflow_provider_dockerbackup.exceptions import ConflictError, IntegrityError, NotFoundError
 from airflow_provider_dockerbackup.transport.clock import SystemClock
@@ -32,6 +39,7 @@ __all__ = [
     "MemoryWriter",
 ]
 
+_T = TypeVar("_T")
 CHUNK_BYTES: Final = 1024 * 1024
 
 
@@ -52,6 +60,10 @@ class FixedClock:
     def monotonic(self) -> float:
         """Return the seconds it was moved so far."""
         return self._elapsed
+
+    def sleep(self, seconds: float) -> None:
+        """Move it forward by this many seconds."""
+        self.advance(timedelta(seconds=seconds))
 
     def advance(self, duration: timedelta) -> None:
         """Move it forward.
@@ -239,15 +251,29 @@ class MemoryTestDaemon:
 
     :param engine: what the daemon says of itself.
     :param disposable: whether it counts as started, empty, for one verification alone.
+    :param lives: what :meth:`running_container` shows of each container that is started, one after the other, the last
+        again and again; for each start the next of these, then the last again.
+    :param exec_statuses: what commands in containers exit with, one after the other, the last again and again.
     """
 
     __test__ = False  # not a test class
 
-    def __init__(self, *, engine: EngineInfo | None = None, disposable: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        engine: EngineInfo | None = None,
+        disposable: bool = True,
+        lives: Sequence[Sequence[RunningContainer]] = ((RunningContainer(running=True, exit_status=0),),),
+        exec_statuses: Sequence[int | None] = (0,),
+    ) -> None:
         self._engine = engine or memory_engine(f"test-{secrets.token_hex(4)}")
         self._disposable = disposable
         self._images = MemoryImages()
         self._containers: dict[str, tuple[str, str]] = {}
+        self._lives = [list(life) for life in lives]
+        self._life: dict[str, list[RunningContainer]] = {}
+        self._exec_statuses = list(exec_statuses)
+        self.started: list[Confinement] = []
 
     @property
     def disposable(self) -> bool:
@@ -297,6 +323,45 @@ class MemoryTestDaemon:
         self._containers[container_id] = (name, self._images.find(image).id)
         return container_id
 
+    def start_container(
+        self,
+        image: str,
+        *,
+        name: str,
+        command: Sequence[str] = (),  # noqa: ARG002 - as in the port
+        confinement: Confinement,
+    ) -> str:
+        """Create a container that lives as the twin was told, and return its ID.
+
+        :raises NotFoundError: when there is no such image.
+        :raises ConflictError: when the name is taken.
+        """
+        container_id = self.create_container(image, name=name)
+        self._life[container_id] = list(self._lives[0])
+        if len(self._lives) > 1:
+            del self._lives[0]
+        self.started.append(confinement)
+        return container_id
+
+    def running_container(self, container_id: str) -> RunningContainer:
+        """Return the next moment of its life.
+
+        :raises NotFoundError: when there is no such container, or it was not started.
+        """
+        if container_id not in self._containers or container_id not in self._life:
+            raise NotFoundError(f"no such running container: {container_id}")
+        return _next(self._life[container_id])
+
+    def run_in_container(
+        self,
+        container_id: str,
+        command: Sequence[str],  # noqa: ARG002 - as in the port
+        *,
+        timeout_seconds: float,  # noqa: ARG002 - as in the port
+    ) -> int | None:
+        """Return the next exit status the twin was told; None when there is no such container."""
+        return _next(self._exec_statuses) if container_id in self._containers else None
+
     def remove_container(self, container_id: str) -> None:
         """Remove one container by ID or name; one that is not there is no error."""
         for each, (name, _) in tuple(self._containers.items()):
@@ -315,3 +380,8 @@ class MemoryTestDaemon:
         if len(self._images.tags_of(image_id)) < 2 and any(used == image_id for _, used in self._containers.values()):
             raise ConflictError(f"image {reference} is being used by a container")
         self._images.remove(reference)
+
+
+def _next(items: list[_T]) -> _T:
+    """Return the first of ``items`` and take it away, unless it is the last."""
+    return items.pop(0) if len(items) > 1 else items[0]

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Self
 
@@ -11,9 +12,16 @@ import requests
 from docker import APIClient
 from docker.errors import APIError, DockerException, NotFound
 
-from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect, LoadedImage
+from airflow_provider_dockerbackup.core.model import (
+    Confinement,
+    EngineInfo,
+    ImageInspect,
+    LoadedImage,
+    RunningContainer,
+)
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
+    ConflictError,
     DockerBackupError,
     IntegrityError,
     NotFoundError,
@@ -25,6 +33,7 @@ from airflow_provider_dockerbackup.transport.ssh_command import CommandResult
 
 CHUNK_BYTES: Final = 1024 * 1024
 _LOAD: Final = "docker load"
+_EXEC_LOOK_SECONDS: Final = 0.1
 _REPLY_SECONDS: Final = 3600  # a daemon that spools or unpacks a large image is silent for minutes
 
 
@@ -135,6 +144,56 @@ class SdkTestDaemon:
         with self._wrapping(f"docker create {image}", reading_archive=True):
             return str(self._client.create_container_from_config(configuration, name=name)["Id"])
 
+    def start_container(self, image: str, *, name: str, command: Sequence[str] = (), confinement: Confinement) -> str:
+        """Create and start a container, confined, without network, and return its ID.
+
+        :raises NotFoundError: when there is no such image; the API never pulls.
+        :raises IntegrityError: when it cannot be started; it stays behind, under ``name``.
+        """
+        configuration = {
+            "Image": image,
+            **({"Cmd": list(command)} if command else {}),
+            "NetworkDisabled": True,
+            "HostConfig": _host_config(confinement),
+        }
+        with self._wrapping(f"docker create {image}", reading_archive=True, refused=IntegrityError):
+            container_id = str(self._client.create_container_from_config(configuration, name=name)["Id"])
+        with self._wrapping(f"docker start {image}", reading_archive=True, refused=IntegrityError):
+            self._client.start(container_id)
+        return container_id
+
+    def running_container(self, container_id: str) -> RunningContainer:
+        """Return what a started container does now.
+
+        :raises NotFoundError: when there is none.
+        """
+        with self._wrapping(f"docker container inspect {container_id}"):
+            state = self._client.inspect_container(container_id)["State"]
+        health = str((state.get("Health") or {}).get("Status") or "none")
+        return RunningContainer(
+            running=bool(state["Running"]),
+            exit_status=int(state["ExitCode"]),
+            health=None if health == "none" else health,
+            out_of_memory=bool(state.get("OOMKilled")),
+        )
+
+    def run_in_container(self, container_id: str, command: Sequence[str], *, timeout_seconds: float) -> int | None:
+        """Return the exit status of a command in a running container; None when it did not end in time, or not run."""
+        deadline = time.monotonic() + timeout_seconds
+        try:
+            with self._wrapping(f"docker exec {container_id}"):
+                exec_id = self._client.exec_create(container_id, list(command), stdout=False, stderr=False)["Id"]
+                self._client.exec_start(exec_id, detach=True)
+                while True:
+                    state = self._client.exec_inspect(exec_id)
+                    if not state["Running"] and state["ExitCode"] is not None:
+                        return int(state["ExitCode"])
+                    if time.monotonic() > deadline:
+                        return None
+                    time.sleep(_EXEC_LOOK_SECONDS)
+        except (ConflictError, NotFoundError):  # the container ended meanwhile
+            return None
+
     def remove_container(self, container_id: str) -> None:
         """Remove one container with its anonymous volumes; one that is not there is no error."""
         with suppress(NotFoundError), self._wrapping(f"docker rm {container_id}"):
@@ -181,19 +240,43 @@ class SdkTestDaemon:
         return error
 
     @contextmanager
-    def _wrapping(self, doing: str, *, reading_archive: bool = False) -> Iterator[None]:
+    def _wrapping(
+        self, doing: str, *, reading_archive: bool = False, refused: type[DockerBackupError] | None = None
+    ) -> Iterator[None]:
+        """Turn the client's errors into ours.
+
+        :param refused: what it is when the daemon says no for a reason that nothing more is known of.
+        """
         try:
             yield
         except NotFound as err:
             raise NotFoundError(f"{doing} on the test daemon ({self._name}): {err.explanation}") from err
         except APIError as err:
             told = str(err.explanation or err)
-            raise _docker_error(told, doing=doing, name=self._name, reading_archive=reading_archive) from err
+            error = _docker_error(told, doing=doing, name=self._name, reading_archive=reading_archive)
+            if refused is not None and type(error) is DockerBackupError:
+                raise refused(str(error)) from err
+            raise error from err
         except (DockerException, requests.RequestException, OSError) as err:
             raise TransientError(
                 f"{doing} on the test daemon ({self._name}): the daemon went away or does not answer "
                 f"({type(err).__name__}); see its log, then try again"
             ) from err
+
+
+def _host_config(confinement: Confinement) -> dict[str, Any]:
+    return {
+        "NetworkMode": "none",
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "ReadonlyRootfs": confinement.read_only,
+        "Tmpfs": {"/tmp": "", "/run": ""} if confinement.read_only else {},  # noqa: S108 - in the container
+        "Memory": confinement.memory_bytes,
+        "MemorySwap": confinement.memory_bytes,
+        "PidsLimit": confinement.pids,
+        "NanoCpus": confinement.nano_cpus,
+        "LogConfig": {"Type": "none"},
+    }
 
 
 class _Source:

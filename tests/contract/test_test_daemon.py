@@ -6,10 +6,13 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from airflow_provider_dockerbackup.core.model import Confinement
 from airflow_provider_dockerbackup.core.ports import TestDaemon
 from airflow_provider_dockerbackup.exceptions import IntegrityError, NotFoundError
 from airflow_provider_dockerbackup.transport.memory import MemoryTestDaemon
@@ -26,18 +29,44 @@ ENGINES = {
 }
 
 
+@contextmanager
+def started(name: str) -> Iterator[TestDaemon]:
+    """Start an empty daemon of one of :data:`ENGINES`."""
+    if os.geteuid() != 0:
+        pytest.skip("a daemon of our own needs root")
+    engine = ENGINES[name]
+    config = {"features": {"containerd-snapshotter": True}} if engine.containerd_store else None
+    with throwaway_daemon(dockerd=str(provide(engine).dockerd), config=config) as daemon:
+        yield daemon
+
+
 @pytest.fixture(params=[*ENGINES, "memory"])
 def daemon(request: pytest.FixtureRequest) -> Iterator[TestDaemon]:
     """An empty test daemon of each kind."""
     if request.param == "memory":
         yield MemoryTestDaemon()
         return
-    if os.geteuid() != 0:
-        pytest.skip("a daemon of our own needs root")
-    engine = ENGINES[request.param]
-    config = {"features": {"containerd-snapshotter": True}} if engine.containerd_store else None
-    with throwaway_daemon(dockerd=str(provide(engine).dockerd), config=config) as started:
-        yield started
+    with started(request.param) as real:
+        yield real
+
+
+@pytest.fixture(params=list(ENGINES))
+def real_daemon(request: pytest.FixtureRequest) -> Iterator[TestDaemon]:
+    """The same without the twin, which runs no programs."""
+    with started(request.param) as real:
+        yield real
+
+
+def busybox_layer() -> bytes:
+    """Return a layer with one static program and the folders a container needs."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for folder in ("bin", "tmp", "run"):
+            info = tarfile.TarInfo(folder)
+            info.type, info.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(info)
+        tar.add("/bin/busybox", arcname="bin/busybox")
+    return buffer.getvalue()
 
 
 def pieces(data: bytes, size: int = 4096) -> Iterator[bytes]:
@@ -141,3 +170,57 @@ def test_image_that_is_not_there_is_not_found(daemon: TestDaemon) -> None:
         daemon.create_container("drill/none:1", name="drill-1")
     with pytest.raises(NotFoundError), daemon.saved_image("drill/none:1") as stream:
         list(stream)
+
+
+CONFINED = Confinement(read_only=True, memory_bytes=64 << 20, pids=32, nano_cpus=500_000_000)
+
+
+def test_a_container_that_cannot_be_started_is_the_images_fault(real_daemon: TestDaemon) -> None:
+    """Its command is not there; what was created goes with its name."""
+    real_daemon.load(pieces(docker_archive(LAYERS, tags=["drill/a:1"])))
+    with pytest.raises(IntegrityError, match="not-there"):
+        real_daemon.start_container("drill/a:1", name="drill-1", command=("/not-there",), confinement=CONFINED)
+    real_daemon.remove_container("drill-1")
+    with pytest.raises(NotFoundError):
+        real_daemon.start_container("drill/none:1", name="drill-x", confinement=CONFINED)
+    real_daemon.remove_image("drill/a:1")
+    assert real_daemon.image_ids() == frozenset()
+
+
+def test_a_started_container_is_confined_and_watched(real_daemon: TestDaemon) -> None:
+    """It has no network, no capability and a read-only filesystem; commands in it give their exit status."""
+    real_daemon.load(pieces(docker_archive([busybox_layer()], tags=["drill/b:1"])))
+    sh = "/bin/busybox"
+    container = real_daemon.start_container(
+        "drill/b:1", name="drill-1", command=(sh, "sleep", "60"), confinement=CONFINED
+    )
+    assert real_daemon.running_container(container).running
+
+    def script(text: str, seconds: float = 20) -> int | None:
+        return real_daemon.run_in_container(container, (sh, "sh", "-c", text), timeout_seconds=seconds)
+
+    assert script("exit 0") == 0
+    assert script("exit 7") == 7
+    assert script("busybox touch /written") != 0
+    assert script("/bin/busybox touch /tmp/written") == 0
+    assert script('[ "$(/bin/busybox ls /sys/class/net)" = lo ]') == 0
+    assert script("/bin/busybox grep -q 'CapEff:.0000000000000000' /proc/self/status") == 0
+    assert script("/bin/busybox grep -q 'NoNewPrivs:.1' /proc/self/status") == 0
+    assert script("/bin/busybox sleep 30", seconds=0.5) is None
+    real_daemon.remove_container("drill-1")
+    assert script("exit 0") is None
+    with pytest.raises(NotFoundError):
+        real_daemon.running_container(container)
+
+
+def test_a_container_that_ends_shows_its_exit_status(real_daemon: TestDaemon) -> None:
+    """That is how a drill knows that it did not stay up."""
+    real_daemon.load(pieces(docker_archive([busybox_layer()], tags=["drill/b:1"])))
+    container = real_daemon.start_container(
+        "drill/b:1", name="drill-1", command=("/bin/busybox", "sh", "-c", "exit 5"), confinement=CONFINED
+    )
+    deadline = time.monotonic() + 30
+    while (state := real_daemon.running_container(container)).running and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (state.running, state.exit_status, state.health) == (False, 5, None)
+    real_daemon.remove_container(container)

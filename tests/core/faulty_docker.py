@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from airflow_provider_dockerbackup.core.model import (
+    Confinement,
     ContainerInspect,
     ContainerSummary,
     EngineInfo,
@@ -15,6 +16,7 @@ from airflow_provider_dockerbackup.core.model import (
     ImageInspect,
     ImageSummary,
     LoadedImage,
+    RunningContainer,
 )
 from airflow_provider_dockerbackup.core.ports import DockerHost, RemoteStream, TestDaemon
 from tests.core.faults import Plan
@@ -266,6 +268,24 @@ class FaultyDaemon:
     def create_container(self, image: str, *, name: str) -> str:
         """Create a container."""
         return self._plan.call("create_container", lambda: self._inner.create_container(image, name=name))
+
+    def start_container(self, image: str, *, name: str, command: Sequence[str] = (), confinement: Confinement) -> str:
+        """Start a container."""
+        return self._plan.call(
+            "start_container",
+            lambda: self._inner.start_container(image, name=name, command=command, confinement=confinement),
+        )
+
+    def running_container(self, container_id: str) -> RunningContainer:
+        """Return what a container does."""
+        return self._plan.call("running_container", lambda: self._inner.running_container(container_id))
+
+    def run_in_container(self, container_id: str, command: Sequence[str], *, timeout_seconds: float) -> int | None:
+        """Run a command in a container."""
+        return self._plan.call(
+            "run_in_container",
+            lambda: self._inner.run_in_container(container_id, command, timeout_seconds=timeout_seconds),
+        )
 
     def remove_container(self, container_id: str) -> None:
         """Remove a container."""

@@ -135,7 +135,7 @@ def test_the_daemon_of_the_source_is_refused_as_test_daemon() -> None:
 def test_an_unknown_level_is_refused() -> None:
     """The message names field and value."""
     world = World()
-    with pytest.raises(ConfigurationError, match="level: expected one of digests, load, got 'deep'"):
+    with pytest.raises(ConfigurationError, match="level: expected one of digests, load, run, got 'deep'"):
         world.verify(world.backup(1).backup, "deep")  # type: ignore[arg-type]
 
 

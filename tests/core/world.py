@@ -14,6 +14,7 @@ from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.capture import BackupOutcome
 from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.drill import DrillPlan
 from airflow_provider_dockerbackup.core.export import ExportRequest, export_container
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
 from airflow_provider_dockerbackup.core.ports import DockerHost, Storage, TestDaemon
@@ -47,6 +48,10 @@ class TickingClock:
     def monotonic(self) -> float:
         """Return seconds."""
         return self._tick() / 1000
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.advance(timedelta(seconds=seconds))
 
     def advance(self, duration: timedelta) -> None:
         """Move it forward."""
@@ -150,11 +155,12 @@ class World:
         *,
         repository: Repository | None = None,
         daemon: TestDaemon | None = None,
+        drill: DrillPlan | None = None,
     ) -> Verification:
         """Verify a backup in a test daemon, an own empty one unless given."""
         return verify_backup(
             backup,
-            VerifyRequest(level=level),
+            VerifyRequest(level=level, drill=drill or DrillPlan()),
             repository=repository or self.repository,
             test_daemon=lambda: nullcontext(daemon or MemoryTestDaemon()),
             progress=self.progress,

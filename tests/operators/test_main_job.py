@@ -202,6 +202,35 @@ def test_a_given_test_daemon_is_left_as_it_was(lab: Lab, repository_url: str) ->
     assert sorted(daemon.docker(*listing).stdout.splitlines()) == before
 
 
+def test_a_restore_drill_runs_what_was_backed_up(repository_url: str) -> None:
+    """Image and container start confined in an empty daemon; the image's own HEALTHCHECK, a probe or uptime decide."""
+    saved, exported = save(repository_url), export(repository_url)
+    for backup in (saved, exported):
+        done = verify(repository_url, backup["backup_id"], level="run")
+        assert (done["passed_by"], done["trust"], done["cleanup"]) == ("healthcheck", "verified", "passed")
+        assert done["restore_seconds"] > 0
+    probed = verify(repository_url, saved["backup_id"], level="run", drill={"probe": ["/bin/busybox", "true"]})
+    assert probed["passed_by"] == "probe"
+    with pytest.raises(AirflowFailException, match="the probe did not exit with 0"):
+        verify(
+            repository_url,
+            saved["backup_id"],
+            level="run",
+            drill={"probe": ["/bin/busybox", "false"], "deadline_seconds": 6},
+        )
+
+
+def test_a_given_daemon_is_clean_after_a_drill(lab: Lab, repository_url: str) -> None:
+    """No container, volume or image of the drill stays there."""
+    daemon = lab.test_daemon
+    listings = (("ps", "-aq"), ("volume", "ls", "-q"), ("images", "-aq"))
+    before = [sorted(daemon.docker(*listing).stdout.split()) for listing in listings]
+    backup = save(repository_url)
+    done = verify(repository_url, backup["backup_id"], level="run", test_daemon=daemon.docker_host)
+    assert (done["trust"], done["cleanup"]) == ("verified", "passed")
+    assert [sorted(daemon.docker(*listing).stdout.split()) for listing in listings] == before
+
+
 def test_the_sources_own_daemon_is_refused_for_verification(host: LabHost, repository_url: str) -> None:
     """Loading into the daemon an image came from proves nothing: it reads no layer it already has."""
     backup = save(repository_url)
