@@ -55,7 +55,11 @@ def _facts(backup: Backup) -> Iterator[tuple[str, str]]:
     archive = record.archive
     yield "backup", record.backup_id
     yield "source", str(record.source)
-    yield "captured", f"{utc_text(record.captured_at)} by {record.capture}"
+    yield (
+        "captured",
+        f"{utc_text(record.captured_at)} by {record.capture}"
+        + (f", {record.consistency}" if record.consistency not in {None, record.capture} else ""),
+    )
     for confirmation in backup.confirmations:
         yield "confirmed", utc_text(confirmation.confirmed_at)
     yield "engine", f"{record.engine.version}, {record.engine.store} store ({record.engine.storage_driver})"

@@ -19,17 +19,19 @@ from typing import get_args
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.rootfs import Rootfs, RootfsScanner
-from airflow_provider_dockerbackup.core.attempt import Attempt, BackupKey, reap, winner_of
+from airflow_provider_dockerbackup.core.attempt import ArchiveSink, Attempt, BackupKey, reap, winner_of
 from airflow_provider_dockerbackup.core.audit import Trail
 from airflow_provider_dockerbackup.core.capture import BackupOutcome, Telling, engine_part, pour
 from airflow_provider_dockerbackup.core.configuration import configuration_of, uncovered_mounts
 from airflow_provider_dockerbackup.core.fidelity import container_fidelity
 from airflow_provider_dockerbackup.core.model import Consistency, ContainerInspect, EngineInfo, ImageInspect
 from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress, RemoteStream
+from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands, Quiesced, quiesced
 from airflow_provider_dockerbackup.core.record import (
     ArchiveFile,
     BackupRecord,
     Capture,
+    Consistent,
     Container,
     DocumentFile,
     Filesystem,
@@ -57,6 +59,8 @@ class ExportRequest:
     :param actor: who does it: DAG run or user, and software versions.
     :param consistency: for a running container: ``snapshot`` by commit, ``pause`` for the whole stream, or ``none``.
     :param pause_limit_seconds: with ``pause``: the container runs again after this long whatever happens.
+    :param commands: run in the container before and after the capture; with ``snapshot`` the second one runs as soon as
+        the commit is done, else after the whole stream.
     :param deadline_seconds: after this long temporary images and containers of this try count as left behind.
     :param compression: None for the repository's own.
     :param level: compression level, None for the compression's default.
@@ -66,6 +70,7 @@ class ExportRequest:
     actor: Mapping[str, str] = field(default_factory=dict)
     consistency: Consistency = "snapshot"
     pause_limit_seconds: int = 300
+    commands: QuiesceCommands = field(default_factory=QuiesceCommands)
     deadline_seconds: int = 6 * 3600
     compression: Compression | None = None
     level: int | None = None
@@ -79,6 +84,14 @@ class _Capturing:
     capture: Capture
     commit_seconds: float | None = None
     temporary: str | None = None
+    rest: Quiesced | None = None
+
+    @property
+    def consistency(self) -> Consistent:
+        """How far the files agree with each other."""
+        if self.rest is not None and self.rest.before_seconds is not None:
+            return "quiesced"
+        return "snapshot" if self.capture == "save" else self.capture
 
 
 def export_container(
@@ -134,25 +147,16 @@ def _export(
         sink = attempt.archive(
             "rootfs", compression=request.compression or repository.document.compression, level=request.level
         )
-        capturing = _begin(
+        capturing, rootfs = _capture(
             request,
             host,
             container,
+            image,
+            sink=sink,
             attempt=attempt.name,
             clock=repository.clock,
             progress=telling.progress,
         )
-        scanner = RootfsScanner()
-        with _temporary(host, capturing.temporary, telling.progress) if capturing.temporary else nullcontext():
-            pour(
-                capturing.stream,
-                scanner.feed,
-                sink,
-                progress=telling.progress,
-                what=f"docker export {container.name}",
-                estimate_bytes=image.size_bytes if image else None,
-            )
-        rootfs = scanner.finish()
         if capturing.capture == "stopped":
             _require_still_stopped(container, host)
         record = _record(
@@ -172,6 +176,36 @@ def _export(
     return telling.committed(backup, attempt=attempt.name)
 
 
+def _capture(
+    request: ExportRequest,
+    host: DockerHost,
+    container: ContainerInspect,
+    image: ImageInspect | None,
+    *,
+    sink: ArchiveSink,
+    attempt: str,
+    clock: Clock,
+    progress: Progress,
+) -> tuple[_Capturing, Rootfs]:
+    """Write the container's filesystem to the sink, the application at rest for as long as it must be."""
+    scanner = RootfsScanner()
+    with quiesced(
+        request.commands, host=host, container=container.name, status=container.status, clock=clock, progress=progress
+    ) as rest:
+        capturing = _begin(request, host, container, attempt=attempt, clock=clock, progress=progress, rest=rest)
+        with _temporary(host, capturing.temporary, progress) if capturing.temporary else nullcontext():
+            pour(
+                capturing.stream,
+                scanner.feed,
+                sink,
+                progress=progress,
+                what=f"docker export {container.name}",
+                estimate_bytes=image.size_bytes if image else None,
+            )
+    capturing.rest = rest
+    return capturing, scanner.finish()
+
+
 def _begin(
     request: ExportRequest,
     host: DockerHost,
@@ -180,6 +214,7 @@ def _begin(
     attempt: str,
     clock: Clock,
     progress: Progress,
+    rest: Quiesced,
 ) -> _Capturing:
     """Return the stream to read, by what the container does now and what was asked."""
     if container.status == "paused":
@@ -191,7 +226,7 @@ def _begin(
     if request.consistency == "pause":
         stream = host.export_paused(container.id, limit_seconds=request.pause_limit_seconds)
         return _Capturing(stream=stream, capture="paused")
-    return _snapshot(request, host, container, attempt=attempt, clock=clock, progress=progress)
+    return _snapshot(request, host, container, attempt=attempt, clock=clock, progress=progress, rest=rest)
 
 
 def _require_still_stopped(container: ContainerInspect, host: DockerHost) -> None:
@@ -212,6 +247,7 @@ def _snapshot(
     attempt: str,
     clock: Clock,
     progress: Progress,
+    rest: Quiesced,
 ) -> _Capturing:
     expires = int(host.now().timestamp()) + request.deadline_seconds
     mark = f"{request.key.idempotency_key[:16]}-{attempt}-{expires}"
@@ -220,6 +256,7 @@ def _snapshot(
     try:
         host.commit_container(container.id, reference=image, message="temporary, for an export", pause=True)
         seconds = round(clock.monotonic() - began, 3)
+        rest.end()
         with _unless_taken_away(host, image):
             host.create_container(image, name=temporary)
         stream = host.export_temporary(temporary, image=image)
@@ -326,6 +363,7 @@ def _record(
         captured_at=captured_at,
         committed_at=committed_at,
         capture=capturing.capture,
+        consistency=capturing.consistency,
         engine=engine_part(engine),
         access=dict(host.access),
         actor=dict(request.actor),
@@ -341,9 +379,11 @@ def _record(
             started_at=container.started_at,
             finished_at=container.finished_at,
             commit_seconds=capturing.commit_seconds,
+            pre_command_seconds=capturing.rest.before_seconds if capturing.rest else None,
             configuration_file=document,
         ),
         configuration=configuration_of(container.config, salt=secrets.token_bytes(16)),
         not_covered=uncovered_mounts(container.mounts),
         fidelity=container_fidelity(container, capture=capturing.capture),
+        notes=tuple(capturing.rest.problems) if capturing.rest else (),
     )

@@ -230,6 +230,15 @@ class DockerHost(Protocol):
     ) -> str:
         """Run ``docker commit`` and return the new image's ID."""
 
+    def exec_container(self, container: str, command: Sequence[str], *, what: str, timeout_seconds: float) -> None:
+        """Run a command in a running container, without a shell, and wait for it.
+
+        :param what: its name in messages; the command itself may hold secrets and is never shown.
+        :raises TransientError: when it ended with another exit status than 0, or not in time. A command that did not
+            end in time MAY go on in the container.
+        :raises ConfigurationError: when the container has no such program.
+        """
+
     def create_container(self, image: str, *, name: str) -> str:
         """Create, not start, a container without network from ``image`` and return its ID; never pulls."""
 

@@ -15,6 +15,7 @@ from airflow_provider_dockerbackup.core.model import SourceKind
 
 Level = Literal["digests", "load", "run"]
 Capture = Literal["save", "snapshot", "paused", "crash", "stopped"]
+Consistent = Literal["crash", "snapshot", "paused", "stopped", "quiesced"]
 
 
 class Source(Part):
@@ -138,6 +139,7 @@ class Container(Part):
     :param image_id: ``.Id`` of the image it was created from.
     :param configuration_file: ``container-<attempt>.json``: its full inspect document and its image's, secret-bearing.
     :param commit_seconds: how long the temporary commit took; the container was paused for at most that long.
+    :param pre_command_seconds: how long the command took that brought the application to rest; None for none.
     """
 
     id: str
@@ -149,6 +151,7 @@ class Container(Part):
     started_at: str
     finished_at: str
     commit_seconds: float | None = None
+    pre_command_seconds: float | None = None
     configuration_file: DocumentFile
 
 
@@ -186,6 +189,9 @@ class BackupRecord(Document):
     :param attempt: random name of the try that won; its files carry it.
     :param captured_at: when the bytes were really taken.
     :param capture: how: ``save`` for images; for containers ``snapshot``, ``paused``, ``crash`` or ``stopped``.
+    :param consistency: how far a container's files agree with each other: ``crash`` when it ran on meanwhile,
+        ``snapshot`` or ``paused`` when they are of one moment, ``stopped`` when nothing ran, ``quiesced`` when a
+        command in the container also brought the application to rest; None for images, and in older records.
     :param access: how the host was reached: user, address, host key fingerprint.
     :param actor: who did it: DAG run or user, and software versions.
     """
@@ -197,6 +203,7 @@ class BackupRecord(Document):
     captured_at: UtcTime
     committed_at: UtcTime
     capture: Capture
+    consistency: Consistent | None = None
     engine: Engine
     access: dict[str, str]
     actor: dict[str, str]

@@ -10,6 +10,7 @@ from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.export import ExportRequest, check_consistency, export_container
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
+from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import container_name
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of, work_of
@@ -29,6 +30,11 @@ class DockerExportOperator(DockerHostOperator):
     :param consistency: for a running container: ``snapshot`` commits it, which pauses it for a moment, and exports
         that; ``pause`` pauses it for the whole export; ``none`` takes what comes.
     :param pause_limit_seconds: with ``pause``: the container runs again after this long whatever happens.
+    :param pre_command: command run in the container before the capture, as a list of words, without a shell: a flush of
+        a database, say. When it fails, nothing is captured. (templated)
+    :param post_command: command run in the container after the capture, also when that or ``pre_command`` failed; with
+        ``snapshot`` as soon as the commit is done. (templated)
+    :param command_timeout_seconds: how long each of the two may take.
     :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
     :param layout: layout of a new repository: ``archive``. (templated)
     :param compression: ``none``, ``gzip`` or ``zstd``; None takes the repository's own. (templated)
@@ -44,6 +50,8 @@ class DockerExportOperator(DockerHostOperator):
         "layout",
         "compression",
         "consistency",
+        "pre_command",
+        "post_command",
         "dockerbackup_conn_id",
     )
 
@@ -54,6 +62,9 @@ class DockerExportOperator(DockerHostOperator):
         repository: str,
         consistency: Consistency = "snapshot",
         pause_limit_seconds: int = 300,
+        pre_command: Sequence[str] | None = None,
+        post_command: Sequence[str] | None = None,
+        command_timeout_seconds: float = 60.0,
         repository_conn_id: str | None = None,
         layout: str = "archive",
         compression: str | None = None,
@@ -65,6 +76,9 @@ class DockerExportOperator(DockerHostOperator):
         self.repository = repository
         self.consistency = consistency
         self.pause_limit_seconds = pause_limit_seconds
+        self.pre_command = pre_command
+        self.post_command = post_command
+        self.command_timeout_seconds = command_timeout_seconds
         self.repository_conn_id = repository_conn_id
         self.layout = layout
         self.compression = compression
@@ -77,6 +91,7 @@ class DockerExportOperator(DockerHostOperator):
         name = container_name(self.container)
         check_compression(self.compression, level=self.compression_level)
         check_consistency(self.consistency, pause_limit_seconds=self.pause_limit_seconds)
+        commands = QuiesceCommands.of(self.pre_command, self.post_command, timeout_seconds=self.command_timeout_seconds)
         with self.hook.docker_host() as host:
             source = Source(host=host.name, kind=SourceKind.CONTAINER, name=name)
             host.inspect_container(name)
@@ -88,6 +103,7 @@ class DockerExportOperator(DockerHostOperator):
                 actor=actor_of(context),
                 consistency=self.consistency,
                 pause_limit_seconds=self.pause_limit_seconds,
+                commands=commands,
                 deadline_seconds=int(self.hook.settings.timeouts.deadline_seconds),
                 compression=Compression(self.compression) if self.compression else None,
                 level=self.compression_level,

@@ -171,6 +171,11 @@ def commit(
     return docker.line("container", "commit", *options, "--", container, reference)
 
 
+def run_in_container(docker: DockerCommand, container: str, command: Sequence[str]) -> str:
+    """Return the line that runs a command in a running container and exits with its exit status."""
+    return docker.line("container", "exec", "--", container, *command)
+
+
 def create(docker: DockerCommand, image: str, *, name: str) -> str:
     """Return the line that creates, not starts, a container without network and prints its ID; it never pulls.
 

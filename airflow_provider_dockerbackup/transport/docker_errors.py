@@ -18,6 +18,14 @@ from airflow_provider_dockerbackup.exceptions import (
 from airflow_provider_dockerbackup.transport.ssh_command import CommandResult
 
 _TAIL_BYTES = 2048
+_SHOWN_CHARACTERS = 300
+_EXEC_NOT_FOUND = re.compile(r"OCI runtime exec failed: .*(?:not found|no such file|permission denied)", re.IGNORECASE)
+# What docker's client itself says when there is no command to blame.
+_CLIENT_FAILED = re.compile(
+    r"^(?:Error response from daemon|Error: No such container|Cannot connect to the Docker daemon|error during connect"
+    r"|permission denied while trying|Got permission denied|sudo: )",
+    re.MULTILINE,
+)
 _NOT_ON_PATH = 127
 _NOT_EXECUTABLE = 126
 
@@ -133,6 +141,24 @@ def docker_error(
     tail = _without(one_line(result.stderr), secrets)
     said = f": {tail}" if tail else " without saying why"
     return error(f"{what} on {host} failed with exit code {result.exit_status}{said}; {advice}")
+
+
+def exec_error(result: CommandResult, *, what: str, host: str, secrets: Sequence[str] = ()) -> DockerBackupError:
+    """Return the error that a failed ``docker exec`` is: the client's own, or that of the command in the container.
+
+    :param what: what was done, on what, such as ``pre_command in container db``.
+    :param secrets: the command's words; none of them is shown.
+    """
+    text = result.stderr[-64 * 1024 :].decode("utf-8", "replace")
+    if _EXEC_NOT_FOUND.search(text) or _EXEC_NOT_FOUND.search(result.stdout[-4096:].decode("utf-8", "replace")):
+        return ConfigurationError(
+            f"{what} on {host}: the container has no such program; give a command that its image holds"
+        )
+    if _CLIENT_FAILED.search(text):
+        return docker_error(result, what=what, host=host, secrets=secrets)
+    tail = _without(one_line(result.stderr)[-_SHOWN_CHARACTERS:], secrets)
+    said = f": {tail}" if tail else ""
+    return TransientError(f"{what} on {host} ended with exit status {result.exit_status}{said}")
 
 
 def one_line(stderr: bytes) -> str:

@@ -25,7 +25,7 @@ from airflow_provider_dockerbackup.exceptions import (
 )
 from airflow_provider_dockerbackup.transport import commands, docker_output
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
-from airflow_provider_dockerbackup.transport.docker_errors import docker_error, one_line
+from airflow_provider_dockerbackup.transport.docker_errors import docker_error, exec_error, one_line
 from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshRemoteStream, SshSession
 
 _T = TypeVar("_T")
@@ -178,6 +178,18 @@ class SshDockerHost:
         what = f"docker commit {container} {reference}"
         result = self._run(line, what=what, seconds=self._session.timeouts.first_byte_seconds, secrets=changes)
         return self._read(what, lambda: docker_output.last_id(result.stdout))
+
+    def exec_container(self, container: str, command: Sequence[str], *, what: str, timeout_seconds: float) -> None:
+        """Run a command in a running container, without a shell, and wait for it; its output is not kept.
+
+        :raises TransientError: when it failed or did not end in time; in the latter case it goes on in the container.
+        :raises ConfigurationError: when the container has no such program.
+        """
+        line = commands.run_in_container(self._docker, container, command)
+        doing = f"{what} in container {container}"
+        result = self._session.run(line, what=doing, timeout_seconds=timeout_seconds)
+        if result.exit_status != 0:
+            raise exec_error(result, what=doing, host=self._name, secrets=command)
 
     def create_container(self, image: str, *, name: str) -> str:
         """Create, not start, a container without network from ``image`` and return its ID; never pulls.

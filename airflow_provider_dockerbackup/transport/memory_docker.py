@@ -19,7 +19,7 @@ from airflow_provider_dockerbackup.core.model import (
     LoadedImage,
 )
 from airflow_provider_dockerbackup.core.ports import Clock
-from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, NotFoundError
+from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, NotFoundError, TransientError
 from airflow_provider_dockerbackup.transport import docker_output
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.memory_images import (
@@ -57,6 +57,8 @@ class MemoryDockerHost:
         self._clock = clock or SystemClock()
         self._images = MemoryImages()
         self._containers: dict[str, MemoryContainer] = {}
+        self.executed: list[tuple[str, tuple[str, ...], int]] = []  # what, command, and how many tags there were then
+        self.exec_failures: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -208,6 +210,26 @@ class MemoryDockerHost:
         self._images.by_id[image.id] = image
         self._images.tags[reference] = image.id
         return image.id
+
+    def exec_container(
+        self,
+        container: str,
+        command: Sequence[str],
+        *,
+        what: str,
+        timeout_seconds: float,  # noqa: ARG002 - as in the port
+    ) -> None:
+        """Remember the command, and fail when the twin was told so in ``exec_failures``.
+
+        :raises TransientError: when the first word is in ``exec_failures``.
+        :raises ConflictError: when the container does not run.
+        """
+        status = self._container(container).document["State"]["Status"]
+        if status != "running":
+            raise ConflictError(f"container {container} on {self._name} is {status}")
+        self.executed.append((what, tuple(command), len(self._images.tags)))
+        if command[0] in self.exec_failures:
+            raise TransientError(f"{what} in container {container} ended with exit status 1")
 
     def create_container(self, image: str, *, name: str) -> str:
         """Create, not start, a container from ``image`` and return its ID."""

@@ -193,6 +193,13 @@ class FaultyHost:
             ),
         )
 
+    def exec_container(self, container: str, command: Sequence[str], *, what: str, timeout_seconds: float) -> None:
+        """Run a command."""
+        self._plan.call(
+            "exec_container",
+            lambda: self._inner.exec_container(container, command, what=what, timeout_seconds=timeout_seconds),
+        )
+
     def create_container(self, image: str, *, name: str) -> str:
         """Create a container."""
         self._at("create_container")
