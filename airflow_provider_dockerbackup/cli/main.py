@@ -11,12 +11,15 @@ import click
 from airflow_provider_dockerbackup import __version__
 from airflow_provider_dockerbackup.cli.cat import cat
 from airflow_provider_dockerbackup.cli.exit_codes import ExitCode, exit_code_of
+from airflow_provider_dockerbackup.cli.files import files
+from airflow_provider_dockerbackup.cli.history import history
 from airflow_provider_dockerbackup.cli.list import list_backups
 from airflow_provider_dockerbackup.cli.output import plain
 from airflow_provider_dockerbackup.cli.probe import probe_storage
 from airflow_provider_dockerbackup.cli.restore import restore
 from airflow_provider_dockerbackup.cli.show import show
 from airflow_provider_dockerbackup.cli.sources import sources
+from airflow_provider_dockerbackup.cli.tree import tree
 from airflow_provider_dockerbackup.exceptions import DockerBackupError
 
 
@@ -33,7 +36,7 @@ def cli() -> None:
     """
 
 
-for verb in (sources, list_backups, show, cat, restore, probe_storage):
+for verb in (sources, list_backups, show, history, tree, files, cat, restore, probe_storage):
     cli.add_command(verb)
 
 

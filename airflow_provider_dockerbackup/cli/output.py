@@ -43,6 +43,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right:
     console.print(table)
 
 
+def print_columns(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows in columns as Docker's own listings do: three blanks apart, nothing folded or cut off."""
+    cells = [list(columns), *([plain(cell) for cell in row] for row in rows)]
+    widths = [max(10, 3 + max(map(len, column))) for column in zip(*cells, strict=True)]
+    for row in cells:
+        padded = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)]
+        click.echo("".join([*padded, row[-1]]))
+
+
 def plain(text: str) -> str:
     """Return ``text`` without control characters: names come from hosts and must not steer a terminal."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

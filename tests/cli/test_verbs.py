@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -174,3 +175,53 @@ def test_the_console_script_never_imports_airflow() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "restore" in done.stdout
+
+
+def test_history_is_that_of_the_daemon_line_by_line(host: LabHost, repository: str) -> None:
+    """With --no-trunc: the daemon's own output, but for the time that went by; and its JSON names each layer."""
+    expected = host.daemon.docker("history", "--no-trunc", "lab/app:1").stdout.decode().splitlines()
+    backup_id = ids(repository)["lab/app:1"]
+    found = run("history", backup_id, "--no-trunc", "-r", repository).stdout.decode().splitlines()
+    assert [_words(line) for line in found[:2]] == [_words(line) for line in expected[:2]]
+    # The daemon may still have images of single steps; no archive has them.
+    assert [["<missing>", *_words(line)[1:]] for line in expected[2:]] == [_words(line) for line in found[2:]]
+    assert len(found) > 3
+    form = "{{.CreatedBy}}|{{.Comment}}"
+    lines = host.daemon.docker("history", "--no-trunc", "--format", form, "lab/app:1").stdout.decode().splitlines()
+    steps = json.loads(run("history", backup_id, "--json", "-r", repository).stdout)
+    assert [f"{step['created_by']}|{step['comment']}" for step in steps] == lines
+    assert run("history", ids(repository)["lab-app"], "-r", repository, check=False).returncode == 2
+
+
+def _words(line: str) -> list[str]:
+    """Return the columns of a line, without the time that went by."""
+    image, _, *rest = re.split(r" {2,}", line.rstrip())
+    return [image, *rest]
+
+
+def test_tree_draws_layers_and_says_what_is_shared(repository: str) -> None:
+    """One backup shares with none; all of its layers are its own."""
+    drawn = run("tree", "-r", repository).stdout.decode()
+    assert f": lab/app:1 of host-1 ({ids(repository)['lab/app:1']})" in drawn
+    document = json.loads(run("tree", "-r", repository, "--json").stdout)
+    (image,) = document["images"]
+    assert image["shared_bytes"] == 0
+    assert image["own_bytes"] == image["virtual_size_bytes"] == document["size_bytes"] > 0
+    assert [layer["depth"] for layer in document["layers"]] == list(range(image["layers"]))
+    assert drawn.count("└─") == image["layers"]
+
+
+def test_files_lists_and_extracts_what_the_container_has(host: LabHost, repository: str, tmp_path: Path) -> None:
+    """A file comes out as it is in the container; a second time it is not overwritten; images are refused."""
+    backup_id, out = ids(repository)["lab-app"], tmp_path / "out"
+    assert "/etc" in run("files", backup_id, "-r", repository).stdout.decode()
+    listed = json.loads(run("files", backup_id, "/etc/*", "--json", "-r", repository).stdout)
+    path = next(each["path"] for each in listed if each["kind"] == "file" and each["size_bytes"])
+    take = ("files", backup_id, path, "--extract", str(out), "-r", repository)
+    assert b"wrote 1 files" in run(*take).stdout
+    expected = host.daemon.docker("exec", "lab-app", "cat", path).stdout
+    assert (out / path.lstrip("/")).read_bytes() == expected
+    assert run(*take, check=False).returncode == 6
+    assert json.loads(run(*take, "--overwrite", "--json").stdout)["paths"] == [path.lstrip("/")]
+    assert run("files", ids(repository)["lab/app:1"], "-r", repository, check=False).returncode == 2
+    assert run("files", backup_id, "--extract", str(out), "-r", repository, check=False).returncode == 2

@@ -126,7 +126,7 @@ class _Tree:
 def _record(member: TarMember, content: str) -> bytes:
     device = "" if member.device is None else f"{member.device[0]}:{member.device[1]}"
     text = (
-        f"{_path(member.name)}\0{member.kind}\0{member.mode & 0o7777:o}\0{member.uid}\0{member.gid}\0"
+        f"{path_in_tree(member.name)}\0{member.kind}\0{member.mode & 0o7777:o}\0{member.uid}\0{member.gid}\0"
         f"{member.size_bytes}\0{member.mtime_ns}\0{member.link_name}\0{device}\0{content}"
     )
     for name, value in member.xattrs:
@@ -134,7 +134,7 @@ def _record(member: TarMember, content: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _path(name: str) -> str:
+def path_in_tree(name: str) -> str:
     """Return the path within the filesystem; what could lie outside of it is refused."""
     if name in (".", "./"):
         return "."
