@@ -167,7 +167,7 @@ def test_the_reference_has_every_operator_and_every_key_of_its_summary() -> None
     page = text_of(REFERENCE / "operators.md")
     for operator in operator_classes():
         assert f"`{operator.__module__}`" in section("operators.md", operator.__name__)
-    for each in (summary.BackupSummary, summary.VerificationSummary, summary.RestoreSummary):
+    for each in (summary.BackupSummary, summary.VerificationSummary, summary.RestoreSummary, summary.ContainerSummary):
         for key in each.__annotations__:
             assert f"`{key}`" in page, key
 
@@ -218,7 +218,7 @@ def test_the_reference_has_every_option_of_a_verb(verb: str) -> None:
 
 def test_the_reference_names_no_verb_that_is_not_there() -> None:
     """Sections and verbs are the same."""
-    found = re.findall(r"^## dockerbackup (\w+)$", text_of(REFERENCE / "cli.md"), re.MULTILINE)
+    found = re.findall(r"^## dockerbackup ([\w-]+)$", text_of(REFERENCE / "cli.md"), re.MULTILINE)
     assert sorted(found) == sorted(cli.commands)
 
 

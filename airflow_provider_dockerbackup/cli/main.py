@@ -17,6 +17,7 @@ from airflow_provider_dockerbackup.cli.list import list_backups
 from airflow_provider_dockerbackup.cli.output import plain
 from airflow_provider_dockerbackup.cli.probe import probe_storage
 from airflow_provider_dockerbackup.cli.restore import restore
+from airflow_provider_dockerbackup.cli.restore_container import restore_container_verb
 from airflow_provider_dockerbackup.cli.show import show
 from airflow_provider_dockerbackup.cli.sources import sources
 from airflow_provider_dockerbackup.cli.tree import tree
@@ -36,7 +37,7 @@ def cli() -> None:
     """
 
 
-for verb in (sources, list_backups, show, history, tree, files, cat, restore, probe_storage):
+for verb in (sources, list_backups, show, history, tree, files, cat, restore, restore_container_verb, probe_storage):
     cli.add_command(verb)
 
 

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
+from airflow_provider_dockerbackup.core.container_options import ContainerOption
 from airflow_provider_dockerbackup.core.model import (
     Confinement,
     ContainerInspect,
@@ -241,6 +242,36 @@ class DockerHost(Protocol):
 
     def create_container(self, image: str, *, name: str) -> str:
         """Create, not start, a container without network from ``image`` and return its ID; never pulls."""
+
+    def create_from_options(self, image: str, *, name: str, options: Sequence[ContainerOption]) -> str:
+        """Create, not start, a container that runs what ``image`` says, and return its ID; never pulls.
+
+        MUST make it whole or not at all, and MUST NOT show the values of secret options in errors.
+
+        :raises ConflictError: when the name is taken.
+        """
+
+    def start_container(self, name: str) -> None:
+        """Start a container; one that runs is no error.
+
+        :raises NotFoundError: when there is none.
+        """
+
+    def stop_container(self, name: str, *, timeout_seconds: int) -> None:
+        """Stop a container, by force after ``timeout_seconds``; one that does not run is no error.
+
+        :raises NotFoundError: when there is none.
+        """
+
+    def rename_container(self, name: str, *, to: str) -> None:
+        """Give a container, by name or ID, another name; it may run.
+
+        :raises ConflictError: when the name is taken, also by itself.
+        :raises NotFoundError: when there is none.
+        """
+
+    def list_networks(self) -> tuple[str, ...]:
+        """Return the names of the host's networks, sorted."""
 
     def remove_container(self, name: str) -> None:
         """Remove a container that is not running, with its anonymous volumes; one that is not there is no error."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 from airflow_provider_dockerbackup.core.capture import BackupOutcome
+from airflow_provider_dockerbackup.core.recreate import RecreateOutcome
 from airflow_provider_dockerbackup.core.restore import RestoreOutcome
 
 
@@ -62,6 +63,22 @@ class RestoreSummary(TypedDict):
     notes: list[str]
 
 
+class ContainerSummary(TypedDict):
+    """What the restore of a container did, or in a dry run would do; options and losses by name, never by value."""
+
+    backup_id: str
+    host: str
+    name: str
+    status: str
+    container_id: str
+    image: str
+    kept: str
+    options: list[str]
+    not_carried_over: list[str]
+    seconds: float
+    dry_run: bool
+
+
 def backup_summary(outcome: BackupOutcome, *, repository_url: str) -> BackupSummary:
     """Return the summary of a save or export."""
     record = outcome.backup.whole()
@@ -94,4 +111,21 @@ def restore_summary(outcome: RestoreOutcome, *, host: str, dry_run: bool) -> Res
         seconds=outcome.seconds,
         dry_run=dry_run,
         notes=list(outcome.notes),
+    )
+
+
+def container_summary(outcome: RecreateOutcome, *, host: str, dry_run: bool) -> ContainerSummary:
+    """Return the summary of the restore of a container."""
+    return ContainerSummary(
+        backup_id=outcome.backup_id,
+        host=host,
+        name=outcome.name,
+        status=outcome.status,
+        container_id=outcome.container_id,
+        image=outcome.image,
+        kept=outcome.kept,
+        options=list(outcome.options),
+        not_carried_over=list(outcome.not_carried_over),
+        seconds=outcome.seconds,
+        dry_run=dry_run,
     )

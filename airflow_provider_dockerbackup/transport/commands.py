@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from airflow_provider_dockerbackup.core.container_options import ContainerOption
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.export_script import EXPORT_PAUSED, EXPORT_TEMPORARY
 
@@ -183,6 +184,32 @@ def create(docker: DockerCommand, image: str, *, name: str) -> str:
     """
     options = ("--pull=never", "--network=none", f"--name={name}")
     return docker.line("container", "create", *options, "--", image, "/bin/true")
+
+
+def create_from_options(docker: DockerCommand, image: str, *, name: str, options: Sequence[ContainerOption]) -> str:
+    """Return the line that creates, not starts, a container that runs what its image says and prints its ID."""
+    words = (f"--{option.name}={option.value}" for option in options)
+    return docker.line("container", "create", "--pull=never", f"--name={name}", *words, "--", image)
+
+
+def start(docker: DockerCommand, name: str) -> str:
+    """Return the line that starts a container."""
+    return docker.line("container", "start", "--", name)
+
+
+def stop(docker: DockerCommand, name: str, *, timeout_seconds: int) -> str:
+    """Return the line that stops a container, by force after ``timeout_seconds``."""
+    return docker.line("container", "stop", f"--time={timeout_seconds}", "--", name)
+
+
+def rename(docker: DockerCommand, name: str, *, to: str) -> str:
+    """Return the line that gives a container another name."""
+    return docker.line("container", "rename", "--", name, to)
+
+
+def list_networks(docker: DockerCommand) -> str:
+    """Return the line that prints the names of networks, one a line."""
+    return docker.line("network", "ls", "--format", "{{.Name}}")
 
 
 def remove_container(docker: DockerCommand, name: str) -> str:

@@ -95,7 +95,8 @@ _RULES = (
         load_only=True,
     ),
     _rule(
-        r"is already in use by container|name .* is already in use|conflict: unable to|is being used by"
+        r"renaming a container with the same name"
+        r"|is already in use by container|name .* is already in use|conflict: unable to|is being used by"
         r"|must be forced|cannot remove container|you cannot remove|container is paused and must be",
         ConflictError,
         "stop, rename or remove what holds it, then try again",

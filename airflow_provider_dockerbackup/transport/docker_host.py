@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
+from airflow_provider_dockerbackup.core.container_options import ContainerOption
 from airflow_provider_dockerbackup.core.model import (
     ContainerInspect,
     ContainerSummary,
@@ -202,6 +203,39 @@ class SshDockerHost:
         limit = self._session.timeouts.first_byte_seconds
         result = self._run(commands.create(self._docker, image, name=name), what=what, seconds=limit)
         return self._read(what, lambda: docker_output.last_id(result.stdout))
+
+    def create_from_options(self, image: str, *, name: str, options: Sequence[ContainerOption]) -> str:
+        """Create, not start, a container that runs what ``image`` says, and return its ID; never pulls.
+
+        :raises ConflictError: when the name is taken.
+        """
+        what = f"docker create {name} from {image}"
+        line = commands.create_from_options(self._docker, image, name=name, options=options)
+        hidden = [option.value for option in options if option.secret]
+        result = self._run(line, what=what, seconds=self._session.timeouts.first_byte_seconds, secrets=hidden)
+        return self._read(what, lambda: docker_output.last_id(result.stdout))
+
+    def start_container(self, name: str) -> None:
+        """Start a container; one that runs is no error."""
+        limit = self._session.timeouts.first_byte_seconds
+        self._run(commands.start(self._docker, name), what=f"docker start {name}", seconds=limit)
+
+    def stop_container(self, name: str, *, timeout_seconds: int) -> None:
+        """Stop a container, by force after ``timeout_seconds``; one that does not run is no error."""
+        line = commands.stop(self._docker, name, timeout_seconds=timeout_seconds)
+        self._run(line, what=f"docker stop {name}", seconds=timeout_seconds + 60.0)
+
+    def rename_container(self, name: str, *, to: str) -> None:
+        """Give a container, by name or ID, another name.
+
+        :raises ConflictError: when the name is taken, also by itself.
+        """
+        self._run(commands.rename(self._docker, name, to=to), what=f"docker rename {name} {to}")
+
+    def list_networks(self) -> tuple[str, ...]:
+        """Return the names of the host's networks, sorted."""
+        result = self._run(commands.list_networks(self._docker), what="docker network ls")
+        return tuple(sorted(result.stdout.decode("utf-8", "replace").split()))
 
     def remove_container(self, name: str) -> None:
         """Remove a container that is not running, with its anonymous volumes; one that is not there is no error.

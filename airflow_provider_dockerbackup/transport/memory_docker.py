@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from airflow_provider_dockerbackup.core.container_options import ContainerOption
 from airflow_provider_dockerbackup.core.model import (
     ContainerInspect,
     ContainerSummary,
@@ -234,6 +235,47 @@ class MemoryDockerHost:
     def create_container(self, image: str, *, name: str) -> str:
         """Create, not start, a container from ``image`` and return its ID."""
         return self.add_container(name, image=image, filesystem=self._images.find(image).filesystem, status="created")
+
+    def create_from_options(self, image: str, *, name: str, options: Sequence[ContainerOption]) -> str:
+        """Create, not start, a container from ``image`` and return its ID; of the options only labels are looked at.
+
+        :raises ConflictError: when the name is taken.
+        """
+        found = self._images.find(image)
+        given = dict(option.value.partition("=")[::2] for option in options if option.name == "label")
+        labels = {**(found.config.get("Labels") or {}), **given}
+        return self.add_container(
+            name, image=image, filesystem=found.filesystem, status="created", config={"Labels": labels}
+        )
+
+    def start_container(self, name: str) -> None:
+        """Start a container; one that runs is no error."""
+        state = self._container(name).document["State"]
+        if state["Status"] != "running":
+            state.update(Status="running", Running=True, StartedAt=self.now().isoformat())
+
+    def stop_container(self, name: str, *, timeout_seconds: int) -> None:  # noqa: ARG002 - as in the port
+        """Stop a container; one that does not run is no error."""
+        state = self._container(name).document["State"]
+        if state["Status"] != "created":
+            state.update(Status="exited", Running=False, FinishedAt=self.now().isoformat())
+
+    def rename_container(self, name: str, *, to: str) -> None:
+        """Give a container, by name or ID, another name.
+
+        :raises ConflictError: when the name is taken, also by itself.
+        """
+        found = self._container(name)
+        if to in self._containers:
+            raise ConflictError(f"the name {to} is already in use by a container on {self._name}")
+        del self._containers[found.name]
+        found.name = to
+        found.document["Name"] = f"/{to}"
+        self._containers[to] = found
+
+    def list_networks(self) -> tuple[str, ...]:
+        """Return the names of the networks that every engine has."""
+        return ("bridge", "host", "none")
 
     def remove_container(self, name: str) -> None:
         """Remove a container that is not running; one that is not there is no error.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
+from airflow_provider_dockerbackup.core.container_options import ContainerOption
 from airflow_provider_dockerbackup.core.model import (
     Confinement,
     ContainerInspect,
@@ -204,6 +205,32 @@ class FaultyHost:
         """Create a container."""
         self._at("create_container")
         return self._plan.call("create_container", lambda: self._inner.create_container(image, name=name))
+
+    def create_from_options(self, image: str, *, name: str, options: Sequence[ContainerOption]) -> str:
+        """Create a container."""
+        self._at("create_from_options")
+        return self._plan.call(
+            "create_from_options", lambda: self._inner.create_from_options(image, name=name, options=options)
+        )
+
+    def start_container(self, name: str) -> None:
+        """Start a container."""
+        self._at("start_container")
+        self._plan.call("start_container", lambda: self._inner.start_container(name))
+
+    def stop_container(self, name: str, *, timeout_seconds: int) -> None:
+        """Stop a container."""
+        self._at("stop_container")
+        self._plan.call("stop_container", lambda: self._inner.stop_container(name, timeout_seconds=timeout_seconds))
+
+    def rename_container(self, name: str, *, to: str) -> None:
+        """Rename a container."""
+        self._at("rename_container")
+        self._plan.call("rename_container", lambda: self._inner.rename_container(name, to=to))
+
+    def list_networks(self) -> tuple[str, ...]:
+        """Return the names of networks."""
+        return self._plan.call("list_networks", self._inner.list_networks)
 
     def remove_container(self, name: str) -> None:
         """Remove a container."""

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Restore a container onto a Docker host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_dockerbackup.core.recreate import RecreateRequest, restore_container
+from airflow_provider_dockerbackup.exceptions import ConfigurationError
+from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
+from airflow_provider_dockerbackup.operators.summary import ContainerSummary, container_summary
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class DockerContainerRestoreOperator(DockerHostOperator):
+    """Make a container anew from its backup, start it and wait until it is healthy.
+
+    Its filesystem comes back as the image ``dockerbackup-restored:<backup id>``; ports, mounts, network, limits,
+    restart policy and the like come from what the backup kept of it. Data of volumes is not in a backup. A task that
+    was killed is finished by its next try.
+
+    :param backup_id: id of the backup, or an unambiguous beginning of it. (templated)
+    :param repository: URL of the repository. (templated)
+    :param name: name of the new container; None is the name it had. (templated)
+    :param replace: stop a container that has the name and keep it as ``<name>-before-<backup id>``; when the new one
+        does not get healthy, the old one is put back. (templated)
+    :param network: network or network mode to use instead of its own. (templated)
+    :param healthy_within_seconds: until then it must be healthy, or run steadily if it has no health check. (templated)
+    :param running_seconds: how long it must run without interruption if it has no health check. (templated)
+    :param plan_only: a dry run: say what would be done and touch nothing. (templated)
+    :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
+    :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the target. (templated)
+    :return: a :class:`~airflow_provider_dockerbackup.operators.summary.ContainerSummary`.
+    """
+
+    template_fields: Sequence[str] = (
+        "backup_id",
+        "repository",
+        "name",
+        "replace",
+        "network",
+        "healthy_within_seconds",
+        "running_seconds",
+        "plan_only",
+        "repository_conn_id",
+        "dockerbackup_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        backup_id: str,
+        repository: str,
+        name: str | None = None,
+        replace: bool | str = False,
+        network: str | None = None,
+        healthy_within_seconds: int | str = 60,
+        running_seconds: int | str = 5,
+        plan_only: bool | str = False,
+        repository_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.backup_id = backup_id
+        self.repository = repository
+        self.name = name
+        self.replace = replace
+        self.network = network
+        self.healthy_within_seconds = healthy_within_seconds
+        self.running_seconds = running_seconds
+        self.plan_only = plan_only
+        self.repository_conn_id = repository_conn_id
+
+    def work(self, context: Context) -> ContainerSummary:
+        """Restore the container."""
+        from airflow_provider_dockerbackup.hooks.storage import existing_repository
+
+        request = RecreateRequest(
+            name=self.name or None,
+            replace=_flag("replace", self.replace),
+            network=self.network or None,
+            healthy_within_seconds=_whole("healthy_within_seconds", self.healthy_within_seconds),
+            running_seconds=_whole("running_seconds", self.running_seconds),
+            dry_run=_flag("plan_only", self.plan_only),
+            actor=actor_of(context),
+        )
+        repository = existing_repository(self.repository, conn_id=self.repository_conn_id)
+        backup = repository.catalog.find(self.backup_id)
+        with self.hook.docker_host() as host:
+            outcome = restore_container(backup, request, host=host, repository=repository, progress=self.progress)
+            verb = "would be" if request.dry_run else "is"
+            self.log.info(
+                "backup %s of %s: container %s on %s %s %s",
+                backup.backup_id,
+                backup.source,
+                outcome.name,
+                host.name,
+                verb,
+                outcome.status,
+            )
+            return container_summary(outcome, host=host.name, dry_run=request.dry_run)
+
+
+def _flag(name: str, value: bool | str) -> bool:
+    """Return a flag that may have been rendered to text by a template."""
+    if isinstance(value, bool):
+        return value
+    if value.strip().lower() in {"true", "false"}:
+        return value.strip().lower() == "true"
+    raise ConfigurationError(f"{name}: expected true or false, got {value!r}")
+
+
+def _whole(name: str, value: int | str) -> int:
+    """Return a whole number that may have been rendered to text by a template."""
+    if not isinstance(value, bool):
+        try:
+            return int(value)
+        except (TypeError, ValueError):
+            pass
+    raise ConfigurationError(f"{name}: expected a whole number, got {value!r}")

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every Docker host must do with containers that are made anew: a real one over SSH, and the twin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_provider_dockerbackup.core.container_options import ContainerOption
+from airflow_provider_dockerbackup.core.ports import DockerHost
+from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, NotFoundError
+from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
+from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost
+from tests.contract.archives import docker_archive, layer
+from tests.lab.lab import LabHost
+from tests.transport.ssh_lab import session
+
+NAMES = ("contract-one", "contract-two")
+OPTIONS = (
+    ContainerOption(name="label", value="several=line one\nline 'two' $(x)"),
+    ContainerOption(name="network", value="none"),
+    ContainerOption(name="restart", value="on-failure:3"),
+)
+
+
+@pytest.fixture(params=["memory", "ssh"])
+def host(request: pytest.FixtureRequest) -> Iterator[DockerHost]:
+    """A host that has the image ``lab/app:1``."""
+    if request.param == "memory":
+        twin = MemoryDockerHost("web-1")
+        twin.add_archive(docker_archive((layer(a="one"),), tags=["lab/app:1"]))
+        yield twin
+        return
+    lab_host: LabHost = request.getfixturevalue("host_of_lab")
+    opened = SshDockerHost(session(lab_host), name="web-1")
+    yield opened
+    opened.close()
+    for name in NAMES:
+        lab_host.daemon.docker("rm", "--force", "--volumes", name, check=False)
+
+
+@pytest.fixture
+def host_of_lab(request: pytest.FixtureRequest) -> LabHost:
+    """The lab's first host, started only when a test asks for it."""
+    found: LabHost = request.getfixturevalue("lab").hosts[0]
+    return found
+
+
+def test_a_container_is_made_started_renamed_and_stopped(host: DockerHost) -> None:
+    """Made it does not run; its labels are those of the image and of the options, to the letter."""
+    one, two = NAMES
+    made = host.create_from_options("lab/app:1", name=one, options=OPTIONS)
+    found = host.inspect_container(one)
+    assert (found.id, found.status) == (made, "created")
+    assert found.config["Labels"]["several"] == "line one\nline 'two' $(x)"
+    host.stop_container(one, timeout_seconds=1)
+    host.start_container(one)
+    host.start_container(made)
+    assert host.inspect_container(one).status == "running"
+    host.rename_container(made, to=two)
+    assert (host.inspect_container(two).id, host.inspect_container(two).status) == (made, "running")
+    with pytest.raises(NotFoundError):
+        host.inspect_container(one)
+    for _ in range(2):
+        host.stop_container(two, timeout_seconds=1)
+        assert host.inspect_container(two).status == "exited"
+    host.remove_container(two)
+    with pytest.raises(NotFoundError):
+        host.inspect_container(two)
+
+
+def test_a_taken_name_and_a_missing_container_are_told(host: DockerHost) -> None:
+    """Of the kinds that say what to do."""
+    one, two = NAMES
+    made = host.create_from_options("lab/app:1", name=one, options=())
+    host.create_from_options("lab/app:1", name=two, options=())
+    with pytest.raises(ConflictError):
+        host.create_from_options("lab/app:1", name=one, options=())
+    for to in (one, two):
+        with pytest.raises(ConflictError):
+            host.rename_container(made, to=to)
+    for name in NAMES:
+        host.remove_container(name)
+    with pytest.raises(NotFoundError):
+        host.start_container(one)
+    with pytest.raises(NotFoundError):
+        host.stop_container(one, timeout_seconds=1)
+    with pytest.raises(NotFoundError):
+        host.rename_container(one, to=two)
+    with pytest.raises(NotFoundError):
+        host.create_from_options("lab/no-such:1", name=one, options=())
+
+
+def test_the_networks_that_every_engine_has_are_listed(host: DockerHost) -> None:
+    """A restore asks for its network before it touches anything."""
+    assert {"host", "none"} <= set(host.list_networks())
+
+
+def test_a_refused_option_does_not_show_its_secret(host_of_lab: LabHost) -> None:
+    """Engines repeat what they do not like."""
+    host = SshDockerHost(session(host_of_lab), name="web-1")
+    options = [ContainerOption(name="log-opt", value="hunter2secret=hunter3secret", secret=True)]
+    with pytest.raises(DockerBackupError) as caught:
+        host.create_from_options("lab/app:1", name="contract-secret", options=options)
+    host.close()
+    assert "hunter" not in str(caught.value)
