@@ -261,6 +261,7 @@ def _snapshot(
             host.create_container(image, name=temporary)
         stream = host.export_temporary(temporary, image=image)
     except BaseException:
+        rest.end()
         _discard(host, temporary, image=image, progress=progress)
         raise
     return _Capturing(stream=stream, capture="snapshot", commit_seconds=seconds, temporary=image)

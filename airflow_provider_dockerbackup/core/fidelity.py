@@ -2,7 +2,8 @@
 """The fidelity report: what a restore gives back, what it changes, and what is lost.
 
 The rules are those measured of Docker itself: ``save``/``load`` keeps layers, history and configuration byte for
-byte; ``export`` keeps one flat filesystem and nothing else, and ``container.json`` brings the configuration back.
+byte; ``export`` keeps one flat filesystem and nothing else, and ``container-<attempt>.json`` brings the configuration
+back.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def container_fidelity(container: ContainerInspect, *, capture: Capture) -> Fide
     if capture == "crash":
         changed.append("files written during the export may disagree with each other")
     return Fidelity(
-        kept=("files with owner, mode and time", "configuration, in container.json"),
+        kept=("files with owner, mode and time", "configuration, in the file beside the archive"),
         changed=tuple(changed),
         lost=tuple(lost),
     )

@@ -133,7 +133,7 @@ def _same(what: str, found: object, recorded: object, where: str) -> None:
 
 
 def container_document(repository: Repository, backup: Backup) -> JsonObject:
-    """Return ``container.json`` of a container's backup, compared with its recorded digest; secret-bearing.
+    """Return ``container-<attempt>.json`` of a container's backup, compared with its recorded digest; secret-bearing.
 
     :raises IntegrityError: when it is not what was recorded.
     """
