@@ -238,6 +238,8 @@ class DockerHost(Protocol):
         :raises TransientError: when it ended with another exit status than 0, or not in time. A command that did not
             end in time MAY go on in the container.
         :raises ConfigurationError: when the container has no such program.
+        :raises ConflictError: when it does not run.
+        :raises NotFoundError: when there is no such container.
         """
 
     def create_container(self, image: str, *, name: str) -> str:

@@ -20,6 +20,7 @@ from airflow_provider_dockerbackup.transport.ssh_command import CommandResult
 _TAIL_BYTES = 2048
 _SHOWN_CHARACTERS = 300
 _EXEC_NOT_FOUND = re.compile(r"OCI runtime exec failed: .*(?:not found|no such file|permission denied)", re.IGNORECASE)
+_NOT_RUNNING = re.compile(r"^Error response from daemon: .*\bis (?:not running|paused|restarting)", re.MULTILINE)
 # What docker's client itself says when there is no command to blame.
 _CLIENT_FAILED = re.compile(
     r"^(?:Error response from daemon|Error: No such container|Cannot connect to the Docker daemon|error during connect"
@@ -155,6 +156,8 @@ def exec_error(result: CommandResult, *, what: str, host: str, secrets: Sequence
         return ConfigurationError(
             f"{what} on {host}: the container has no such program; give a command that its image holds"
         )
+    if _NOT_RUNNING.search(text):
+        return ConflictError(f"{what} on {host}: the container does not run; start or unpause it, then try again")
     if _CLIENT_FAILED.search(text):
         return docker_error(result, what=what, host=host, secrets=secrets)
     tail = _without(one_line(result.stderr)[-_SHOWN_CHARACTERS:], secrets)

@@ -92,6 +92,23 @@ def test_a_taken_name_and_a_missing_container_are_told(host: DockerHost) -> None
         host.create_from_options("lab/no-such:1", name=one, options=())
 
 
+def test_a_command_needs_a_container_that_runs(host: DockerHost) -> None:
+    """The error tells which of the two is amiss."""
+    one, _ = NAMES
+    command = ("/bin/busybox", "true")
+    with pytest.raises(NotFoundError):
+        host.exec_container(one, command, what="pre_command", timeout_seconds=20)
+    host.create_from_options("lab/app:1", name=one, options=OPTIONS)
+    with pytest.raises(ConflictError):
+        host.exec_container(one, command, what="pre_command", timeout_seconds=20)
+    host.start_container(one)
+    host.exec_container(one, command, what="pre_command", timeout_seconds=20)
+    host.stop_container(one, timeout_seconds=1)
+    with pytest.raises(ConflictError):
+        host.exec_container(one, command, what="pre_command", timeout_seconds=20)
+    host.remove_container(one)
+
+
 def test_the_networks_that_every_engine_has_are_listed(host: DockerHost) -> None:
     """A restore asks for its network before it touches anything."""
     assert {"host", "none"} <= set(host.list_networks())
