@@ -90,6 +90,9 @@ def test_the_examples_back_up_verify_and_restore(bag: DagBag, host: LabHost, tmp
         ("lab/base:1", "verified"),
         ("lab/committed:1", "verified"),
     ]
+    assert run(bag, "example_dockerbackup_drill", repository=repository, oldest=2, run=["lab/app:*"]) == "success"
+    drilled = Repository.open(storage_from_url(repository), clock=SystemClock()).catalog.backups()
+    assert sum(len(each.verifications) for each in drilled) == len(backups) + 4
     conf = {"repository": repository, "backup_id": backups[0].backup_id}
     assert run(bag, "example_dockerbackup_restore", **conf) == "success"
     assert images_of(host) == before

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_dockerbackup.core.restore import Method, RestoreRequest, restore_backup
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
+from airflow_provider_dockerbackup.operators.rendered import flag
 from airflow_provider_dockerbackup.operators.summary import RestoreSummary, restore_summary
 
 if TYPE_CHECKING:
@@ -79,10 +80,10 @@ class DockerBackupRestoreOperator(DockerHostOperator):
             raise ConfigurationError(f"tags: expected a list of NAME:TAG, got {self.tags!r}")
         request = RestoreRequest(
             tags=tuple(self.tags),
-            recorded_tags=_flag("recorded_tags", self.recorded_tags),
-            replace_tags=_flag("replace_tags", self.replace_tags),
+            recorded_tags=flag("recorded_tags", self.recorded_tags),
+            replace_tags=flag("replace_tags", self.replace_tags),
             method=self.method,
-            dry_run=_flag("plan_only", self.plan_only),
+            dry_run=flag("plan_only", self.plan_only),
             actor=actor_of(context),
         )
         repository = existing_repository(self.repository, conn_id=self.repository_conn_id)
@@ -94,12 +95,3 @@ class DockerBackupRestoreOperator(DockerHostOperator):
                 "backup %s of %s: %s to %s as %s", backup.backup_id, backup.source, verb, host.name, outcome.tags
             )
             return restore_summary(outcome, host=host.name, dry_run=request.dry_run)
-
-
-def _flag(name: str, value: bool | str) -> bool:
-    """Return a flag that may have been rendered to text by a template."""
-    if isinstance(value, bool):
-        return value
-    if value.strip().lower() in {"true", "false"}:
-        return value.strip().lower() == "true"
-    raise ConfigurationError(f"{name}: expected true or false, got {value!r}")

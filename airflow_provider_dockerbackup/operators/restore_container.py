@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dockerbackup.core.recreate import RecreateRequest, restore_container
-from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
+from airflow_provider_dockerbackup.operators.rendered import flag, whole_number
 from airflow_provider_dockerbackup.operators.summary import ContainerSummary, container_summary
 
 if TYPE_CHECKING:
@@ -80,11 +80,11 @@ class DockerContainerRestoreOperator(DockerHostOperator):
 
         request = RecreateRequest(
             name=self.name or None,
-            replace=_flag("replace", self.replace),
+            replace=flag("replace", self.replace),
             network=self.network or None,
-            healthy_within_seconds=_whole("healthy_within_seconds", self.healthy_within_seconds),
-            running_seconds=_whole("running_seconds", self.running_seconds),
-            dry_run=_flag("plan_only", self.plan_only),
+            healthy_within_seconds=whole_number("healthy_within_seconds", self.healthy_within_seconds),
+            running_seconds=whole_number("running_seconds", self.running_seconds),
+            dry_run=flag("plan_only", self.plan_only),
             actor=actor_of(context),
         )
         repository = existing_repository(self.repository, conn_id=self.repository_conn_id)
@@ -102,22 +102,3 @@ class DockerContainerRestoreOperator(DockerHostOperator):
                 outcome.status,
             )
             return container_summary(outcome, host=host.name, dry_run=request.dry_run)
-
-
-def _flag(name: str, value: bool | str) -> bool:
-    """Return a flag that may have been rendered to text by a template."""
-    if isinstance(value, bool):
-        return value
-    if value.strip().lower() in {"true", "false"}:
-        return value.strip().lower() == "true"
-    raise ConfigurationError(f"{name}: expected true or false, got {value!r}")
-
-
-def _whole(name: str, value: int | str) -> int:
-    """Return a whole number that may have been rendered to text by a template."""
-    if not isinstance(value, bool):
-        try:
-            return int(value)
-        except (TypeError, ValueError):
-            pass
-    raise ConfigurationError(f"{name}: expected a whole number, got {value!r}")

@@ -49,6 +49,17 @@ class VerificationSummary(TypedDict):
     trust: str
 
 
+class SampledBackup(TypedDict):
+    """A backup chosen for a restore drill: ``reason`` is ``damaged``, ``newest``, ``oldest`` or ``random``."""
+
+    backup_id: str
+    host: str
+    kind: str
+    source: str
+    reason: str
+    level: str
+
+
 class RestoreSummary(TypedDict):
     """What a restore did, or in a dry run would do."""
 

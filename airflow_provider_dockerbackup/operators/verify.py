@@ -86,7 +86,9 @@ class DockerBackupVerifyOperator(DockerBackupBaseOperator):
         )
 
     def _test_daemon(self) -> AbstractContextManager[TestDaemon]:
-        from airflow_provider_dockerbackup.transport.test_daemon import SdkTestDaemon
+        from airflow_provider_dockerbackup.transport.given_daemon import given_daemon
         from airflow_provider_dockerbackup.transport.throwaway_daemon import throwaway_daemon
 
-        return throwaway_daemon() if self.test_daemon is None else SdkTestDaemon.connect(self.test_daemon)
+        return (
+            throwaway_daemon() if self.test_daemon is None else given_daemon(self.test_daemon, progress=self.progress)
+        )
