@@ -6,8 +6,7 @@ A container that it replaces is stopped and renamed, never removed, and comes ba
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,13 +88,11 @@ def restore_container(
     host: DockerHost,
     repository: Repository,
     progress: Progress,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> RecreateOutcome:
     """Return what runs on the target host after the restore.
 
     When it is killed at any step, the next run of the same request goes on from there.
 
-    :param sleep: waits so many seconds between two looks at the new container.
     :raises ConfigurationError: when the request is wrong, or a network is not there; the target was not touched.
     :raises ConflictError: when the name is taken and ``replace`` is not set; the target was not touched.
     :raises IntegrityError: when the archive is damaged; no container was touched.
@@ -103,7 +100,7 @@ def restore_container(
         name back and runs again.
     :raises TransientError: when the link or the daemon failed; run it again.
     """
-    job = _Job(backup, request, host=host, repository=repository, progress=progress, sleep=sleep)
+    job = _Job(backup, request, host=host, repository=repository, progress=progress)
     at = job.look()
     job.refuse(at)
     status = "already" if next_step(at) is Step.AWAIT else "replaced" if at.current or at.before else "created"
@@ -135,7 +132,6 @@ class _Job:
         host: DockerHost,
         repository: Repository,
         progress: Progress,
-        sleep: Callable[[float], None],
     ) -> None:
         record = backup.whole()
         if record.container is None:
@@ -143,7 +139,7 @@ class _Job:
         for name in ("healthy_within_seconds", "running_seconds"):
             if getattr(request, name) < 1:
                 raise ConfigurationError(f"{name}: expected at least 1, got {getattr(request, name)}")
-        self._backup, self._request, self._sleep = backup, request, sleep
+        self._backup, self._request = backup, request
         self._host, self._repository, self._progress = host, repository, progress
         self.name = container_name(request.name if request.name is not None else record.container.name)
         self._new = container_name(f"{self.name}-dockerbackup-new-{record.backup_id}")
@@ -295,7 +291,7 @@ class _Job:
                 raise self._not_healthy(found, health)
             if now - began >= request.healthy_within_seconds:
                 raise self._not_healthy(found, health)
-            self._sleep(_POLL_SECONDS)
+            clock.sleep(_POLL_SECONDS)
 
     def _not_healthy(self, found: ContainerInspect, health: str) -> DockerBackupError:
         state = found.document.get("State") or {}

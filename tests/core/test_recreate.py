@@ -77,9 +77,7 @@ def ship(world: World, *, old: str | None = "running", crashes: bool = False) ->
 def restore(world: World, backup: Backup, host: Ship, **request: Any) -> RecreateOutcome:
     """Restore the container."""
     asked = RecreateRequest(**{"replace": True, "running_seconds": 1, **request})
-    return restore_container(
-        backup, asked, host=host, repository=world.repository, progress=world.progress, sleep=lambda _: None
-    )
+    return restore_container(backup, asked, host=host, repository=world.repository, progress=world.progress)
 
 
 def standing(host: MemoryDockerHost) -> dict[str, tuple[bool, str]]:
