@@ -80,7 +80,9 @@ def test_the_examples_back_up_verify_and_restore(bag: DagBag, host: LabHost, tmp
     before = images_of(host)
     names = ["lab/app:1", "lab/base:1", "lab/committed:1"]
     assert run(bag, "example_dockerbackup_images", repository=repository, names=names) == "success"
-    assert run(bag, "example_dockerbackup_container", repository=repository, container="lab-app") == "success"
+    conf: dict[str, Any] = {"repository": repository, "container": "lab-app"}
+    quiet = {"before": ["/bin/busybox", "touch", "/tmp/quiet"], "after": ["/bin/busybox", "rm", "/tmp/quiet"]}
+    assert run(bag, "example_dockerbackup_container", **conf, **quiet) == "success"
     backups = Repository.open(storage_from_url(repository), clock=SystemClock()).catalog.backups()
     host.daemon.docker("rmi", "backup/lab-app:nightly")
     assert sorted((each.source.name, each.trust) for each in backups) == [
@@ -93,6 +95,7 @@ def test_the_examples_back_up_verify_and_restore(bag: DagBag, host: LabHost, tmp
     assert run(bag, "example_dockerbackup_drill", repository=repository, oldest=2, run=["lab/app:*"]) == "success"
     drilled = Repository.open(storage_from_url(repository), clock=SystemClock()).catalog.backups()
     assert sum(len(each.verifications) for each in drilled) == len(backups) + 4
+    assert {each.whole().consistency for each in backups if each.source.name == "lab-app"} == {"quiesced"}
     conf = {"repository": repository, "backup_id": backups[0].backup_id}
     assert run(bag, "example_dockerbackup_restore", **conf) == "success"
     assert images_of(host) == before
