@@ -33,10 +33,19 @@ from airflow_provider_dockerbackup.core.remove import RemoveRequest, remove_sour
     show_default=True,
     help="The verification its backup must have passed, or a higher one.",
 )
+@click.option("--compare-files", is_flag=True, help="Export a container once more and compare it with its backup.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and touch nothing.")
 @json_option
 def remove(
-    *, kind: str, name: str, repository: str, host: HostOptions, required_level: Level, dry_run: bool, as_json: bool
+    *,
+    kind: str,
+    name: str,
+    repository: str,
+    host: HostOptions,
+    required_level: Level,
+    compare_files: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Remove an image or a stopped container from a host, unless no verified backup of exactly it exists.
 
@@ -49,7 +58,12 @@ def remove(
     """
     opened = open_repository(repository)
     request = RemoveRequest(
-        kind=SourceKind(kind), name=name, required_level=required_level, dry_run=dry_run, actor=actor()
+        kind=SourceKind(kind),
+        name=name,
+        required_level=required_level,
+        compare_files=compare_files,
+        dry_run=dry_run,
+        actor=actor(),
     )
     with host.connected() as docker:
         outcome = remove_source(request, host=docker, repository=opened, progress=BarProgress())

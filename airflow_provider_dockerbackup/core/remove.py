@@ -6,6 +6,7 @@ Volumes stay, nothing is forced, and when the intent cannot be written to the au
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,6 +40,7 @@ class RemoveRequest:
     :param kind: an image or a container.
     :param name: ``name:tag`` or ID of the image; name or full ID of the container.
     :param required_level: the verification that its backup must have passed, or a higher one.
+    :param compare_files: export a container once more and compare every byte with its backup.
     :param dry_run: check everything and say what would be done, but do not touch the host.
     :param actor: who does it: DAG run or user, and software versions.
     """
@@ -46,6 +48,7 @@ class RemoveRequest:
     kind: SourceKind
     name: str
     required_level: Level = "load"
+    compare_files: bool = False
     dry_run: bool = False
     actor: Mapping[str, str] = field(default_factory=dict)
 
@@ -114,6 +117,8 @@ def remove_source(
         progress.note(f"{source} is not there ({err}); backup {backup.backup_id} is one of it")
         return _outcome(source, "already", None, backup, change)
     backup = _covered(target, source, repository, request.required_level)
+    if request.compare_files and request.kind is SourceKind.CONTAINER:
+        _require_same_files(backup, target, source, host, progress)
     if request.dry_run:
         return _outcome(source, target.status, target, backup, change)
     about = {"id": target.id, "backup_id": backup.backup_id, "required_level": request.required_level}
@@ -214,6 +219,25 @@ def _covered(target: _Target, source: Source, repository: Repository, level: Lev
         f"{source} is not removed: no backup in {repository.storage.url} holds it as it is now and passed level "
         f"{level}: {near}; {again}, verify that backup, then remove it"
     )
+
+
+def _require_same_files(backup: Backup, target: _Target, source: Source, host: DockerHost, progress: Progress) -> None:
+    """Export the container once more: of one that nothing changed, engines write the same bytes again."""
+    record, digest = backup.whole(), hashlib.sha256()
+    progress.start(f"compare {source} with backup {backup.backup_id}", record.archive.size_bytes)
+    stream = host.export_container(target.id)
+    try:
+        for chunk in stream:
+            digest.update(chunk)
+            progress.advance(len(chunk))
+    finally:
+        stream.close()
+        progress.finish()
+    if record.diff_ids != (f"sha256:{digest.hexdigest()}",):
+        raise ConflictError(
+            f"{source} is not removed: its files are not those of backup {backup.backup_id}; something was put into it "
+            "since (docker cp), or the engine is another now; export it again, verify that backup, then remove it"
+        )
 
 
 def _require_covered_still(

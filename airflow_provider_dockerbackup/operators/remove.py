@@ -28,6 +28,7 @@ class DockerRemoveOperator(DockerHostOperator):
     :param repository: URL of the repository; it must exist. (templated)
     :param required_level: the verification its backup must have passed: ``digests``, ``load`` or ``run``, or a higher
         one. (templated)
+    :param compare_files: export a container once more and compare every byte with its backup. (templated)
     :param plan_only: a dry run: say what would be done and touch nothing. (templated)
     :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host. (templated)
@@ -39,6 +40,7 @@ class DockerRemoveOperator(DockerHostOperator):
         "container",
         "repository",
         "required_level",
+        "compare_files",
         "plan_only",
         "repository_conn_id",
         "dockerbackup_conn_id",
@@ -51,6 +53,7 @@ class DockerRemoveOperator(DockerHostOperator):
         image: str | None = None,
         container: str | None = None,
         required_level: Level = "load",
+        compare_files: bool | str = False,
         plan_only: bool | str = False,
         repository_conn_id: str | None = None,
         **kwargs: Any,
@@ -60,6 +63,7 @@ class DockerRemoveOperator(DockerHostOperator):
         self.image = image
         self.container = container
         self.required_level = required_level
+        self.compare_files = compare_files
         self.plan_only = plan_only
         self.repository_conn_id = repository_conn_id
 
@@ -75,6 +79,7 @@ class DockerRemoveOperator(DockerHostOperator):
             kind=SourceKind.IMAGE if self.image else SourceKind.CONTAINER,
             name=self.image or self.container or "",
             required_level=self.required_level,
+            compare_files=_flag("compare_files", self.compare_files),
             dry_run=_flag("plan_only", self.plan_only),
             actor=actor_of(context),
         )

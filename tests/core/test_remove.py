@@ -239,6 +239,21 @@ def test_an_image_stays_when_only_another_version_of_it_is_backed_up(world: Worl
     assert is_there(world, IMAGE)
 
 
+def test_a_file_put_into_a_stopped_container_is_noticed_when_files_are_compared(world: World) -> None:
+    """It changes neither ID nor times; what did not change is removed."""
+    verified(world, CONTAINER)
+    assert remove(world, CONTAINER, compare_files=True, dry_run=True).status == "removed"
+    world.host._container("web").filesystem = FILESYSTEM + bytes(10240)
+    for dry_run in (True, False):
+        with pytest.raises(ConflictError, match="its files are not those of backup"):
+            remove(world, CONTAINER, compare_files=True, dry_run=dry_run)
+    assert is_there(world, CONTAINER)
+    assert events(world.storage) == []
+    assert world.progress.open == 0
+    world.host._container("web").filesystem = FILESYSTEM
+    assert remove(world, CONTAINER, compare_files=True).status == "removed"
+
+
 def test_an_image_that_a_container_uses_stays(world: World) -> None:
     """Also when the container is stopped; it is named."""
     verified(world, IMAGE)
@@ -360,6 +375,17 @@ def test_a_container_that_runs_again_is_never_killed(world: World, call: tuple[s
     with pytest.raises(ConflictError):
         remove(world, CONTAINER, host=meddling(world, *call, lambda: world.host.start_container("web")))
     assert world.host.inspect_container("web").status == "running"
+
+
+@pytest.mark.parametrize("call", [("inspect_container", 2), ("remove_container_keeping_volumes", 1)])
+def test_two_at_once_remove_it_once_and_both_say_so(world: World, call: tuple[str, int]) -> None:
+    """Whoever comes second finds it gone, before its own removal or by it."""
+    backup = verified(world, CONTAINER)
+    first: list[RemoveOutcome] = []
+    done = remove(world, CONTAINER, host=meddling(world, *call, lambda: first.append(remove(world, CONTAINER))))
+    assert first[0].status == "removed"
+    assert done.status == ("already" if call[0] == "inspect_container" else "removed")
+    assert done.backup.backup_id == backup.backup_id
 
 
 def test_a_container_that_took_the_name_meanwhile_stays(world: World) -> None:

@@ -145,7 +145,11 @@ def test_a_container_is_stopped_exported_verified_removed_and_restored(source: L
     verify(repository_url, backup_id)
     assert remove(repository_url, container=NAME, plan_only=True)["backup_id"] == backup_id
     assert is_there(source, "container", NAME)
-    removed = remove(repository_url, container=NAME)
+    source.daemon.docker("cp", __file__, f"{NAME}:/late")
+    refused(repository_url, "ConflictError: .*its files are not those of", container=NAME, compare_files="true")
+    backup_id = export(repository_url, run_id="run-3")
+    verify(repository_url, backup_id)
+    removed = remove(repository_url, container=NAME, compare_files="true")
     assert (removed["status"], removed["backup_id"], removed["trust"]) == ("removed", backup_id, "verified")
     assert set(removed["volumes_left"]) == kept <= volumes(source)
     assert not is_there(source, "container", NAME)
@@ -204,6 +208,7 @@ def test_an_image_is_saved_verified_removed_and_restored_with_its_id(source: Lab
     refused(repository_url, "ConflictError: .*several tags", image=image_id)
     assert remove(repository_url, image="lab/retired:2")["status"] == "untagged"
     assert is_there(source, "image", IMAGE)
+    refused(repository_url, f"ConfigurationError: .*lists as {IMAGE}; name it as listed", image=f"docker.io/{IMAGE}")
     assert remove(repository_url, image=IMAGE)["status"] == "removed"
     assert not is_there(source, "image", IMAGE)
     assert not is_there(source, "image", image_id)
