@@ -47,7 +47,7 @@ def remove(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Remove an image or a stopped container from a host, unless no verified backup of exactly it exists.
+    """Remove an image or a stopped container from a host, if a verified backup of exactly it exists.
 
     Volumes stay, anonymous ones too, and nothing is forced. Of a container only an export counts that was taken after
     it stopped.

@@ -22,6 +22,7 @@ from airflow_provider_dockerbackup.operators.stop import DockerStopOperator
 from airflow_provider_dockerbackup.operators.verify import DockerBackupVerifyOperator
 from tests.lab.images import BASE
 from tests.lab.lab import LabHost
+from tests.lab.mounts import unmount_under
 from tests.operators.context import context
 
 pytestmark = pytest.mark.usefixtures("connections")
@@ -187,6 +188,30 @@ def test_a_container_that_was_started_since_its_backup_stays(source: LabHost, re
     refused(repository_url, "ConflictError: .*before the container was last started", container=NAME)
     assert is_there(source, "container", NAME)
     assert audit(repository_url) == []
+
+
+def test_nothing_is_touched_when_the_audit_trail_cannot_be_written(source: LabHost, tmp_path: Path) -> None:
+    """A disk that became read-only lets nothing be stopped or removed; a dry run needs no trail."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "lab-disk", str(disk)], check=True)
+    repository = f"file://{disk}/repository"
+    told = "is not touched, for the audit trail does not take the event"
+    try:
+        export(repository)
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        with pytest.raises(AirflowFailException, match=rf"{told} stop\.started"):
+            stop(repository)
+        assert state(source)["Running"]
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        stop(repository)
+        verify(repository, export(repository, run_id="run-2"))
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        assert remove(repository, container=NAME, plan_only=True)["status"] == "removed"
+        refused(repository, rf"{told} remove\.started", container=NAME)
+        assert is_there(source, "container", NAME)
+    finally:
+        unmount_under(disk)
 
 
 def test_an_image_is_saved_verified_removed_and_restored_with_its_id(source: LabHost, repository_url: str) -> None:
