@@ -10,7 +10,18 @@ _NAME = "airflow_provider_dockerbackup"
 
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's description by Airflow's ``provider_info.schema.json``."""
-    operators = ("commit", "export", "list_sources", "restore", "restore_container", "sample", "save", "verify")
+    operators = (
+        "commit",
+        "export",
+        "list_sources",
+        "remove",
+        "restore",
+        "restore_container",
+        "sample",
+        "save",
+        "stop",
+        "verify",
+    )
     return {
         # Must be the canonical name (PEP 503), or every airflow command fails.
         "package-name": "airflow-provider-dockerbackup",

@@ -42,7 +42,6 @@ PROGRAMS = {
 PLANNED = (
     "rollback",
     "rotate_",
-    "DockerRemoveOperator",
     "garbage collection",
     "keep_last",
     "keep-last",
@@ -170,6 +169,12 @@ def test_the_reference_has_every_operator_and_every_key_of_its_summary() -> None
     for each in (summary.BackupSummary, summary.VerificationSummary, summary.RestoreSummary, summary.ContainerSummary):
         for key in each.__annotations__:
             assert f"`{key}`" in page, key
+    for keys, operator_name in (
+        (summary.StopSummary.__annotations__, "DockerStopOperator"),
+        (summary.RemoveSummary.__annotations__, "DockerRemoveOperator"),
+    ):
+        for key in keys:
+            assert f"`{key}`" in section("operators.md", operator_name), key
 
 
 @pytest.mark.parametrize(
@@ -269,7 +274,7 @@ def test_the_table_of_a_document_has_its_fields_and_no_others(heading: str, docu
 def test_every_type_of_audit_event_is_listed() -> None:
     """What the code writes and what the format's page lists are the same."""
     sources = "".join(text_of(path) for path in (ROOT / "airflow_provider_dockerbackup/core").glob("*.py"))
-    written = set(re.findall(r'"((?:backup|restore)\.[a-z]+)"', sources)) - {"backup.json"}
+    written = set(re.findall(r'"((?:backup|restore|stop|remove)\.[a-z]+)"', sources)) - {"backup.json"}
     written |= {"verify.passed", "verify.failed"}
     assert 'f"verify.{verification.verification}"' in sources
     listed = names_in_tables(section("repository-format.md", "Audit events"))

@@ -16,10 +16,12 @@ from airflow_provider_dockerbackup.cli.history import history
 from airflow_provider_dockerbackup.cli.list import list_backups
 from airflow_provider_dockerbackup.cli.output import plain
 from airflow_provider_dockerbackup.cli.probe import probe_storage
+from airflow_provider_dockerbackup.cli.remove import remove
 from airflow_provider_dockerbackup.cli.restore import restore
 from airflow_provider_dockerbackup.cli.restore_container import restore_container_verb
 from airflow_provider_dockerbackup.cli.show import show
 from airflow_provider_dockerbackup.cli.sources import sources
+from airflow_provider_dockerbackup.cli.stop import stop
 from airflow_provider_dockerbackup.cli.tree import tree
 from airflow_provider_dockerbackup.exceptions import DockerBackupError
 
@@ -38,6 +40,8 @@ def cli() -> None:
 
 
 for verb in (sources, list_backups, show, history, tree, files, cat, restore, restore_container_verb, probe_storage):
+    cli.add_command(verb)
+for verb in (stop, remove):
     cli.add_command(verb)
 
 

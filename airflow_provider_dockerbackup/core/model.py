@@ -157,11 +157,16 @@ class ImageSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSummary:
-    """One container in a listing."""
+    """One container in a listing.
+
+    :param image: the image it was created from, as it was named then.
+    :param image_id: its ``.Id``.
+    """
 
     name: str
     id: str
     image: str
+    image_id: str
     state: str
     created: str
     labels: Mapping[str, str]

@@ -278,8 +278,21 @@ class DockerHost(Protocol):
     def remove_container(self, name: str) -> None:
         """Remove a container that is not running, with its anonymous volumes; one that is not there is no error."""
 
+    def remove_container_keeping_volumes(self, container_id: str) -> None:
+        """Remove a container that is not running and leave all of its volumes; one that is not there is no error.
+
+        MUST NOT stop or kill it.
+
+        :raises ConflictError: when it runs, or is paused.
+        """
+
     def remove_image(self, reference: str) -> None:
-        """Remove one tag, or an untagged image by ID; one that is not there is no error."""
+        """Remove one tag, or by ID an image with at most one tag; one that is not there is no error.
+
+        MUST NOT use force.
+
+        :raises ConflictError: when a container uses it, or an ID has several tags.
+        """
 
     def tag_image(self, image_id: str, *, reference: str) -> None:
         """Point the tag ``reference`` to ``image_id``."""

@@ -13,8 +13,9 @@ def flag(name: str, value: bool | str) -> bool:
     """
     if isinstance(value, bool):
         return value
-    if value.strip().lower() in {"true", "false"}:
-        return value.strip().lower() == "true"
+    text = str(value).strip().lower()
+    if text in {"true", "false"}:
+        return text == "true"
     raise ConfigurationError(f"{name}: expected true or false, got {value!r}")
 
 

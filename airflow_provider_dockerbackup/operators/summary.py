@@ -7,7 +7,9 @@ from typing import TypedDict
 
 from airflow_provider_dockerbackup.core.capture import BackupOutcome
 from airflow_provider_dockerbackup.core.recreate import RecreateOutcome
+from airflow_provider_dockerbackup.core.remove import RemoveOutcome
 from airflow_provider_dockerbackup.core.restore import RestoreOutcome
+from airflow_provider_dockerbackup.core.stop import StopOutcome
 
 
 class BackupSummary(TypedDict):
@@ -90,6 +92,41 @@ class ContainerSummary(TypedDict):
     dry_run: bool
 
 
+class StopSummary(TypedDict):
+    """What the stop of a container did, or in a dry run would do.
+
+    ``status`` is ``stopped`` or ``already``; ``exit_code`` is None in a dry run that would stop it.
+    """
+
+    host: str
+    container: str
+    container_id: str
+    status: str
+    exit_code: int | None
+    finished_at: str
+    dry_run: bool
+    audit_head: str | None
+
+
+class RemoveSummary(TypedDict):
+    """What was removed from a host, or in a dry run would be, and which backup covers it.
+
+    ``status`` is ``removed``, ``untagged`` or ``already``; ``backup_source`` is ``host kind name`` of the backup.
+    """
+
+    host: str
+    kind: str
+    source: str
+    status: str
+    object_id: str
+    backup_id: str
+    backup_source: str
+    trust: str
+    volumes_left: list[str]
+    dry_run: bool
+    audit_head: str | None
+
+
 def backup_summary(outcome: BackupOutcome, *, repository_url: str) -> BackupSummary:
     """Return the summary of a save or export."""
     record = outcome.backup.whole()
@@ -139,4 +176,35 @@ def container_summary(outcome: RecreateOutcome, *, host: str, dry_run: bool) -> 
         not_carried_over=list(outcome.not_carried_over),
         seconds=outcome.seconds,
         dry_run=dry_run,
+    )
+
+
+def stop_summary(outcome: StopOutcome, *, dry_run: bool) -> StopSummary:
+    """Return the summary of the stop of a container."""
+    return StopSummary(
+        host=outcome.source.host,
+        container=outcome.source.name,
+        container_id=outcome.container_id,
+        status=outcome.status,
+        exit_code=outcome.exit_code,
+        finished_at=outcome.finished_at,
+        dry_run=dry_run,
+        audit_head=outcome.audit_head,
+    )
+
+
+def remove_summary(outcome: RemoveOutcome, *, dry_run: bool) -> RemoveSummary:
+    """Return the summary of a removal."""
+    return RemoveSummary(
+        host=outcome.source.host,
+        kind=outcome.source.kind.value,
+        source=outcome.source.name,
+        status=outcome.status,
+        object_id=outcome.object_id,
+        backup_id=outcome.backup.backup_id,
+        backup_source=str(outcome.backup.source),
+        trust=outcome.backup.trust,
+        volumes_left=list(outcome.volumes_left),
+        dry_run=dry_run,
+        audit_head=outcome.audit_head,
     )

@@ -217,8 +217,13 @@ def remove_container(docker: DockerCommand, name: str) -> str:
     return docker.line("container", "rm", "--volumes", "--", name)
 
 
+def remove_container_keeping_volumes(docker: DockerCommand, container_id: str) -> str:
+    """Return the line that removes a container that is not running and leaves its volumes."""
+    return docker.line("container", "rm", "--", container_id)
+
+
 def remove_image(docker: DockerCommand, reference: str) -> str:
-    """Return the line that removes one tag, or an untagged image."""
+    """Return the line that removes one tag, or an image with at most one tag."""
     return docker.line("image", "rm", "--", reference)
 
 

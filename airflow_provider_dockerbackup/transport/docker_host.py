@@ -244,8 +244,16 @@ class SshDockerHost:
         """
         self._remove(commands.remove_container(self._docker, name), what=f"docker rm {name}")
 
+    def remove_container_keeping_volumes(self, container_id: str) -> None:
+        """Remove a container that is not running and leave its volumes, anonymous ones too; gone is no error.
+
+        :raises ConflictError: when it runs, or is paused.
+        """
+        line = commands.remove_container_keeping_volumes(self._docker, container_id)
+        self._remove(line, what=f"docker rm {container_id}")
+
     def remove_image(self, reference: str) -> None:
-        """Remove one tag, or an untagged image by ID; one that is not there is no error.
+        """Remove one tag, or by ID an image with at most one tag; one that is not there is no error.
 
         :raises ConflictError: when a container uses it, or an ID has several tags.
         """

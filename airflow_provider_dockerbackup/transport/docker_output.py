@@ -185,6 +185,7 @@ def container_summaries(documents: Iterable[Mapping[str, Any]]) -> tuple[Contain
             name=one.name,
             id=one.id,
             image=one.image_reference,
+            image_id=one.image_id,
             state=one.status,
             created=one.created,
             labels=_labels(one.config),

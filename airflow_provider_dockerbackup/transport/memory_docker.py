@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -29,6 +30,9 @@ from airflow_provider_dockerbackup.transport.memory_images import (
     image_of_filesystem,
     memory_engine,
 )
+
+# What engines say of a moment that has not come.
+_NEVER = "0001-01-01T00:00:00Z"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,7 +117,12 @@ class MemoryDockerHost:
             "Name": f"/{name}",
             "Created": self.now().isoformat(),
             "Image": found.id,
-            "State": {"Status": status, "Running": status == "running", "StartedAt": "", "FinishedAt": ""},
+            "State": {
+                "Status": status,
+                "Running": status == "running",
+                "StartedAt": _NEVER if status == "created" else self.now().isoformat(),
+                "FinishedAt": self.now().isoformat() if status in {"exited", "dead"} else _NEVER,
+            },
             "Config": {**found.config, "Image": image, **(config or {})},
             "HostConfig": {"NetworkMode": "none"},
             "Mounts": [],
@@ -290,11 +299,23 @@ class MemoryDockerHost:
             raise ConflictError(f"container {name} on {self._name} runs; stop it first")
         del self._containers[found.name]
 
-    def remove_image(self, reference: str) -> None:
-        """Remove one tag, or an untagged image by ID; one that is not there is no error.
+    def remove_container_keeping_volumes(self, container_id: str) -> None:
+        """Remove a container that is not running; one that is not there is no error. A twin keeps no volumes.
 
-        :raises ConflictError: when an ID has several tags.
+        :raises ConflictError: when it runs.
         """
+        self.remove_container(container_id)
+
+    def remove_image(self, reference: str) -> None:
+        """Remove one tag, or by ID an image with at most one tag; one that is not there is no error.
+
+        :raises ConflictError: when a container uses it, or an ID has several tags.
+        """
+        with suppress(NotFoundError):
+            image_id = self._images.find(reference).id
+            users = [each.name for each in self._containers.values() if each.document["Image"] == image_id]
+            if users and len(self._images.tags_of(image_id)) <= 1:
+                raise ConflictError(f"unable to remove {reference} on {self._name}: container {users[0]} uses it")
         self._images.remove(reference)
 
     def tag_image(self, image_id: str, *, reference: str) -> None:

@@ -109,6 +109,65 @@ def test_a_command_needs_a_container_that_runs(host: DockerHost) -> None:
     host.remove_container(one)
 
 
+def test_a_container_is_removed_only_when_it_does_not_run(host: DockerHost) -> None:
+    """Without force: what runs stays; what is gone is no error; the listing names its image by ID."""
+    one, two = NAMES
+    made = host.create_from_options("lab/app:1", name=one, options=OPTIONS)
+    listed = {each.name: each for each in host.list_containers()}
+    assert listed[one].image_id == host.inspect_image("lab/app:1").id
+    host.start_container(one)
+    with pytest.raises(ConflictError):
+        host.remove_container_keeping_volumes(made)
+    assert host.inspect_container(one).status == "running"
+    host.stop_container(one, timeout_seconds=1)
+    for _ in range(2):
+        host.remove_container_keeping_volumes(made)
+    with pytest.raises(NotFoundError):
+        host.inspect_container(one)
+    host.remove_container_keeping_volumes(two)
+
+
+def test_start_and_end_of_a_container_tell_whether_it_ran_since(host: DockerHost) -> None:
+    """They stay as they are while it does not run, and differ after each run."""
+    one, _ = NAMES
+    host.create_from_options("lab/app:1", name=one, options=OPTIONS)
+    made = host.inspect_container(one)
+    assert made.started_at
+    times = {(made.started_at, made.finished_at)}
+    for _ in range(2):
+        host.start_container(one)
+        host.stop_container(one, timeout_seconds=1)
+        first, second = host.inspect_container(one), host.inspect_container(one)
+        assert (first.started_at, first.finished_at) == (second.started_at, second.finished_at)
+        times.add((first.started_at, first.finished_at))
+    assert len(times) == len({started for started, _ in times}) == len({ended for _, ended in times}) == 3
+    host.remove_container(one)
+
+
+def test_an_image_is_removed_by_id_unless_it_has_two_tags_or_a_container_uses_it(host: DockerHost) -> None:
+    """With one tag it goes by its ID, tag and all; a tag among several goes alone; what is gone is no error."""
+    one, _ = NAMES
+    host.create_from_options("lab/app:1", name=one, options=())
+    image_id = host.commit_container(one, reference="contract/removed:1", message="its own")
+    made = host.create_from_options("contract/removed:1", name=NAMES[1], options=())
+    for reference in (image_id, "contract/removed:1"):
+        with pytest.raises(ConflictError):
+            host.remove_image(reference)
+    assert host.inspect_image("contract/removed:1").id == image_id
+    host.tag_image(image_id, reference="contract/removed:2")
+    with pytest.raises(ConflictError):
+        host.remove_image(image_id)
+    host.remove_image("contract/removed:2")
+    assert host.inspect_image(image_id).repo_tags == ("contract/removed:1",)
+    host.remove_container_keeping_volumes(made)
+    for _ in range(2):
+        host.remove_image(image_id)
+    for reference in (image_id, "contract/removed:1"):
+        with pytest.raises(NotFoundError):
+            host.inspect_image(reference)
+    host.remove_container(one)
+
+
 def test_the_networks_that_every_engine_has_are_listed(host: DockerHost) -> None:
     """A restore asks for its network before it touches anything."""
     assert {"host", "none"} <= set(host.list_networks())

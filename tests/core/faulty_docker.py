@@ -158,6 +158,7 @@ class FaultyHost:
 
     def inspect_container(self, name: str) -> ContainerInspect:
         """Return a container."""
+        self._at("inspect_container")
         return self._plan.call("inspect_container", lambda: self._inner.inspect_container(name))
 
     def save_image(self, image_id: str) -> RemoteStream:
@@ -237,8 +238,16 @@ class FaultyHost:
         self._at("remove_container")
         self._plan.call("remove_container", lambda: self._inner.remove_container(name))
 
+    def remove_container_keeping_volumes(self, container_id: str) -> None:
+        """Remove a container, not its volumes."""
+        self._at("remove_container_keeping_volumes")
+        self._plan.call(
+            "remove_container_keeping_volumes", lambda: self._inner.remove_container_keeping_volumes(container_id)
+        )
+
     def remove_image(self, reference: str) -> None:
         """Remove a tag."""
+        self._at("remove_image")
         self._plan.call("remove_image", lambda: self._inner.remove_image(reference))
 
     def tag_image(self, image_id: str, *, reference: str) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperato
 from airflow_provider_dockerbackup.operators.commit import DockerCommitOperator
 from airflow_provider_dockerbackup.operators.export import DockerExportOperator
 from airflow_provider_dockerbackup.operators.list_sources import DockerListSourcesOperator
+from airflow_provider_dockerbackup.operators.remove import DockerRemoveOperator
 from airflow_provider_dockerbackup.operators.restore import DockerBackupRestoreOperator
 from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
+from airflow_provider_dockerbackup.operators.stop import DockerStopOperator
 from airflow_provider_dockerbackup.operators.verify import DockerBackupVerifyOperator
 from tests.lab.lab import Lab, LabHost
 from tests.lab.mounts import unmount_under
@@ -103,6 +106,18 @@ def listing(_: object, **options: Any) -> DockerListSourcesOperator:
     return DockerListSourcesOperator(task_id="list", **{"dockerbackup_conn_id": SOURCE, "kind": "image", **options})
 
 
+def stop(repository: object, **options: Any) -> DockerStopOperator:
+    """A stop that would succeed but for its options."""
+    given = {"dockerbackup_conn_id": SOURCE, "container": "lab-app", "repository": str(repository), **options}
+    return DockerStopOperator(task_id="stop", **given)
+
+
+def remove(repository: object, **options: Any) -> DockerRemoveOperator:
+    """A removal that would be refused even without its options: the container runs."""
+    given = {"dockerbackup_conn_id": SOURCE, "repository": str(repository), **options}
+    return DockerRemoveOperator(task_id="remove", **given)
+
+
 Make = Callable[..., DockerBackupBaseOperator]
 DIGEST = f"sha256:{'0' * 64}"
 
@@ -180,6 +195,31 @@ def test_target_stays_untouched_when_a_verification_or_restore_is_asked_for_wron
 
 
 @pytest.mark.parametrize(
+    ("make", "options", "match"),
+    [
+        (stop, {"container": "no-such"}, r"NotFoundError: .*no-such on host-1 .*docker container ls"),
+        (stop, {"container": "$(reboot)"}, r"ConfigurationError: container name .*use letters"),
+        (stop, {"timeout_seconds": -1}, r"ConfigurationError: timeout_seconds: expected at least 0, got -1"),
+        (remove, {}, r"ConfigurationError: expected either image or container"),
+        (remove, {"container": "no-such"}, r"NotFoundError: .*no-such on host-1 .*docker container ls"),
+        (remove, {"container": "lab-app"}, r"ConflictError: container lab-app on host-1 is running .*stop it"),
+        (remove, {"container": "-f"}, r"ConfigurationError: container name .*use letters"),
+        (remove, {"image": "no/such:1"}, r"NotFoundError: docker image inspect no/such:1 .*docker image ls"),
+        (remove, {"image": "--force"}, r"ConfigurationError: image reference .*write NAME"),
+        (remove, {"image": f"lab/app@{DIGEST}"}, r"ConfigurationError: image: expected NAME:TAG or an ID"),
+        (remove, {"image": "lab/app:1"}, r"ConflictError: image lab/app:1 on host-1 is used by container lab-app"),
+        (remove, {"image": "lab/base:1"}, r"ConflictError: .*there is no backup of it; save it, verify that backup"),
+        (remove, {"image": "lab/app:1", "required_level": "deep"}, r"ConfigurationError: required_level: .*'deep'"),
+    ],
+)
+def test_host_and_repository_stay_untouched_when_a_stop_or_removal_is_refused(
+    make: Make, options: dict[str, Any], match: str, standing: Path
+) -> None:
+    """Nothing is stopped or removed, and no event is written."""
+    refused(make(standing, **options), match)
+
+
+@pytest.mark.parametrize(
     ("repository", "match"),
     [
         ("", r"ConfigurationError: repository: expected a URL such as file:///srv"),
@@ -200,7 +240,7 @@ def test_host_stays_untouched_when_the_repository_cannot_be(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("make", [verify, restore])
+@pytest.mark.parametrize("make", [verify, restore, stop, partial(remove, container="lab-app")])
 def test_no_repository_is_made_when_one_is_only_to_be_read(make: Make, tmp_path: Path) -> None:
     """A mistyped URL is told as such."""
     refused(make(tmp_path / "repository"), r"NotFoundError: there is no repository at .*or the URL is wrong")

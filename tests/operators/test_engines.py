@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_dockerbackup.operators.export import DockerExportOperator
+from airflow_provider_dockerbackup.operators.remove import DockerRemoveOperator
 from airflow_provider_dockerbackup.operators.restore import DockerBackupRestoreOperator
 from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
 from airflow_provider_dockerbackup.operators.verify import DockerBackupVerifyOperator
@@ -98,3 +100,46 @@ def test_a_container_of_another_engine_is_exported_and_verified(other: LabHost, 
     assert execute(verify)["trust"] == "verified"
     listed = other.daemon.docker("ps", "-a", "--format", "{{.Names}}").stdout + other.daemon.docker("images").stdout
     assert b"dockerbackup-" not in listed
+
+
+@pytest.mark.usefixtures("both")
+def test_an_image_and_a_stopped_container_of_another_engine_are_removed_when_verified(
+    other: LabHost, repository_url: str
+) -> None:
+    """Each engine refuses to remove by ID what is in use or has two tags, and takes the one tag with the image."""
+    docker = other.daemon.docker
+    docker("create", "--name", "lab-gone", "--volume", "/cache", "lab/app:1", "true")
+    docker("commit", "lab-gone", "lab/gone:1")
+    docker("tag", "lab/gone:1", "lab/gone:2")
+    docker("create", "--name", "lab-user", "lab/gone:1", "true")
+    image_id = inspected(other, "lab/gone:1")["Id"]
+
+    def remove(**options: Any) -> dict[str, Any]:
+        operator = DockerRemoveOperator(
+            task_id="remove", dockerbackup_conn_id="other", repository=repository_url, **options
+        )
+        done: dict[str, Any] = execute(operator)
+        return done
+
+    for taken in (
+        DockerSaveOperator(task_id="save", dockerbackup_conn_id="other", image="lab/gone:1", repository=repository_url),
+        DockerExportOperator(
+            task_id="export", dockerbackup_conn_id="other", container="lab-gone", repository=repository_url
+        ),
+    ):
+        backup_id = execute(taken)["backup_id"]
+        execute(DockerBackupVerifyOperator(task_id="verify", backup_id=backup_id, repository=repository_url))
+    with pytest.raises(AirflowFailException, match="several tags"):
+        remove(image=image_id)
+    assert docker("image", "rm", image_id, check=False).returncode != 0
+    assert remove(image="lab/gone:2")["status"] == "untagged"
+    with pytest.raises(AirflowFailException, match="is used by container lab-user"):
+        remove(image="lab/gone:1")
+    assert docker("image", "rm", image_id, check=False).returncode != 0
+    docker("rm", "lab-user")
+    assert remove(image="lab/gone:1")["status"] == "removed"
+    assert docker("image", "inspect", image_id, check=False).returncode != 0
+    volumes = remove(container="lab-gone")["volumes_left"]
+    assert docker("container", "inspect", "lab-gone", check=False).returncode != 0
+    assert len(volumes) == 3  # of the image, and its own
+    docker("volume", "rm", *volumes)

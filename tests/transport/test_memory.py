@@ -137,6 +137,10 @@ def test_running_container_and_tagged_image_are_not_removed(host: MemoryDockerHo
         host.remove_image(host.inspect_image("app:1").id)
     host.remove_image("app:1")
     assert host.inspect_image("app:latest").repo_tags == ("app:latest",)
+    with pytest.raises(ConflictError, match="container app uses it"):
+        host.remove_image("app")
+    host.stop_container("app", timeout_seconds=1)
+    host.remove_container("app")
     host.remove_image("app")
     host.remove_image("app")
     host.remove_container("none")
