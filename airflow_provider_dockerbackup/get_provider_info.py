@@ -17,6 +17,7 @@ def get_provider_info() -> dict[str, Any]:
         "remove",
         "restore",
         "restore_container",
+        "rollback",
         "sample",
         "save",
         "stop",

@@ -99,3 +99,30 @@ def test_the_examples_back_up_verify_and_restore(bag: DagBag, host: LabHost, tmp
     conf = {"repository": repository, "backup_id": backups[0].backup_id}
     assert run(bag, "example_dockerbackup_restore", **conf) == "success"
     assert images_of(host) == before
+
+
+@pytest.mark.usefixtures("airflow_database", "connections")
+def test_the_rollback_example_plans_first_and_moves_the_tag_when_told(
+    bag: DagBag, host: LabHost, tmp_path: Path
+) -> None:
+    """As a user does it in the trigger form: a dry run by default, then for good, then to a step."""
+    repository, tag = f"file://{tmp_path}/repository", "lab-rollback/app:1"
+    try:
+        host.daemon.docker("tag", "lab/app:1", tag)
+        old = host.daemon.docker("inspect", "--format", "{{.Id}}", tag).stdout
+        assert run(bag, "example_dockerbackup_images", repository=repository, names=[tag]) == "success"
+        host.daemon.docker("tag", "lab/base:1", tag)
+        before = images_of(host)
+        conf = {"repository": repository, "tag": tag}
+        assert run(bag, "example_dockerbackup_rollback", **conf) == "success"
+        assert images_of(host) == before
+        assert run(bag, "example_dockerbackup_rollback", **conf, dry_run=False) == "success"
+        assert host.daemon.docker("inspect", "--format", "{{.Id}}", tag).stdout == old
+        (backup,) = Repository.open(storage_from_url(repository), clock=SystemClock()).catalog.backups()
+        step: dict[str, Any] = {"backup_id": backup.backup_id, "step": 1, "prove": "load", "dry_run": False}
+        assert run(bag, "example_dockerbackup_rollback", **conf, **step) == "success"
+        layers = host.daemon.docker("inspect", "--format", "{{len .RootFS.Layers}}", tag).stdout
+        assert layers.strip() == b"1"
+    finally:
+        names = [line.split()[0] for line in images_of(host) if line.startswith("lab-rollback/")]
+        host.daemon.docker("rmi", *names, check=False)

@@ -40,7 +40,6 @@ PROGRAMS = {
 }
 # Words of parts that are planned: only the design may speak of them.
 PLANNED = (
-    "rollback",
     "rotate_",
     "garbage collection",
     "keep_last",

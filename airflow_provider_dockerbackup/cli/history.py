@@ -19,8 +19,9 @@ _CREATED_BY_WIDTH = 45
 @click.argument("backup_id")
 @repository_option
 @click.option("--no-trunc", is_flag=True, help="Do not cut IDs and commands short.")
+@click.option("--steps", "numbered", is_flag=True, help="Number the steps, as rollback --step takes them.")
 @json_option
-def history(*, backup_id: str, repository: str, no_trunc: bool, as_json: bool) -> None:
+def history(*, backup_id: str, repository: str, no_trunc: bool, numbered: bool, as_json: bool) -> None:
     """Show the history of an archived image as docker history does, newest step first.
 
     It is read from the archive, every byte compared with the record. Commands in it may hold secrets.
@@ -35,9 +36,12 @@ def history(*, backup_id: str, repository: str, no_trunc: bool, as_json: bool) -
         print_json([asdict(step) for step in steps])
         return
     now = opened.clock.now()
-    print_columns(
-        ["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], [_row(step, now, no_trunc=no_trunc) for step in steps]
-    )
+    titles = ["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"]
+    rows = [_row(step, now, no_trunc=no_trunc) for step in steps]
+    if numbered:
+        titles = ["STEP", *titles]
+        rows = [(str(step.step), *row) for step, row in zip(steps, rows, strict=True)]
+    print_columns(titles, rows)
 
 
 def _row(step: HistoryStep, now: datetime, *, no_trunc: bool) -> tuple[str, ...]:

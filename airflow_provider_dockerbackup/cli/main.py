@@ -19,6 +19,7 @@ from airflow_provider_dockerbackup.cli.probe import probe_storage
 from airflow_provider_dockerbackup.cli.remove import remove
 from airflow_provider_dockerbackup.cli.restore import restore
 from airflow_provider_dockerbackup.cli.restore_container import restore_container_verb
+from airflow_provider_dockerbackup.cli.rollback import rollback
 from airflow_provider_dockerbackup.cli.show import show
 from airflow_provider_dockerbackup.cli.sources import sources
 from airflow_provider_dockerbackup.cli.stop import stop
@@ -41,7 +42,7 @@ def cli() -> None:
 
 for verb in (sources, list_backups, show, history, tree, files, cat, restore, restore_container_verb, probe_storage):
     cli.add_command(verb)
-for verb in (stop, remove):
+for verb in (rollback, stop, remove):
     cli.add_command(verb)
 
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,10 +13,10 @@ from airflow_provider_dockerbackup.core.audit import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.configuration import differences
 from airflow_provider_dockerbackup.core.model import ImageInspect
+from airflow_provider_dockerbackup.core.names import WorkingName, before_name, standing, whole_tag
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.reading import archive_stream, config_digest_of, load_stream
 from airflow_provider_dockerbackup.core.record import BackupRecord
-from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
@@ -125,16 +123,15 @@ def _restore(
     progress: Progress,
 ) -> RestoreOutcome:
     record = backup.whole()
-    # Loaded under a name of our own: docker load takes tags from other images without asking.
-    own = f"{RESTORED}:{record.backup_id}-{secrets.token_hex(4)}"
+    own = WorkingName(RESTORED, record.backup_id)
     began = repository.clock.monotonic()
     progress.start(f"restore {record.backup_id} to {host.name}", record.archive.size_bytes)
     try:
-        image = _load(backup, request.method, own, host=host, repository=repository, progress=progress)
+        image = _load(backup, request.method, own.tag, host=host, repository=repository, progress=progress)
         identical, notes = _compare(repository, backup, request.method, host, image)
         seconds = round(repository.clock.monotonic() - began, 3)
         # Now that the image's ID is known, and much time has passed: what do the tags stand for really?
-        taken = {tag: held for tag in tags if (held := _standing(tag, host)) not in {None, image.id} and held}
+        taken = {tag: held for tag in tags if (held := _standing_id(tag, host)) not in {"", image.id}}
         if taken and not request.replace_tags:
             raise _in_use(taken, host)
         kept = _kept(taken, host, record.backup_id)
@@ -142,9 +139,10 @@ def _restore(
             host.tag_image(image_id, reference=kept[tag])
         for tag in tags:
             host.tag_image(image.id, reference=tag)
+        own.remove_left(host, progress, image_id=image.id)
     finally:
         progress.finish()
-        _remove_own(host, own, progress)
+        own.remove(host, progress)
     return RestoreOutcome(
         backup_id=record.backup_id,
         image_id=image.id,
@@ -203,13 +201,6 @@ def _compare(
     return True, ("the containerd store gave it an ID of its own; layers and configuration values are equal",)
 
 
-def _remove_own(host: DockerHost, own: str, progress: Progress) -> None:
-    try:
-        host.remove_image(own)
-    except DockerBackupError as err:
-        progress.note(f"the name {own} stays on {host.name}: {err}")
-
-
 def _tags(record: BackupRecord, request: RestoreRequest) -> tuple[str, ...]:
     if request.method not in get_args(Method):
         raise ConfigurationError(f"method: expected one of {', '.join(get_args(Method))}, got {request.method!r}")
@@ -220,11 +211,7 @@ def _tags(record: BackupRecord, request: RestoreRequest) -> tuple[str, ...]:
         wanted += [tag for tag in record.image.repo_tags if tag not in wanted]
     if not wanted:
         wanted = [f"{RESTORED}:{record.backup_id}"]
-    for tag in wanted:
-        parsed = ImageReference.parse(tag)
-        if not parsed.tag or parsed.digest:
-            raise ConfigurationError(f"tags: expected NAME:TAG, got {tag!r}")
-    return tuple(str(ImageReference.parse(tag)) for tag in wanted)
+    return tuple(whole_tag(tag, parameter="tags") for tag in wanted)
 
 
 def _taken(record: BackupRecord, host: DockerHost, tags: Sequence[str]) -> dict[str, str]:
@@ -243,24 +230,16 @@ def _kept(taken: Mapping[str, str], host: DockerHost, backup_id: str) -> dict[st
     kept: dict[str, str] = {}
     for tag, image_id in taken.items():
         promised = {name: taken[other] for other, name in kept.items()}
-        names = (_before(tag, backup_id, number) for number in count(1))
+        names = (before_name(tag, backup_id, number) for number in count(1))
         kept[tag] = next(
-            name for name in names if (promised.get(name) or _standing(name, host) or image_id) == image_id
+            name for name in names if (promised.get(name) or _standing_id(name, host) or image_id) == image_id
         )
     return kept
 
 
-def _standing(tag: str, host: DockerHost) -> str | None:
-    """Return the ID of the image that ``tag`` stands for on a host, or None."""
-    try:
-        return host.inspect_image(tag).id
-    except NotFoundError:
-        return None
-
-
-def _before(tag: str, backup_id: str, number: int) -> str:
-    """Return the ``number``-th name, from 1, under which the image that ``tag`` stood for can be kept."""
-    return re.sub(r":[^:/]*$", "", tag) + f":before-{backup_id}" + (f"-{number}" if number > 1 else "")
+def _standing_id(tag: str, host: DockerHost) -> str:
+    image = standing(tag, host)
+    return image.id if image else ""
 
 
 def _tell(

@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-import re
-import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Literal, get_args
 
 from airflow_provider_dockerbackup.core.audit import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.drill import DrillPlan
 from airflow_provider_dockerbackup.core.model import ImageInspect, SourceKind
+from airflow_provider_dockerbackup.core.names import WorkingName, before_name, standing, whole_tag
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
-from airflow_provider_dockerbackup.core.record import Source
-from airflow_provider_dockerbackup.core.reference import ImageReference
+from airflow_provider_dockerbackup.core.record import Drill, Source
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.rollback_image import Candidate, candidate_of, load_proven, prove_in
 from airflow_provider_dockerbackup.core.verify import TestDaemonFactory
@@ -22,6 +22,8 @@ from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerB
 
 PREVIOUS = "previous"
 ROLLBACK = "dockerbackup-rollback"
+Proof = Literal["none", "load", "run"]
+"""What a test daemon does with the image before the tag moves: nothing, load it, or run it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +32,16 @@ class RollbackRequest:
 
     :param tag: ``name:tag`` on the target.
     :param step: how many steps of the image's history are kept; None for the image as it was saved.
+    :param prove: what a test daemon must do with the image first.
+    :param drill: how it is run there.
     :param dry_run: check everything and say what would be done, but do not touch the target.
     :param actor: who does it: DAG run or user, and software versions.
     """
 
     tag: str
     step: int | None = None
+    prove: Proof = "run"
+    drill: DrillPlan = field(default_factory=DrillPlan)
     dry_run: bool = False
     actor: Mapping[str, str] = field(default_factory=dict)
 
@@ -49,7 +55,8 @@ class RollbackOutcome:
     :param kept: name under which that one is kept; empty when there is nothing to keep.
     :param exact: names of configuration values that are proven to be those of the step.
     :param guessed: names of those that the history does not tell.
-    :param proven: where a container was created from the image before the tag moved: ``target``, ``test daemon``.
+    :param proven: where a container was created from the image before the tag moved: ``test daemon``, ``target``.
+    :param drill: how it ran in the test daemon; None when it was not run.
     :param seconds: from the first byte read to the moved tag.
     """
 
@@ -62,6 +69,7 @@ class RollbackOutcome:
     exact: tuple[str, ...]
     guessed: tuple[str, ...]
     proven: tuple[str, ...]
+    drill: Drill | None
     seconds: float
     notes: tuple[str, ...] = ()
 
@@ -76,7 +84,7 @@ def find_backup(repository: Repository, backup_id: str, *, tag: str, host: Docke
     """
     if backup_id != PREVIOUS:
         return repository.catalog.find(backup_id)
-    tag = _tag(tag)
+    tag = whole_tag(tag, parameter="tag")
     source, image = Source(host=host.name, kind=SourceKind.IMAGE, name=tag), host.inspect_image(tag)
     store = host.engine().store
     for backup in repository.catalog.backups(source=source):
@@ -96,33 +104,37 @@ def roll_back(
     *,
     host: DockerHost,
     repository: Repository,
-    test_daemon: TestDaemonFactory | None,
+    test_daemon: TestDaemonFactory,
     progress: Progress,
 ) -> RollbackOutcome:
     """Return what the tag stands for after the rollback.
 
-    Before the tag moves, a container is created from the image on the target, and in a test daemon first when one is
-    given. What the tag stood for is kept as ``<name>:before-<backup id>``.
+    Before the tag moves, the image is loaded and run in a test daemon, and a container is created from it on the
+    target. What the tag stood for is kept as ``<name>:before-<backup id>``. A run that was killed can be run again.
 
-    :param test_daemon: gives a daemon that is neither the source's nor the target's; None leaves this proof out.
+    :param test_daemon: gives a daemon that is neither the source's nor the target's.
     :raises ConfigurationError: when tag or step are wrong, before the target is touched.
     :raises IntegrityError: when the archive is damaged or something else was loaded; the tag was not moved.
     :raises TransientError: when link, daemon or storage failed; the tag stands for the old image, or for the new one
         with the old one kept.
     """
-    tag = _tag(request.tag)
+    tag = whole_tag(request.tag, parameter="tag")
+    if request.prove not in get_args(Proof):
+        raise ConfigurationError(f"prove: expected one of {', '.join(get_args(Proof))}, got {request.prove!r}")
+    request.drill.check()
     candidate = candidate_of(repository, backup, step=request.step)
     work = _Work(backup=backup, tag=tag, request=request, candidate=candidate, host=host, progress=progress)
-    standing = _standing(tag, host)
-    if standing is not None and candidate.is_(standing, store=host.engine().store):
+    held = standing(tag, host)
+    if held is not None and candidate.is_(held, store=host.engine().store):
+        if not request.dry_run:
+            WorkingName(ROLLBACK, backup.backup_id).remove_left(host, progress, image_id=held.id)
         note = f"{tag} on {host.name} stands for this image already; nothing was done"
-        return work.outcome(image_id=standing.id, previous=standing, kept="", notes=(note,))
+        return work.outcome(image_id=held.id, previous=held, notes=(note,))
     if request.dry_run:
         repository.storage.stat(backup.path + backup.whole().archive.name)
-        kept = _before(tag, backup.backup_id, standing, host) if standing else ""
-        return work.outcome(image_id="", previous=standing, kept=kept)
+        return work.outcome(image_id="", previous=held, kept=_before(tag, backup.backup_id, held, host))
     trail = Trail(repository.storage, clock=repository.clock, actor=request.actor)
-    work.tell(trail, "rollback.started", "intent", previous_id=standing.id if standing else "")
+    work.tell(trail, "rollback.started", "intent", previous_id=held.id if held else "")
     try:
         outcome = _roll_back(work, repository=repository, test_daemon=test_daemon)
     except BaseException as err:
@@ -137,35 +149,43 @@ def roll_back(
         previous_id=outcome.previous_id,
         kept=outcome.kept,
         proven=list(outcome.proven),
+        passed_by=outcome.drill.passed_by if outcome.drill else None,
         guessed=list(outcome.guessed),
     )
     return outcome
 
 
-def _roll_back(work: _Work, *, repository: Repository, test_daemon: TestDaemonFactory | None) -> RollbackOutcome:
-    backup, host, tag, progress = work.backup, work.host, work.tag, work.progress
-    # Loaded under a name of our own: docker load takes tags from other images without asking.
-    own = f"{ROLLBACK}:{backup.backup_id}-{secrets.token_hex(4)}"
-    began = repository.clock.monotonic()
+def _roll_back(work: _Work, *, repository: Repository, test_daemon: TestDaemonFactory) -> RollbackOutcome:
+    backup, host, tag, progress, request = work.backup, work.host, work.tag, work.progress, work.request
+    own = WorkingName(ROLLBACK, backup.backup_id)
+    clock = repository.clock
+    began = clock.monotonic()
     proven: tuple[str, ...] = ()
-    progress.start(f"roll {tag} on {host.name} back to {backup.backup_id}", backup.whole().archive.size_bytes)
+    drill = None
+    loads = 1 if request.prove == "none" else 2
+    what = f"roll {tag} on {host.name} back to {backup.backup_id}"
+    progress.start(what, loads * backup.whole().archive.size_bytes)
     try:
-        if test_daemon is not None:
+        if request.prove != "none":
+            plan = request.drill if request.prove == "run" else None
             with test_daemon() as daemon:
-                prove_in(daemon, work.candidate, own=own, host=host, progress=progress)
+                drill = prove_in(daemon, work.candidate, own=own, host=host, drill=plan, clock=clock, progress=progress)
             proven = ("test daemon",)
         image = load_proven(work.candidate, own=own, host=host, progress=progress)
         # Much time has passed: what does the tag stand for now?
-        standing, kept = _standing(tag, host), ""
-        if standing is not None and standing.id != image.id:
-            kept = _before(tag, backup.backup_id, standing, host)
-            host.tag_image(standing.id, reference=kept)
+        held, kept = standing(tag, host), ""
+        if held is not None and held.id != image.id:
+            kept = _before(tag, backup.backup_id, held, host)
+            host.tag_image(held.id, reference=kept)
         host.tag_image(image.id, reference=tag)
+        own.remove_left(host, progress, image_id=image.id)
     finally:
         progress.finish()
-        _remove_own(host, own, progress)
-    seconds = round(repository.clock.monotonic() - began, 3)
-    return work.outcome(image_id=image.id, previous=standing, kept=kept, proven=(*proven, "target"), seconds=seconds)
+        own.remove(host, progress)
+    seconds = round(clock.monotonic() - began, 3)
+    return work.outcome(
+        image_id=image.id, previous=held, kept=kept, proven=(*proven, "target"), drill=drill, seconds=seconds
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,8 +204,9 @@ class _Work:
         *,
         image_id: str,
         previous: ImageInspect | None,
-        kept: str,
+        kept: str = "",
         proven: tuple[str, ...] = (),
+        drill: Drill | None = None,
         seconds: float = 0.0,
         notes: tuple[str, ...] = (),
     ) -> RollbackOutcome:
@@ -199,6 +220,7 @@ class _Work:
             exact=self.candidate.exact,
             guessed=self.candidate.guessed,
             proven=proven,
+            drill=drill,
             seconds=seconds,
             notes=notes,
         )
@@ -223,34 +245,9 @@ class _Work:
             self.progress.note(f"WARNING: the audit trail lacks the event {type_}: {err}")
 
 
-def _tag(tag: str) -> str:
-    """Return ``tag`` as Docker shows it.
-
-    :raises ConfigurationError: when it is not ``NAME:TAG``.
-    """
-    parsed = ImageReference.parse(tag)
-    if not parsed.tag or parsed.digest:
-        raise ConfigurationError(f"tag: expected NAME:TAG, got {tag!r}")
-    return str(parsed)
-
-
-def _standing(tag: str, host: DockerHost) -> ImageInspect | None:
-    """Return the image that ``tag`` stands for, or None."""
-    try:
-        return host.inspect_image(tag)
-    except NotFoundError:
-        return None
-
-
-def _before(tag: str, backup_id: str, standing: ImageInspect, host: DockerHost) -> str:
-    """Return a name that keeps ``standing``: the first that stands for nothing else."""
-    name = re.sub(r":[^:/]*$", "", tag) + f":before-{backup_id}"
-    is_free: Callable[[str], bool] = lambda each: (_standing(each, host) or standing).id == standing.id  # noqa: E731
-    return next(each for number in count(1) if is_free(each := name + (f"-{number}" if number > 1 else "")))
-
-
-def _remove_own(host: DockerHost, own: str, progress: Progress) -> None:
-    try:
-        host.remove_image(own)
-    except DockerBackupError as err:
-        progress.note(f"the name {own} stays on {host.name}: {err}")
+def _before(tag: str, backup_id: str, held: ImageInspect | None, host: DockerHost) -> str:
+    """Return a name that keeps what the tag stands for: the first that stands for nothing else."""
+    if held is None:
+        return ""
+    names = (before_name(tag, backup_id, number) for number in count(1))
+    return next(name for name in names if (standing(name, host) or held).id == held.id)

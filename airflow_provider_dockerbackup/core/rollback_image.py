@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
-from airflow_provider_dockerbackup.core.archive.docker_archive import DockerArchiveScanner
 from airflow_provider_dockerbackup.core.archive.earlier import (
     Earlier,
     earlier_configuration,
@@ -17,11 +17,14 @@ from airflow_provider_dockerbackup.core.archive.earlier import (
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.configuration import configuration_of, differences
 from airflow_provider_dockerbackup.core.document import sha256_of
+from airflow_provider_dockerbackup.core.drill import DrillPlan, run_drill
 from airflow_provider_dockerbackup.core.model import ImageInspect, Store
-from airflow_provider_dockerbackup.core.ports import DockerHost, Progress, TestDaemon
+from airflow_provider_dockerbackup.core.names import WorkingName
+from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress, TestDaemon
 from airflow_provider_dockerbackup.core.reading import archive_stream, config_digest_of, load_stream
-from airflow_provider_dockerbackup.core.record import Configuration, Image
+from airflow_provider_dockerbackup.core.record import Configuration, Drill, Image
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.verify import saved_config_digest
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, IntegrityError
 
 
@@ -139,58 +142,73 @@ def steps_of(image: Image) -> str:
     )
 
 
-def load_proven(candidate: Candidate, *, own: str, host: DockerHost, progress: Progress) -> ImageInspect:
+def load_proven(candidate: Candidate, *, own: WorkingName, host: DockerHost, progress: Progress) -> ImageInspect:
     """Load an image onto a host under the name ``own``, create a container from it, and return what the host holds.
 
     :raises IntegrityError: when the archive is damaged, or the host holds another image, or cannot unpack it.
     """
-    with candidate.stream(own) as stream:
+    with candidate.stream(own.tag) as stream:
         host.load_image(_told(stream, progress))
-    image = host.inspect_image(own)
+    image = host.inspect_image(own.tag)
     candidate.require(image, store=host.engine().store, where=host.name)
-    name = own.replace(":", "-")
     # Engines report a successful load although unpacking failed; creating a container needs the unpacked layers.
     try:
-        host.create_container(own, name=name)
+        host.create_container(own.tag, name=own.container)
     finally:
-        _quietly(lambda: host.remove_container(name), f"the container {name} stays on {host.name}", progress)
+        _quietly(
+            lambda: host.remove_container(own.container),
+            f"the container {own.container} stays on {host.name}",
+            progress,
+        )
     return image
 
 
-def prove_in(daemon: TestDaemon, candidate: Candidate, *, own: str, host: DockerHost, progress: Progress) -> None:
-    """Load an image into a test daemon, compare it, create a container from it, and remove both.
+def prove_in(
+    daemon: TestDaemon,
+    candidate: Candidate,
+    *,
+    own: WorkingName,
+    host: DockerHost,
+    drill: DrillPlan | None,
+    clock: Clock,
+    progress: Progress,
+) -> Drill | None:
+    """Load an image into a test daemon, compare it, create a container from it or run it, and remove both.
 
+    :param drill: how it is run; None only creates a container.
+    :return: how it passed.
     :raises ConfigurationError: when the daemon is that of the source or of the target.
-    :raises IntegrityError: when the archive is damaged, or the daemon holds something else.
+    :raises IntegrityError: when the archive is damaged, or the daemon holds something else, or it did not pass.
     """
     engine = daemon.engine()
     if engine.engine_id in {candidate.source_engine, host.engine().engine_id}:
         raise ConfigurationError(
             f"the test daemon is that of the source or of the target (engine {engine.engine_id}); give another one, "
-            "none for a throw-away daemon, or leave this proof out (prove, --no-prove)"
+            "none for a throw-away daemon, or leave this proof out (prove: none)"
         )
-    name = own.replace(":", "-")
     try:
-        with candidate.stream(own) as stream:
+        with candidate.stream(own.tag) as stream:
             daemon.load(_told(stream, progress))
-        candidate.require(daemon.inspect_image(own), store=engine.store, where="the test daemon")
-        if engine.store == "containerd":
-            _require_saved(daemon, candidate, own)
-        daemon.create_container(own, name=name)
+        candidate.require(daemon.inspect_image(own.tag), store=engine.store, where="the test daemon")
+        if engine.store == "containerd" and (found := saved_config_digest(daemon, own.tag)) != candidate.config_digest:
+            raise IntegrityError(f"the test daemon holds configuration {found}, expected {candidate.config_digest}")
+        if drill is None:
+            daemon.create_container(own.tag, name=own.container)
+            return None
+        return _passed(daemon, own, drill=drill, clock=clock, progress=progress)
     finally:
-        _quietly(lambda: daemon.remove_container(name), f"the container {name} stays in the test daemon", progress)
-        _quietly(lambda: daemon.remove_image(own), f"the image {own} stays in the test daemon", progress)
+        for remove, name in ((daemon.remove_container, own.container), (daemon.remove_image, own.tag)):
+            _quietly(partial(remove, name), f"{name} stays in the test daemon", progress)
 
 
-def _require_saved(daemon: TestDaemon, candidate: Candidate, own: str) -> None:
-    """Compare the configuration's digest where ``.Id`` is something else by nature."""
-    scanner = DockerArchiveScanner()
-    with daemon.saved_image(own) as stream:
-        for chunk in stream:
-            scanner.feed(chunk)
-    found = scanner.finish().image.config_digest
-    if found != candidate.config_digest:
-        raise IntegrityError(f"the test daemon holds configuration {found}, expected {candidate.config_digest}")
+def _passed(daemon: TestDaemon, own: WorkingName, *, drill: DrillPlan, clock: Clock, progress: Progress) -> Drill:
+    try:
+        return run_drill(daemon, own.tag, name=own.container, plan=drill, clock=clock, progress=progress)
+    except IntegrityError as err:
+        raise IntegrityError(
+            f"the image does not run in the test daemon, so no tag was moved: {err}; if that is not to be expected "
+            "without network and capabilities, give a command and a probe (drill), or only load it there (prove: load)"
+        ) from err
 
 
 def _told(chunks: Iterator[bytes], progress: Progress) -> Iterator[bytes]:

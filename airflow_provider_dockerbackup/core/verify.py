@@ -195,7 +195,7 @@ def _compare(repository: Repository, backup: Backup, daemon: TestDaemon, tag: st
         raise IntegrityError(
             f"backup {record.backup_id} was loaded with diff_ids {loaded.diff_ids}, the record says {record.diff_ids}"
         )
-    found = loaded.id if daemon.engine().store == "graphdriver" else _saved_config_digest(daemon, tag)
+    found = loaded.id if daemon.engine().store == "graphdriver" else saved_config_digest(daemon, tag)
     if found != expected:
         raise IntegrityError(
             f"backup {record.backup_id} was loaded with configuration {found}, the record says {expected}"
@@ -204,7 +204,7 @@ def _compare(repository: Repository, backup: Backup, daemon: TestDaemon, tag: st
     daemon.remove_container(daemon.create_container(tag, name=tag.replace(":", "-")))
 
 
-def _saved_config_digest(daemon: TestDaemon, tag: str) -> str:
+def saved_config_digest(daemon: TestDaemon, tag: str) -> str:
     """Return the digest of a loaded image's configuration where ``.Id`` is something else by nature."""
     scanner = DockerArchiveScanner()
     with daemon.saved_image(tag) as stream:

@@ -9,6 +9,7 @@ from airflow_provider_dockerbackup.core.capture import BackupOutcome
 from airflow_provider_dockerbackup.core.recreate import RecreateOutcome
 from airflow_provider_dockerbackup.core.remove import RemoveOutcome
 from airflow_provider_dockerbackup.core.restore import RestoreOutcome
+from airflow_provider_dockerbackup.core.rollback import RollbackOutcome
 from airflow_provider_dockerbackup.core.stop import StopOutcome
 
 
@@ -71,6 +72,30 @@ class RestoreSummary(TypedDict):
     tags: list[str]
     kept: dict[str, str]
     identical: bool
+    seconds: float
+    dry_run: bool
+    notes: list[str]
+
+
+class RollbackSummary(TypedDict):
+    """What a rollback did, or in a dry run would do.
+
+    ``step`` is None for the image as it was saved; ``kept`` is the name of what the tag stood for, empty for nothing;
+    ``exact`` and ``guessed`` name configuration values at an earlier step; ``proven`` says where it was loaded first,
+    ``passed_by`` how it ran in the test daemon.
+    """
+
+    backup_id: str
+    host: str
+    tag: str
+    step: int | None
+    image_id: str
+    previous_id: str
+    kept: str
+    exact: list[str]
+    guessed: list[str]
+    proven: list[str]
+    passed_by: str | None
     seconds: float
     dry_run: bool
     notes: list[str]
@@ -156,6 +181,26 @@ def restore_summary(outcome: RestoreOutcome, *, host: str, dry_run: bool) -> Res
         tags=list(outcome.tags),
         kept=dict(outcome.kept),
         identical=outcome.identical,
+        seconds=outcome.seconds,
+        dry_run=dry_run,
+        notes=list(outcome.notes),
+    )
+
+
+def rollback_summary(outcome: RollbackOutcome, *, host: str, dry_run: bool) -> RollbackSummary:
+    """Return the summary of a rollback."""
+    return RollbackSummary(
+        backup_id=outcome.backup_id,
+        host=host,
+        tag=outcome.tag,
+        step=outcome.step,
+        image_id=outcome.image_id,
+        previous_id=outcome.previous_id,
+        kept=outcome.kept,
+        exact=list(outcome.exact),
+        guessed=list(outcome.guessed),
+        proven=list(outcome.proven),
+        passed_by=outcome.drill.passed_by if outcome.drill else None,
         seconds=outcome.seconds,
         dry_run=dry_run,
         notes=list(outcome.notes),

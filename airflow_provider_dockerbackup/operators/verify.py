@@ -86,9 +86,6 @@ class DockerBackupVerifyOperator(DockerBackupBaseOperator):
         )
 
     def _test_daemon(self) -> AbstractContextManager[TestDaemon]:
-        from airflow_provider_dockerbackup.transport.given_daemon import given_daemon
-        from airflow_provider_dockerbackup.transport.throwaway_daemon import throwaway_daemon
+        from airflow_provider_dockerbackup.transport.given_daemon import test_daemon_at
 
-        return (
-            throwaway_daemon() if self.test_daemon is None else given_daemon(self.test_daemon, progress=self.progress)
-        )
+        return test_daemon_at(self.test_daemon, progress=self.progress)

@@ -7,15 +7,21 @@ import errno
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
 
-from airflow_provider_dockerbackup.core.ports import Progress
+from airflow_provider_dockerbackup.core.ports import Progress, TestDaemon
 from airflow_provider_dockerbackup.exceptions import TransientError
 from airflow_provider_dockerbackup.transport.test_daemon import SdkTestDaemon
+from airflow_provider_dockerbackup.transport.throwaway_daemon import throwaway_daemon
 
 WAIT_SECONDS = 6 * 3600.0
 _LOOK_SECONDS = 0.5
+
+
+def test_daemon_at(base_url: str | None, *, progress: Progress) -> AbstractContextManager[TestDaemon]:
+    """Give the test daemon at a URL, or an empty throw-away one for None."""
+    return throwaway_daemon() if base_url is None else given_daemon(base_url, progress=progress)
 
 
 @contextmanager

@@ -24,12 +24,14 @@ MISSING = "<missing>"
 class HistoryStep:
     """One line of ``docker history``.
 
+    :param step: its number, 1 for the oldest; a rollback takes it.
     :param image: the image's ``.Id`` on the newest line, ``<missing>`` on the others.
     :param created: RFC 3339 time as the engine wrote it; empty when it wrote none.
     :param size_bytes: of the files and symbolic links in its layer, 0 without one; None when that cannot be read.
     :param diff_id: the step's layer; None when it made none.
     """
 
+    step: int
     image: str
     created: str
     created_by: str
@@ -85,6 +87,7 @@ def history_steps(config: bytes, image: Image, *, layer_sizes: list[int | None])
             raise IntegrityError(f"{where}: the history has more steps with a layer than the image has layers")
         steps.append(
             HistoryStep(
+                step=number,
                 image=image.id if number == len(history) else MISSING,
                 created=entry.created or "",
                 created_by=entry.created_by or "",

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of images on a target host: those that were asked for, those that keep what stood there, and our own."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from airflow_provider_dockerbackup.core.model import ImageInspect
+from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
+from airflow_provider_dockerbackup.core.reference import ImageReference
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, NotFoundError
+
+
+def whole_tag(text: str, *, parameter: str) -> str:
+    """Return ``NAME:TAG`` as Docker shows it.
+
+    :raises ConfigurationError: names the parameter, when it is anything else.
+    """
+    parsed = ImageReference.parse(text)
+    if not parsed.tag or parsed.digest:
+        raise ConfigurationError(f"{parameter}: expected NAME:TAG, got {text!r}")
+    return str(parsed)
+
+
+def standing(tag: str, host: DockerHost) -> ImageInspect | None:
+    """Return the image that ``tag`` stands for on a host, or None."""
+    try:
+        return host.inspect_image(tag)
+    except NotFoundError:
+        return None
+
+
+def before_name(tag: str, backup_id: str, number: int) -> str:
+    """Return the ``number``-th name, from 1, under which the image that ``tag`` stood for can be kept."""
+    return re.sub(r":[^:/]*$", "", tag) + f":before-{backup_id}" + (f"-{number}" if number > 1 else "")
+
+
+class WorkingName:
+    """The name under which one try loads an image, for ``docker load`` takes tags from other images without asking.
+
+    :param prefix: repository part of the name; nobody else uses it.
+    """
+
+    def __init__(self, prefix: str, backup_id: str) -> None:
+        self._stem = f"{prefix}:{backup_id}-"
+        self.tag = self._stem + secrets.token_hex(4)
+
+    @property
+    def container(self) -> str:
+        """Name of the container that shows that the image is unpacked."""
+        return self.tag.replace(":", "-")
+
+    def remove(self, host: DockerHost, progress: Progress) -> None:
+        """Take the name from the host; a failure of that is told to the reader."""
+        try:
+            host.remove_image(self.tag)
+        except DockerBackupError as err:
+            progress.note(f"the name {self.tag} stays on {host.name}: {err}")
+
+    def remove_left(self, host: DockerHost, progress: Progress, *, image_id: str) -> None:
+        """Take names and containers of killed tries from an image that has another name by now.
+
+        A try of the same backup that is at work right now may lose its name by this; when tried again it finds the
+        work done.
+        """
+        left = re.compile(re.escape(self._stem) + r"[0-9a-f]{8}")
+        try:
+            for container in host.list_containers():
+                if left.fullmatch(container.image) and container.name == container.image.replace(":", "-"):
+                    host.remove_container(container.name)
+            for image in host.list_images():
+                if image.id == image_id and left.fullmatch(image.reference):
+                    host.remove_image(image.reference)
+        except DockerBackupError as err:
+            progress.note(f"names of killed tries may stay on {host.name}: {err}")
