@@ -102,10 +102,10 @@ def test_the_examples_back_up_verify_and_restore(bag: DagBag, host: LabHost, tmp
 
 
 @pytest.mark.usefixtures("airflow_database", "connections")
-def test_the_rollback_example_plans_first_and_moves_the_tag_when_told(
+def test_the_rollback_and_remove_examples_plan_first_and_act_when_told(
     bag: DagBag, host: LabHost, tmp_path: Path
 ) -> None:
-    """As a user does it in the trigger form: a dry run by default, then for good, then to a step."""
+    """As a user does it in the trigger form: a dry run by default, then for good; and back to a step."""
     repository, tag = f"file://{tmp_path}/repository", "lab-rollback/app:1"
     try:
         host.daemon.docker("tag", "lab/app:1", tag)
@@ -123,6 +123,14 @@ def test_the_rollback_example_plans_first_and_moves_the_tag_when_told(
         assert run(bag, "example_dockerbackup_rollback", **conf, **step) == "success"
         layers = host.daemon.docker("inspect", "--format", "{{len .RootFS.Layers}}", tag).stdout
         assert layers.strip() == b"1"
+        # The same image under a second name, so that its removal takes nothing but the name.
+        host.daemon.docker("tag", "lab/app:1", tag)
+        before = images_of(host)
+        conf = {"repository": repository, "image": tag}
+        assert run(bag, "example_dockerbackup_remove", **conf) == "success"
+        assert images_of(host) == before
+        assert run(bag, "example_dockerbackup_remove", **conf, dry_run=False) == "success"
+        assert {line.split()[0] for line in before - images_of(host)} == {tag}
     finally:
         names = [line.split()[0] for line in images_of(host) if line.startswith("lab-rollback/")]
         host.daemon.docker("rmi", *names, check=False)
