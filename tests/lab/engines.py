@@ -3,18 +3,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
-import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.lab.debian import fetched_packages
 from tests.lab.errors import LabError
 from tests.lab.install import SEARCH_PATH, find_program, require_program
 
@@ -24,7 +19,6 @@ _PACKAGES: Final = {
     "26": ("docker.io", "containerd", "docker-cli"),
     "28": ("docker.io", "containerd", "docker-cli"),
 }
-_KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,73 +103,11 @@ def _installed() -> EngineFiles:
 
 def _fetched_root(version: str) -> Path:
     suite = SUITES[version]
-    cache = Path(os.environ.get("LAB_CACHE") or Path.home() / ".cache" / "airflow-provider-dockerbackup-lab")
-    cache.mkdir(parents=True, exist_ok=True)
-    root = cache / f"engine-{version}-{suite}"
-    with _locked(cache / "lock"):
-        if not root.exists():
-            with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as work:
-                _fetch(version, work=Path(work)).rename(root)
-    return root
 
+    def check(root: Path) -> None:
+        found = version_of(root / "usr/sbin/dockerd")
+        if not found.startswith(f"{version}."):
+            raise LabError(f"Debian {suite} has engine {found} now, expected {version}")
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w", encoding="ascii") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _fetch(version: str, *, work: Path) -> Path:
-    """Download and unpack with an apt of our own: the system's apt is neither read for packages nor changed."""
-    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-        raise LabError(f"engine {version} is taken from Debian's packages, which needs apt-get and dpkg")
-    environment = {**os.environ, "APT_CONFIG": str(_apt_configuration(work, suite=SUITES[version]))}
-    debs, root = work / "debs", work / "root"
-    debs.mkdir()
-    root.mkdir()
-    _run(["apt-get", "-qq", "update"], cwd=work, environment=environment)
     # Never runc: later suites' needs a newer C library than an older system has.
-    _run(["apt-get", "-qq", "download", *_PACKAGES[version]], cwd=debs, environment=environment)
-    for deb in sorted(debs.glob("*.deb")):
-        _run(["dpkg", "-x", str(deb), str(root)], cwd=work, environment=environment)
-    found = version_of(root / "usr/sbin/dockerd")
-    if not found.startswith(f"{version}."):
-        raise LabError(f"Debian {SUITES[version]} has engine {found} now, expected {version}")
-    return root
-
-
-def _apt_configuration(work: Path, *, suite: str) -> Path:
-    apt = work / "apt"
-    for name in ("etc/apt.conf.d", "etc/preferences.d", "state/lists/partial", "cache/archives/partial"):
-        (apt / name).mkdir(parents=True)
-    (apt / "status").touch()
-    (apt / "sources.list").write_text(f"deb [signed-by={_KEYRING}] {_mirror()} {suite} main\n", encoding="utf-8")
-    configuration = apt / "apt.conf"
-    configuration.write_text(
-        f'Dir::Etc "{apt}/etc"; Dir::Etc::sourcelist "{apt}/sources.list"; Dir::Etc::sourceparts "-";\n'
-        f'Dir::State "{apt}/state"; Dir::State::status "{apt}/status"; Dir::Cache "{apt}/cache";\n'
-        'Acquire::Languages "none"; Acquire::Check-Valid-Until "false"; APT::Sandbox::User "root";\n',
-        encoding="utf-8",
-    )
-    return configuration
-
-
-def _mirror() -> str:
-    """Give the first Debian mirror of the system's own sources, in the new or the old notation.
-
-    :raises LabError: when they name none.
-    """
-    sources = Path("/etc/apt")
-    for path in (*sorted(sources.glob("sources.list.d/*.sources")), sources / "sources.list"):
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        match = re.search(r"^(?:URIs:|deb(?: +\[[^]]*\])?) *(\S+/debian/?)(?: |$)", text, re.MULTILINE)
-        if match is not None:
-            return match[1]
-    raise LabError("apt's sources name no Debian mirror; other engines than the installed one come from Debian only")
-
-
-def _run(command: list[str], *, cwd: Path, environment: dict[str, str]) -> None:
-    done = subprocess.run(command, cwd=cwd, env=environment, check=False, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise LabError(f"`{' '.join(command)}` failed with {done.returncode}: {done.stderr[-2000:]}")
+    return fetched_packages(f"engine-{version}-{suite}", _PACKAGES[version], suite=suite, check=check)
