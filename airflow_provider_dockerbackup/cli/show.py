@@ -11,6 +11,7 @@ from airflow_provider_dockerbackup.cli.options import json_option, open_reposito
 from airflow_provider_dockerbackup.cli.output import plain, print_json, print_table
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import utc_text
+from airflow_provider_dockerbackup.core.record import Fidelity
 from airflow_provider_dockerbackup.core.sizes import size_text
 
 
@@ -41,6 +42,8 @@ def show(*, backup_id: str, repository: str, as_json: bool) -> None:
         return
     for name, value in _facts(backup):
         click.echo(plain(f"{name + ':':<15}{value}"))
+    click.echo()
+    print_table(["FIDELITY", "OF", "WHAT", "WHY"], _fidelity(record.fidelity))
     if record.image is not None:
         click.echo()
         print_table(
@@ -80,13 +83,6 @@ def _facts(backup: Backup) -> Iterator[tuple[str, str]]:
         if record.container.commit_seconds is not None:
             yield "paused", f"at most {record.container.commit_seconds} s, for the commit"
     yield "configuration", ", ".join(sorted(record.configuration.values)) or "none"
-    for name, items in (
-        ("kept", record.fidelity.kept),
-        ("changed", record.fidelity.changed),
-        ("lost", record.fidelity.lost),
-    ):
-        for item in items:
-            yield name, item
     for mount in record.not_covered:
         yield "not covered", f"{mount.type} {mount.name} at {mount.destination}".replace("  ", " ")
     for note in record.notes:
@@ -96,3 +92,13 @@ def _facts(backup: Backup) -> Iterator[tuple[str, str]]:
         seconds = f", restored in {check.restore_seconds} s" if check.restore_seconds is not None else ""
         problem = f": {check.problem}" if check.problem else ""
         yield check.verification, f"level {check.level}, {utc_text(check.verified_at)}{seconds}{problem}"
+
+
+def _fidelity(fidelity: Fidelity) -> list[tuple[str, str, str, str]]:
+    """Return the report's rows: what is lost first; one row for all that has the same reason."""
+    grouped: dict[tuple[str, str, str], list[str]] = {}
+    for outcome in ("lost", "changed", "kept"):
+        for item in fidelity.items:
+            if item.outcome == outcome:
+                grouped.setdefault((outcome, item.subject, item.reason), []).append(item.name)
+    return [(outcome, subject, ", ".join(names), why) for (outcome, subject, why), names in grouped.items()]

@@ -356,6 +356,7 @@ def _record(
     archive: ArchiveFile,
     document: DocumentFile,
 ) -> BackupRecord:
+    configuration = configuration_of(container.config, salt=secrets.token_bytes(16))
     return BackupRecord(
         backup_id=request.key.backup_id,
         idempotency_key=request.key.idempotency_key,
@@ -383,8 +384,8 @@ def _record(
             pre_command_seconds=capturing.rest.before_seconds if capturing.rest else None,
             configuration_file=document,
         ),
-        configuration=configuration_of(container.config, salt=secrets.token_bytes(16)),
+        configuration=configuration,
         not_covered=uncovered_mounts(container.mounts),
-        fidelity=container_fidelity(container, capture=capturing.capture),
+        fidelity=container_fidelity(container, configuration, capture=capturing.capture, rootfs=rootfs),
         notes=tuple(capturing.rest.problems) if capturing.rest else (),
     )

@@ -8,37 +8,105 @@ back.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from typing import Literal
+
 from airflow_provider_dockerbackup.core.archive.docker_archive import ArchivedImage
-from airflow_provider_dockerbackup.core.model import ContainerInspect
-from airflow_provider_dockerbackup.core.record import Capture, Fidelity
+from airflow_provider_dockerbackup.core.archive.rootfs import Rootfs
+from airflow_provider_dockerbackup.core.configuration import IMAGE_KEYS, differences
+from airflow_provider_dockerbackup.core.model import ContainerInspect, ImageInspect
+from airflow_provider_dockerbackup.core.record import Capture, Configuration, Fidelity, FidelityItem
+
+TIMES_OF_DOCKER = (
+    "/.dockerenv",
+    "/dev",
+    "/dev/console",
+    "/etc",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/mtab",
+    "/etc/resolv.conf",
+)
+"""What Docker makes anew in every container: of all files, only the times of these differ after a restore."""
+
+_EMPTIED = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 
 
-def image_fidelity(image: ArchivedImage) -> Fidelity:
-    """Return the report of a saved image."""
-    kept = [f"layers: all {len(image.layers)}", f"history: all {len(image.history)} steps", "configuration"]
-    return Fidelity(
-        kept=tuple(kept),
-        changed=("tags: in the record; put back on restore only when asked",),
-        lost=("volume data",),
+def image_fidelity(image: ArchivedImage, inspected: ImageInspect, configuration: Configuration) -> Fidelity:
+    """Return the report of a saved image.
+
+    :param image: as it came in the archive.
+    :param inspected: as the host showed it.
+    :param configuration: names and salted HMACs of the configuration that the host showed.
+    """
+    return Fidelity(items=tuple(_image_items(image, inspected, configuration)))
+
+
+def _image_items(image: ArchivedImage, inspected: ImageInspect, configuration: Configuration) -> Iterator[FidelityItem]:
+    yield _item("layers", f"all {len(image.layers)}", "kept", "each compared by its digest")
+    yield _item("history", f"all {len(image.history)} steps", "kept")
+    yield _item("identity", "configuration digest", "kept", "the same on every engine")
+    yield _item(
+        "identity", ".Id", "changed", "the same between classic stores; containerd stores name it by a manifest"
     )
+    if inspected.document.get("Parent"):
+        yield _item("identity", "Parent", "lost", "docker save leaves it out unless the parent is saved with it")
+    for tag in inspected.repo_tags:
+        yield _item("tags", tag, "changed", "in the record; put back on restore only when asked")
+    for digest in inspected.repo_digests:
+        yield _item("tags", digest, "changed", "in the record; shown again once the image is pulled or pushed")
+    archived = json.loads(image.config).get("config") or {}
+    other = set(differences(configuration, archived))
+    for name in sorted(configuration.values.keys() | other):
+        if name in other:
+            yield _item("configuration", name, "changed", "the archive has another value than the host shows")
+        else:
+            yield _item("configuration", name, "kept")
+    yield _item("files", "all attributes in the layers", "kept", "byte for byte")
+    for path in sorted((inspected.config.get("Volumes") or {}).keys()):
+        yield _item("mounts", str(path), "lost", "data of volumes lives outside of images")
 
 
-def container_fidelity(container: ContainerInspect, *, capture: Capture) -> Fidelity:
-    """Return the report of an exported container."""
-    lost = [
-        "layers: one flat filesystem remains",
-        "history",
-        "extended attributes other than security.capability",
-        "fractions of a second in file times",
-        "sockets",
-    ]
-    if container.mounts:
-        lost.append(f"data of {len(container.mounts)} mounts")
-    changed = ["sparse files are stored at full size", "/etc/hosts, /etc/hostname and /etc/resolv.conf are empty"]
+def container_fidelity(
+    container: ContainerInspect, configuration: Configuration, *, capture: Capture, rootfs: Rootfs
+) -> Fidelity:
+    """Return the report of an exported container.
+
+    :param configuration: names and salted HMACs of the container's configuration.
+    :param capture: how it was taken.
+    :param rootfs: what came.
+    """
+    return Fidelity(items=tuple(_container_items(container, configuration, capture, rootfs)))
+
+
+def _container_items(
+    container: ContainerInspect, configuration: Configuration, capture: Capture, rootfs: Rootfs
+) -> Iterator[FidelityItem]:
+    yield _item("layers", "all", "changed", "one flat filesystem remains")
+    yield _item("history", "all", "lost", "an export has none")
+    yield _item("identity", "image", "changed", "a restored image is a new one, of one layer")
+    yield _item("tags", container.image_reference, "lost", "it stays the name of the image the container came from")
+    for name in sorted(configuration.values):
+        yield _item("configuration", name, "kept", "in the file beside the archive; a plain docker import loses it")
+    for name in sorted(key for key, value in container.config.items() if value and key not in IMAGE_KEYS):
+        yield _item("configuration", name, "changed", "given to a re-created container, not to a restored image")
+    for kind, count in sorted(rootfs.kinds.items()):
+        yield _item("files", f"{kind}: {count}", "kept", "with owner, mode, links and time in seconds")
+    if rootfs.capabilities:
+        yield _item("files", f"security.capability: {rootfs.capabilities}", "kept")
+    yield _item("files", "other extended attributes", "lost", "docker export leaves them out: user.*, ACLs")
+    yield _item("files", "fractions of a second in times", "lost", "docker export writes whole seconds")
+    yield _item("files", "sockets", "lost", "a tar has no place for them")
+    yield _item("files", "holes in sparse files", "changed", "docker export writes them as zeros")
+    for path in TIMES_OF_DOCKER:
+        reason = "Docker makes it anew in every container: its time"
+        yield _item("files", path, "changed", f"{reason}, and it is empty" if path in _EMPTIED else reason)
     if capture == "crash":
-        changed.append("files written during the export may disagree with each other")
-    return Fidelity(
-        kept=("files with owner, mode and time", "configuration, in the file beside the archive"),
-        changed=tuple(changed),
-        lost=tuple(lost),
-    )
+        yield _item("files", "one moment", "lost", "the container wrote on during the export")
+    for mount in container.mounts:
+        yield _item("mounts", str(mount.get("Destination", "")), "lost", "an export has the mount point alone")
+
+
+def _item(subject: str, name: str, outcome: Literal["kept", "changed", "lost"], reason: str = "") -> FidelityItem:
+    return FidelityItem(subject=subject, name=name, outcome=outcome, reason=reason)

@@ -174,12 +174,23 @@ class UncoveredMount(Part):
     destination: str
 
 
-class Fidelity(Part):
-    """What a restore from this backup gives back, and what not."""
+class FidelityItem(Part):
+    """One thing, and what becomes of it; a configuration value by its name alone.
 
-    kept: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    lost: tuple[str, ...] = ()
+    :param subject: ``layers``, ``history``, ``tags``, ``identity``, ``configuration``, ``files`` or ``mounts``.
+    :param reason: short, empty where there is nothing to explain.
+    """
+
+    subject: str
+    name: str
+    outcome: Literal["kept", "changed", "lost"]
+    reason: str = ""
+
+
+class Fidelity(Part):
+    """What a restore from this backup gives back, changes, and does not give back, one by one."""
+
+    items: tuple[FidelityItem, ...] = ()
 
 
 class BackupRecord(Document):

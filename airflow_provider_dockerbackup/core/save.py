@@ -93,6 +93,7 @@ def _save(
         archive = scanner.finish()
         require_image(archive, image_id=image.id, diff_ids=image.diff_ids)
         file = sink.publish(content_digest=archive.content_digest)
+        configuration = configuration_of(image.config, salt=secrets.token_bytes(16))
         record = BackupRecord(
             backup_id=request.key.backup_id,
             idempotency_key=request.key.idempotency_key,
@@ -106,9 +107,9 @@ def _save(
             actor=dict(request.actor),
             archive=file,
             image=_image_part(image, archive.image),
-            configuration=configuration_of(image.config, salt=secrets.token_bytes(16)),
+            configuration=configuration,
             not_covered=declared_volumes(image.config),
-            fidelity=image_fidelity(archive.image),
+            fidelity=image_fidelity(archive.image, image, configuration),
             notes=archive.image.notes,
         )
         backup = attempt.commit(record)

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_dockerbackup.core.archive.contents import BLOBS
@@ -43,6 +44,8 @@ class Rootfs:
     :param tree_digest: canonical digest of the tree, see :class:`RootfsScanner`.
     :param members: number of paths.
     :param files_bytes: sum of the sizes of regular files.
+    :param kinds: number of paths of each kind, as :class:`MemberKind` spells it.
+    :param capabilities: number of paths with the extended attribute ``security.capability``.
     """
 
     diff_id: str
@@ -50,6 +53,8 @@ class Rootfs:
     tree_digest: str
     members: int
     files_bytes: int
+    kinds: Mapping[str, int] = field(default_factory=dict, compare=False)
+    capabilities: int = field(default=0, compare=False)
 
 
 class RootfsScanner:
@@ -96,6 +101,8 @@ class RootfsScanner:
             tree_digest=_tree_digest(records),
             members=len(records),
             files_bytes=self._tree.files_bytes,
+            kinds=dict(self._tree.kinds),
+            capabilities=self._tree.capabilities,
         )
 
 
@@ -105,11 +112,15 @@ class _Tree:
     def __init__(self) -> None:
         self.records: list[bytes] = []
         self.files_bytes = 0
+        self.kinds: Counter[str] = Counter()
+        self.capabilities = 0
         self._member: TarMember | None = None
         self._content = hashlib.sha256()
 
     def begin(self, member: TarMember) -> None:
         self._member = member
+        self.kinds[str(member.kind)] += 1
+        self.capabilities += any(name == "security.capability" for name, _ in member.xattrs)
         if member.kind is MemberKind.FILE:
             self._content = hashlib.sha256()
             self.files_bytes += member.size_bytes
