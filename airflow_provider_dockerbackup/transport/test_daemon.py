@@ -29,6 +29,7 @@ from airflow_provider_dockerbackup.exceptions import (
 )
 from airflow_provider_dockerbackup.transport import docker_output
 from airflow_provider_dockerbackup.transport.docker_errors import docker_error
+from airflow_provider_dockerbackup.transport.read_ahead import read_ahead
 from airflow_provider_dockerbackup.transport.ssh_command import CommandResult
 
 CHUNK_BYTES: Final = 1024 * 1024
@@ -97,14 +98,15 @@ class SdkTestDaemon:
         :raises IntegrityError: when the engine refuses it, or reports that unpacking failed.
         :raises TransientError: when the daemon goes away or has no space left.
         """
-        source = _Source(chunks)
-        try:
-            with self._wrapping(_LOAD, reading_archive=True):
-                items = list(self._client.load_image(iter(source), quiet=True))
-        except DockerBackupError:
-            if source.error is not None:
-                raise source.error from None
-            raise
+        with read_ahead(chunks) as ahead:
+            source = _Source(ahead)
+            try:
+                with self._wrapping(_LOAD, reading_archive=True):
+                    items = list(self._client.load_image(iter(source), quiet=True))
+            except DockerBackupError:
+                if source.error is not None:
+                    raise source.error from None
+                raise
         if source.error is not None:
             raise source.error
         return self._loaded(items)
