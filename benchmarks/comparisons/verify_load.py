@@ -12,10 +12,10 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+from airflow_provider_dockerbackup.transport.throwaway_daemon import throwaway_daemon
 from benchmarks.bench import Bench, BenchError, remove
 from benchmarks.figures import Goal, Measure, Run, ratio_of
 from benchmarks.runner import interleave
-from tests.lab.images import has_image
 
 
 class VerifyLoad:
@@ -47,14 +47,12 @@ def _verify(bench: Bench, arguments: tuple[str, ...]) -> Run:
 
 
 def _docker_load(bench: Bench, archive: Path) -> Run:
-    daemon = bench.lab.test_daemon
-    if daemon.docker("image", "ls", "--all", "--quiet").stdout.strip():
-        raise BenchError("the daemon to load into is not empty")
-    client = f"DOCKER_HOST={shlex.quote(daemon.docker_host)} {shlex.quote(str(daemon.files.docker))}"
-    run = bench.shell(f"{client} load --quiet < {shlex.quote(str(archive))}")
-    loaded = daemon.docker("image", "ls", "--all", "--quiet", "--no-trunc").stdout.decode().split()
-    daemon.docker("image", "rm", "--force", *loaded)
-    if not loaded or has_image(daemon, loaded[0]):
-        raise BenchError("docker load loaded nothing, or what it loaded cannot be removed")
+    """Load into a daemon as new and empty as the one that a verification starts: fresh blocks of a disk cost more."""
+    with throwaway_daemon(directory=bench.directory) as daemon:
+        socket = next(bench.directory.glob("dockerbackup-drill-*/docker.sock"))
+        docker = shlex.quote(str(bench.lab.test_daemon.files.docker))
+        run = bench.shell(f"DOCKER_HOST=unix://{socket} {docker} load --quiet < {shlex.quote(str(archive))}")
+        if not daemon.image_ids():
+            raise BenchError("docker load loaded nothing")
     os.sync()
     return run
