@@ -108,6 +108,16 @@ _RULES = (
         "raise the pause limit, or export from a snapshot instead",
     ),
     _rule(
+        r"was unpaused before its commit ended",
+        TransientError,
+        "raise the pause limit, or do without the pause",
+    ),
+    _rule(
+        r"could not be unpaused after its (?:export|commit)",
+        TransientError,
+        "its host tries again at the pause limit, and for a minute; see that the container runs (docker unpause)",
+    ),
+    _rule(
         r"unexpected eof|error during connect|connection reset by peer|broken pipe|context canceled"
         r"|removal of container .* is already in progress|is restarting",
         TransientError,

@@ -82,7 +82,7 @@ def test_nothing_is_captured_when_the_first_command_fails() -> None:
 def test_the_second_command_runs_when_the_capture_fails() -> None:
     """Here the container is gone after the first command."""
     world = _world()
-    world.host.commit_container = _raise  # type: ignore[method-assign]
+    world.host.commit_paused = _raise  # type: ignore[method-assign,assignment]
     with pytest.raises(TransientError, match="no commit today"):
         _export(world)
     assert _ran(world) == ["pre_command", "post_command"]
