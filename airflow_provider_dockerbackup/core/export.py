@@ -26,7 +26,7 @@ from airflow_provider_dockerbackup.core.configuration import configuration_of, u
 from airflow_provider_dockerbackup.core.fidelity import container_fidelity
 from airflow_provider_dockerbackup.core.model import Consistency, ContainerInspect, EngineInfo, ImageInspect
 from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, PausedStream, Progress, RemoteStream
-from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands, Quiesced, quiesced
+from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands, Quiesced, quiesced, require_running
 from airflow_provider_dockerbackup.core.record import (
     ArchiveFile,
     BackupRecord,
@@ -104,19 +104,22 @@ def export_container(
 
     :raises ConfigurationError: when the consistency is unknown or the name is none.
     :raises NotFoundError: when the host has no such container.
+    :raises ConflictError: when there are commands and the container does not run; nothing was touched.
     :raises IntegrityError: when the stream is not a whole tar; nothing was published.
     :raises TransientError: when the link, the daemon or the storage failed; nothing was published.
     """
     name = container_name(request.key.source.name)
     check_consistency(request.consistency, pause_limit_seconds=request.pause_limit_seconds)
     trail = Trail(repository.storage, clock=repository.clock, actor=request.actor)
-    telling = Telling(trail, key=request.key, access=host.access, progress=progress)
+    asked = {"consistency_asked": request.consistency, "pre_command": bool(request.commands.before)}
+    telling = Telling(trail, key=request.key, access=host.access, progress=progress, asked=asked)
     if (standing := winner_of(repository, request.key)) is not None:
         return BackupOutcome(status="already", backup=standing, audit_head=trail.head)
+    container = host.inspect_container(name)
+    require_running(request.commands, host=host, container=container.name, status=container.status)
     reap(repository, request.key.source)
     remove_temporary(host, work=request.key.idempotency_key[:16], progress=progress)
     engine = host.engine()
-    container = host.inspect_container(name)
     with telling.of_backup():
         return _export(request, host=host, engine=engine, container=container, repository=repository, telling=telling)
 
@@ -130,6 +133,14 @@ def check_consistency(consistency: str, *, pause_limit_seconds: int) -> None:
         raise ConfigurationError(
             f"consistency: expected one of {', '.join(get_args(Consistency))}, got {consistency!r}"
         )
+    check_pause_limit(pause_limit_seconds)
+
+
+def check_pause_limit(pause_limit_seconds: int) -> None:
+    """Refuse a limit that no pause could keep.
+
+    :raises ConfigurationError: when it is below 1.
+    """
     if pause_limit_seconds < 1:
         raise ConfigurationError(f"pause_limit_seconds: expected at least 1, got {pause_limit_seconds}")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 #
 # * The switch is started before the pause, in a session of its own, so that no moment is left in which the container
 #   is paused and nobody would wake it. It wakes it at the limit, or when the parent is gone: sshd's process for the
-#   connection, for the script runs in the login shell's place. It tries for a minute: the daemon may just be restarting.
+#   connection, for the script runs in the login shell's place. It tries for a minute: the daemon may be restarting.
 # * Docker's own pause for a commit is not used: it has no limit, outlives a daemon that dies, and a commit goes on
 #   without a word when it fails.
 # * The line runs in the background and is waited for, because a shell that waits for a foreground command would not
