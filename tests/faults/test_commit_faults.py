@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,7 +211,9 @@ def test_a_container_that_somebody_pauses_at_the_same_moment_stays_paused(
     connect(monkeypatch, host, conn_id=FAULTY, docker_command=docker_script(tmp_path / "docker", script))
     before = bench.backup_ids
     with Worker(kind, run_id="fault", **options_of(kind, bench, container, pause_limit_seconds=2)) as worker:
-        assert "is already paused" in worker.result()["error"]
+        error = worker.result()["error"]
+        assert error.startswith("TransientError: docker ")
+        assert "is already paused" in error
     time.sleep(3)
     assert status(host, container) == "paused"
     assert temporaries(host) == ""
@@ -251,7 +252,4 @@ def test_commands_for_a_container_that_does_not_run_are_refused_before_anything_
 
 def files(bench: Bench) -> list[str]:
     """All files of a repository, audit events too."""
-    root = bench.url.removeprefix("file://")
-    return sorted(
-        subprocess.run(["find", root, "-type", "f"], capture_output=True, text=True, check=True).stdout.split()
-    )
+    return sorted(str(path) for path in Path(bench.url.removeprefix("file://")).rglob("*"))
