@@ -243,11 +243,17 @@ def test_commands_for_a_container_that_does_not_run_are_refused_before_anything_
     """Nothing is written, nothing is made or removed on the host."""
     connect(monkeypatch, host, conn_id=FAULTY)
     host.daemon.docker("stop", "-t", "0", container)
-    before = files(bench), asked(host, "/images/json"), asked(host, "/containers/json?all=1")
+    before = files(bench), names(host)
     with Worker(kind, **options_of(kind, bench, container, pre_command=["sync"])) as worker:
         assert "is exited, so pre_command and post_command cannot run in it" in worker.result()["error"]
-    after = files(bench), asked(host, "/images/json"), asked(host, "/containers/json?all=1")
-    assert [str(each) for each in after] == [str(each) for each in before]
+    assert (files(bench), names(host)) == before
+
+
+def names(host: LabHost) -> list[str]:
+    """All images and containers of a host, with what these do."""
+    images = [f"{each['Id']} {each['RepoTags']}" for each in asked(host, "/images/json")]
+    containers = [f"{each['Id']} {each['State']}" for each in asked(host, "/containers/json?all=1")]
+    return sorted([*images, *containers])
 
 
 def files(bench: Bench) -> list[str]:
