@@ -80,7 +80,9 @@ def _facts(backup: Backup) -> Iterator[tuple[str, str]]:
             "container",
             f"{record.container.id[:12]} of {record.container.image_reference}, {record.container.status}",
         )
-        if record.container.commit_seconds is not None:
+        if record.container.pause_seconds is not None:
+            yield "paused", f"{record.container.pause_seconds} s"
+        elif record.container.commit_seconds is not None and record.capture == "snapshot":
             yield "paused", f"at most {record.container.commit_seconds} s, for the commit"
     yield "configuration", ", ".join(sorted(record.configuration.values)) or "none"
     for mount in record.not_covered:

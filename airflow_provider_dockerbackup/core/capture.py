@@ -13,7 +13,7 @@ from airflow_provider_dockerbackup.core.audit import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.model import EngineInfo
 from airflow_provider_dockerbackup.core.ports import Progress, RemoteStream
-from airflow_provider_dockerbackup.core.record import Engine
+from airflow_provider_dockerbackup.core.record import BackupRecord, Engine
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, IntegrityError
 
 # A tar header holds a NUL after its first two fields at the latest: a name of 100 bytes and a mode of 7.
@@ -42,9 +42,19 @@ class Telling:
     :param key: the work.
     :param access: how the host is reached.
     :param progress: the reader.
+    :param asked: how the capture is to be taken, told when it starts and when it fails.
     """
 
-    def __init__(self, trail: Trail, *, key: BackupKey, access: Mapping[str, str], progress: Progress) -> None:
+    def __init__(
+        self,
+        trail: Trail,
+        *,
+        key: BackupKey,
+        access: Mapping[str, str],
+        progress: Progress,
+        asked: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._asked = dict(asked or {})
         self._trail = trail
         self._key = key
         self._access = access
@@ -62,13 +72,13 @@ class Telling:
     @contextmanager
     def of_backup(self) -> Iterator[None]:
         """Tell that a backup starts and, when the body raises, that it failed."""
-        self.tell("backup.started", outcome="intent", backup_id=self._key.backup_id)
+        self.tell("backup.started", outcome="intent", backup_id=self._key.backup_id, **self._asked)
         try:
             yield
         except BaseException as err:
             # execution_timeout and a kill raise a BaseException; they are failures of the backup all the same.
             problem = str(err) if isinstance(err, DockerBackupError) else type(err).__name__
-            self.tell("backup.failed", outcome="failure", backup_id=self._key.backup_id, problem=problem)
+            self.tell("backup.failed", outcome="failure", backup_id=self._key.backup_id, problem=problem, **self._asked)
             raise
 
     def committed(self, backup: Backup, *, attempt: str) -> BackupOutcome:
@@ -84,8 +94,21 @@ class Telling:
             diff_ids=list(record.diff_ids),
             size_bytes=record.archive.size_bytes,
             stored_size_bytes=record.archive.stored_size_bytes,
+            **_taken(record),
         )
         return BackupOutcome(status="committed" if ours else "already", backup=backup, audit_head=self._trail.head)
+
+
+def _taken(record: BackupRecord) -> dict[str, Any]:
+    """Return how far the files of a container's backup agree with each other; nothing for an image."""
+    if record.container is None:
+        return {}
+    return {
+        "capture": record.capture,
+        "consistency": record.consistency,
+        "quiesced": record.consistency == "quiesced",
+        "pause_seconds": record.container.pause_seconds,
+    }
 
 
 def pour(

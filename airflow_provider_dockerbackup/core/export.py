@@ -25,8 +25,8 @@ from airflow_provider_dockerbackup.core.capture import BackupOutcome, Telling, e
 from airflow_provider_dockerbackup.core.configuration import configuration_of, uncovered_mounts
 from airflow_provider_dockerbackup.core.fidelity import container_fidelity
 from airflow_provider_dockerbackup.core.model import Consistency, ContainerInspect, EngineInfo, ImageInspect
-from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress, RemoteStream
-from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands, Quiesced, quiesced
+from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, PausedStream, Progress, RemoteStream
+from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands, Quiesced, quiesced, require_running
 from airflow_provider_dockerbackup.core.record import (
     ArchiveFile,
     BackupRecord,
@@ -58,7 +58,8 @@ class ExportRequest:
     :param key: the work; its source's name is the container's name.
     :param actor: who does it: DAG run or user, and software versions.
     :param consistency: for a running container: ``snapshot`` by commit, ``pause`` for the whole stream, or ``none``.
-    :param pause_limit_seconds: with ``pause``: the container runs again after this long whatever happens.
+    :param pause_limit_seconds: with ``snapshot`` and ``pause``: a container that we paused runs again after this long
+        whatever happens; a capture that takes longer fails.
     :param commands: run in the container before and after the capture; with ``snapshot`` the second one runs as soon as
         the commit is done, else after the whole stream.
     :param deadline_seconds: after this long temporary images and containers of this try count as left behind.
@@ -82,7 +83,9 @@ class _Capturing:
 
     stream: RemoteStream
     capture: Capture
+    paused: PausedStream | None = None
     commit_seconds: float | None = None
+    pause_seconds: float | None = None
     temporary: str | None = None
     rest: Quiesced | None = None
 
@@ -101,19 +104,22 @@ def export_container(
 
     :raises ConfigurationError: when the consistency is unknown or the name is none.
     :raises NotFoundError: when the host has no such container.
+    :raises ConflictError: when there are commands and the container does not run; nothing was touched.
     :raises IntegrityError: when the stream is not a whole tar; nothing was published.
     :raises TransientError: when the link, the daemon or the storage failed; nothing was published.
     """
     name = container_name(request.key.source.name)
     check_consistency(request.consistency, pause_limit_seconds=request.pause_limit_seconds)
     trail = Trail(repository.storage, clock=repository.clock, actor=request.actor)
-    telling = Telling(trail, key=request.key, access=host.access, progress=progress)
+    asked = {"consistency_asked": request.consistency, "pre_command": bool(request.commands.before)}
+    telling = Telling(trail, key=request.key, access=host.access, progress=progress, asked=asked)
     if (standing := winner_of(repository, request.key)) is not None:
         return BackupOutcome(status="already", backup=standing, audit_head=trail.head)
+    container = host.inspect_container(name)
+    require_running(request.commands, host=host, container=container.name, status=container.status)
     reap(repository, request.key.source)
     remove_temporary(host, work=request.key.idempotency_key[:16], progress=progress)
     engine = host.engine()
-    container = host.inspect_container(name)
     with telling.of_backup():
         return _export(request, host=host, engine=engine, container=container, repository=repository, telling=telling)
 
@@ -127,6 +133,14 @@ def check_consistency(consistency: str, *, pause_limit_seconds: int) -> None:
         raise ConfigurationError(
             f"consistency: expected one of {', '.join(get_args(Consistency))}, got {consistency!r}"
         )
+    check_pause_limit(pause_limit_seconds)
+
+
+def check_pause_limit(pause_limit_seconds: int) -> None:
+    """Refuse a limit that no pause could keep.
+
+    :raises ConfigurationError: when it is below 1.
+    """
     if pause_limit_seconds < 1:
         raise ConfigurationError(f"pause_limit_seconds: expected at least 1, got {pause_limit_seconds}")
 
@@ -157,7 +171,9 @@ def _export(
             clock=repository.clock,
             progress=telling.progress,
         )
-        if capturing.capture == "stopped":
+        if container.status == "paused":
+            _require_still_paused(container, host)
+        elif capturing.capture == "stopped":
             _require_still_stopped(container, host)
         record = _record(
             request,
@@ -203,7 +219,22 @@ def _capture(
                 estimate_bytes=image.size_bytes if image else None,
             )
     capturing.rest = rest
+    if capturing.paused is not None:
+        capturing.pause_seconds = capturing.paused.pause_seconds
+    _tell_pause(capturing, container, progress)
     return capturing, scanner.finish()
+
+
+def _tell_pause(capturing: _Capturing, container: ContainerInspect, progress: Progress) -> None:
+    """Tell how long the container was paused; what should have been taken of a paused one and was not is a crash."""
+    if capturing.pause_seconds is not None:
+        progress.note(f"container {container.name} was paused for {capturing.pause_seconds} s")
+    elif container.status in _RUNNING and capturing.capture in {"snapshot", "paused"}:
+        capturing.capture = "crash"
+        progress.note(
+            f"WARNING: container {container.name} could not be paused: it was restarting, had just stopped, or "
+            "somebody else paused it; the backup says crash"
+        )
 
 
 def _begin(
@@ -225,8 +256,18 @@ def _begin(
         return _Capturing(stream=host.export_container(container.id), capture="crash")
     if request.consistency == "pause":
         stream = host.export_paused(container.id, limit_seconds=request.pause_limit_seconds)
-        return _Capturing(stream=stream, capture="paused")
+        return _Capturing(stream=stream, capture="paused", paused=stream)
     return _snapshot(request, host, container, attempt=attempt, clock=clock, progress=progress, rest=rest)
+
+
+def _require_still_paused(container: ContainerInspect, host: DockerHost) -> None:
+    """Refuse what was exported when whoever had paused the container woke it meanwhile."""
+    now = host.inspect_container(container.id)
+    if now.status != "paused" or now.started_at != container.started_at:
+        raise TransientError(
+            f"container {container.name} on {host.name} was paused by somebody else and woken while it was exported, "
+            "so what came is not of one moment; nothing was published, try again"
+        )
 
 
 def _require_still_stopped(container: ContainerInspect, host: DockerHost) -> None:
@@ -254,7 +295,7 @@ def _snapshot(
     image, temporary = f"{TEMPORARY}:{mark}", f"{TEMPORARY}-{mark}"
     began = clock.monotonic()
     try:
-        host.commit_container(container.id, reference=image, message="temporary, for an export", pause=True)
+        paused = _commit(request, host, container, image=image)
         seconds = round(clock.monotonic() - began, 3)
         rest.end()
         with _unless_taken_away(host, image):
@@ -264,7 +305,17 @@ def _snapshot(
         rest.end()
         _discard(host, temporary, image=image, progress=progress)
         raise
-    return _Capturing(stream=stream, capture="snapshot", commit_seconds=seconds, temporary=image)
+    return _Capturing(stream=stream, capture="snapshot", commit_seconds=seconds, pause_seconds=paused, temporary=image)
+
+
+def _commit(request: ExportRequest, host: DockerHost, container: ContainerInspect, *, image: str) -> float | None:
+    """Commit to a temporary image and return how long the container was paused for it; None when it was not."""
+    message = "temporary, for an export"
+    if container.status == "restarting":  # cannot be paused, and may never do anything else
+        host.commit_container(container.id, reference=image, message=message, pause=False)
+        return None
+    limit = request.pause_limit_seconds
+    return host.commit_paused(container.id, reference=image, message=message, limit_seconds=limit).pause_seconds
 
 
 @contextmanager
@@ -381,6 +432,7 @@ def _record(
             started_at=container.started_at,
             finished_at=container.finished_at,
             commit_seconds=capturing.commit_seconds,
+            pause_seconds=capturing.pause_seconds,
             pre_command_seconds=capturing.rest.before_seconds if capturing.rest else None,
             configuration_file=document,
         ),

@@ -195,3 +195,15 @@ class ObjectInfo:
     path: str
     size_bytes: int
     modified: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PausedCommit:
+    """An image committed while its container was paused.
+
+    :param pause_seconds: how long we paused it, as the host measured; None when we did not: it did not run, or somebody
+        else had paused it.
+    """
+
+    image_id: str
+    pause_seconds: float | None

@@ -24,6 +24,7 @@ from airflow_provider_dockerbackup.core.model import (
     ImageSummary,
     LoadedImage,
     ObjectInfo,
+    PausedCommit,
     RunningContainer,
 )
 
@@ -165,6 +166,18 @@ class RemoteStream(Protocol):
         """End the command and its connection; safe to call at any time, any number of times."""
 
 
+class PausedStream(RemoteStream, Protocol):
+    """A stream for which a container is paused."""
+
+    @property
+    def pause_seconds(self) -> float | None:
+        """Return how long it was paused by us, as its host measured.
+
+        None before the whole stream was read, and when we did not pause it: it did not run, or somebody else had
+        paused it.
+        """
+
+
 class DockerHost(Protocol):
     """One Docker host. Arguments are validated values of ``core.reference``; nothing else reaches a shell."""
 
@@ -212,7 +225,7 @@ class DockerHost(Protocol):
         MUST remove both also when the link is cut, without anybody of ours left to ask.
         """
 
-    def export_paused(self, container: str, *, limit_seconds: int) -> RemoteStream:
+    def export_paused(self, container: str, *, limit_seconds: int) -> PausedStream:
         """Stream ``docker export`` of a container that is paused for the whole stream.
 
         MUST leave it running again in every case: when the stream ends, when the link is cut, and at the latest
@@ -230,6 +243,25 @@ class DockerHost(Protocol):
         pause: bool = True,
     ) -> str:
         """Run ``docker commit`` and return the new image's ID."""
+
+    def commit_paused(
+        self,
+        container: str,
+        *,
+        reference: str,
+        message: str = "",
+        author: str = "",
+        changes: Sequence[str] = (),
+        limit_seconds: int,
+    ) -> PausedCommit:
+        """Run ``docker commit`` of a container that is paused meanwhile, if it was running.
+
+        MUST leave it running again in every case: when the commit ends, when the link is cut, and at the latest
+        ``limit_seconds`` after the pause even when nobody of ours is left to ask. MUST NOT wake a container that
+        somebody else had paused. When it fails, an image MAY be left, or come later, under ``reference``.
+
+        :raises TransientError: when it was unpaused before the commit ended, or is restarting.
+        """
 
     def exec_container(self, container: str, command: Sequence[str], *, what: str, timeout_seconds: float) -> None:
         """Run a command in a running container, without a shell, and wait for it.

@@ -83,6 +83,19 @@ class Quiesced:
         self._host.exec_container(self._container, command, what=what, timeout_seconds=self._commands.timeout_seconds)
 
 
+def require_running(commands: QuiesceCommands, *, host: DockerHost, container: str, status: str) -> None:
+    """Refuse commands for a container that does not run.
+
+    :param status: what the container does, as in :class:`~airflow_provider_dockerbackup.core.model.ContainerInspect`.
+    :raises ConflictError: when there are commands and it does not run.
+    """
+    if commands and status != "running":
+        raise ConflictError(
+            f"container {container} on {host.name} is {status}, so pre_command and post_command cannot run in it; "
+            "start it, or leave them out"
+        )
+
+
 @contextmanager
 def quiesced(
     commands: QuiesceCommands,
@@ -101,11 +114,7 @@ def quiesced(
     :raises ConflictError: when there are commands and the container does not run.
     :raises TransientError: when the first command failed; the body did not run.
     """
-    if commands and status != "running":
-        raise ConflictError(
-            f"container {container} on {host.name} is {status}, so pre_command and post_command cannot run in it; "
-            "start it, or leave them out"
-        )
+    require_running(commands, host=host, container=container, status=status)
     rest = Quiesced(commands, host=host, container=container, progress=progress)
     try:
         rest.begin(clock)

@@ -138,7 +138,9 @@ class Container(Part):
 
     :param image_id: ``.Id`` of the image it was created from.
     :param configuration_file: ``container-<attempt>.json``: its full inspect document and its image's, secret-bearing.
-    :param commit_seconds: how long the temporary commit took; the container was paused for at most that long.
+    :param commit_seconds: how long the temporary commit took, as the worker saw it.
+    :param pause_seconds: how long the container was paused by us, as its host measured; None when it was not, and in
+        older records.
     :param pre_command_seconds: how long the command took that brought the application to rest; None for none.
     """
 
@@ -151,6 +153,7 @@ class Container(Part):
     started_at: str
     finished_at: str
     commit_seconds: float | None = None
+    pause_seconds: float | None = None
     pre_command_seconds: float | None = None
     configuration_file: DocumentFile
 

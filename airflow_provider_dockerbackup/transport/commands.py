@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from airflow_provider_dockerbackup.core.container_options import ContainerOption
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
-from airflow_provider_dockerbackup.transport.export_script import EXPORT_PAUSED, EXPORT_TEMPORARY
+from airflow_provider_dockerbackup.transport.export_script import EXPORT_TEMPORARY, WHILE_PAUSED
 
 # The kernel takes no single argument above 128 KiB, and sshd hands the whole line over as one (`sh -c LINE`).
 MAX_LINE_BYTES = 120 * 1024
@@ -141,10 +141,7 @@ def export_paused(docker: DockerCommand, container: str, *, limit_seconds: int) 
     :param limit_seconds: after this time the container runs again whatever happened.
     :raises ConfigurationError: when the limit is not positive.
     """
-    if limit_seconds < 1:
-        raise ConfigurationError(f"limit_seconds: expected an integer >= 1, got {limit_seconds!r}")
-    script = ("sh", "-c", EXPORT_PAUSED, "dockerbackup", container, str(limit_seconds))
-    return quoted_line((*_ENVIRONMENT, *script, *docker.docker))
+    return _while_paused(docker, container, export(docker, container), what="export", limit_seconds=limit_seconds)
 
 
 def export_temporary(docker: DockerCommand, container: str, *, image: str) -> str:
@@ -170,6 +167,32 @@ def commit(
     if author:
         options.append(f"--author={author}")
     return docker.line("container", "commit", *options, "--", container, reference)
+
+
+def commit_paused(
+    docker: DockerCommand,
+    container: str,
+    *,
+    reference: str,
+    message: str = "",
+    author: str = "",
+    changes: Sequence[str] = (),
+    limit_seconds: int,
+) -> str:
+    """Return the line that does :func:`commit` while the container is paused, if it was running.
+
+    :param limit_seconds: after this time the container runs again whatever happened.
+    :raises ConfigurationError: when the limit is not positive.
+    """
+    line = commit(docker, container, reference=reference, message=message, author=author, changes=changes, pause=False)
+    return _while_paused(docker, container, line, what="commit", limit_seconds=limit_seconds)
+
+
+def _while_paused(docker: DockerCommand, container: str, line: str, *, what: str, limit_seconds: int) -> str:
+    if limit_seconds < 1:
+        raise ConfigurationError(f"limit_seconds: expected an integer >= 1, got {limit_seconds!r}")
+    script = ("sh", "-c", WHILE_PAUSED, "dockerbackup", container, str(limit_seconds), what, line)
+    return quoted_line(("exec", *_ENVIRONMENT, *script, *docker.docker))
 
 
 def run_in_container(docker: DockerCommand, container: str, command: Sequence[str]) -> str:

@@ -66,6 +66,12 @@ _RULES = (
         "allow the SSH user to run docker through sudo without a password (NOPASSWD in sudoers)",
     ),
     _rule(
+        r"setsid: command not found",
+        ConfigurationError,
+        "install setsid (util-linux or busybox) on the host: it wakes a paused container when all else fails; or do "
+        "without a pause",
+    ),
+    _rule(
         r"(?:sudo|env|sh|bash|dash|ash|zsh|ksh)[^\n]*: (?:command )?not found|^[^\n]*: command not found",
         ConfigurationError,
         "install Docker's client on the host, or set the Docker command to its full path: it is not on the PATH that "
@@ -106,6 +112,21 @@ _RULES = (
         r"was unpaused before its export ended",
         TransientError,
         "raise the pause limit, or export from a snapshot instead",
+    ),
+    _rule(
+        r"\bcontainer \S+ is (?:already paused|not running)",
+        TransientError,
+        "somebody paused or stopped it just now: try again",
+    ),
+    _rule(
+        r"was unpaused before its commit ended",
+        TransientError,
+        "raise the pause limit, or do without the pause",
+    ),
+    _rule(
+        r"could not be unpaused after its (?:export|commit)",
+        TransientError,
+        "its host tries again at the pause limit, and for a minute; see that the container runs (docker unpause)",
     ),
     _rule(
         r"unexpected eof|error during connect|connection reset by peer|broken pipe|context canceled"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from airflow_provider_dockerbackup.core.model import (
     ImageInspect,
     ImageSummary,
     LoadedImage,
+    PausedCommit,
 )
 from airflow_provider_dockerbackup.exceptions import (
     ConflictError,
@@ -31,6 +32,26 @@ from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshRemote
 
 _T = TypeVar("_T")
 _UNPACKING_FAILED = "Error unpacking"
+
+
+class SshPausedStream:
+    """A :class:`~airflow_provider_dockerbackup.core.ports.PausedStream` over SSH."""
+
+    def __init__(self, stream: SshRemoteStream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the output, as the stream does."""
+        return iter(self._stream)
+
+    def close(self) -> None:
+        """End the command and its connection."""
+        self._stream.close()
+
+    @property
+    def pause_seconds(self) -> float | None:
+        """How long the container was paused by us; None before the end, and when it was not."""
+        return docker_output.pause_seconds(self._stream.stderr)
 
 
 class SshDockerHost:
@@ -146,7 +167,7 @@ class SshDockerHost:
         line = commands.export_temporary(self._docker, container, image=image)
         return self._stream(line, what=f"docker export {container}")
 
-    def export_paused(self, container: str, *, limit_seconds: int) -> SshRemoteStream:
+    def export_paused(self, container: str, *, limit_seconds: int) -> SshPausedStream:
         """Stream ``docker export`` of a container that is paused for the whole stream, if it was running.
 
         It runs again when the stream ended or its connection did, at the latest ``limit_seconds`` after the pause (and
@@ -154,7 +175,7 @@ class SshDockerHost:
         stays paused. When the limit ended the pause before the export ended, the stream fails.
         """
         line = commands.export_paused(self._docker, container, limit_seconds=limit_seconds)
-        return self._stream(line, what=f"docker export {container}")
+        return SshPausedStream(self._stream(line, what=f"docker export {container}"))
 
     def commit_container(
         self,
@@ -179,6 +200,37 @@ class SshDockerHost:
         what = f"docker commit {container} {reference}"
         result = self._run(line, what=what, seconds=self._session.timeouts.first_byte_seconds, secrets=changes)
         return self._read(what, lambda: docker_output.last_id(result.stdout))
+
+    def commit_paused(
+        self,
+        container: str,
+        *,
+        reference: str,
+        message: str = "",
+        author: str = "",
+        changes: Sequence[str] = (),
+        limit_seconds: int,
+    ) -> PausedCommit:
+        """Run ``docker commit`` of a container that is paused meanwhile, if it was running.
+
+        It runs again when the commit ended or its connection did, at the latest ``limit_seconds`` after the pause. A
+        container that was paused before stays paused.
+
+        :raises TransientError: when it was unpaused before the commit ended, or is restarting.
+        """
+        line = commands.commit_paused(
+            self._docker,
+            container,
+            reference=reference,
+            message=message,
+            author=author,
+            changes=changes,
+            limit_seconds=limit_seconds,
+        )
+        what = f"docker commit {container} {reference}"
+        result = self._run(line, what=what, seconds=self._session.timeouts.first_byte_seconds, secrets=changes)
+        image_id = self._read(what, lambda: docker_output.last_id(result.stdout))
+        return PausedCommit(image_id=image_id, pause_seconds=docker_output.pause_seconds(result.stderr))
 
     def exec_container(self, container: str, command: Sequence[str], *, what: str, timeout_seconds: float) -> None:
         """Run a command in a running container, without a shell, and wait for it; its output is not kept.

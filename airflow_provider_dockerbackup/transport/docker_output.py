@@ -28,6 +28,7 @@ from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerB
 _SHOWN_BYTES = 200
 _DOCUMENT = re.compile(r"[\[{\"]")
 _ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}", re.ASCII)
+_PAUSED = re.compile(rb"^dockerbackup: paused from ([0-9.]+) to ([0-9.]+)$", re.MULTILINE)
 _LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
 _NO_NAME = "<none>"
 _ZERO_SIZES = frozenset({"0", "0B", ""})
@@ -277,3 +278,9 @@ def _unreadable(stdout: bytes) -> ConfigurationError:
         f"command output ({len(stdout)} bytes came{begins}); "
         "keep start-up files such as ~/.bashrc silent for commands run through SSH"
     )
+
+
+def pause_seconds(stderr: bytes) -> float | None:
+    """Return how long a script of ours says that it paused a container; None when it says nothing of that."""
+    told = _PAUSED.search(stderr)
+    return None if told is None else round(float(told[2]) - float(told[1]), 2)

@@ -19,6 +19,7 @@ from airflow_provider_dockerbackup.core.model import (
     ImageInspect,
     ImageSummary,
     LoadedImage,
+    PausedCommit,
 )
 from airflow_provider_dockerbackup.core.ports import Clock
 from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, NotFoundError, TransientError
@@ -33,6 +34,8 @@ from airflow_provider_dockerbackup.transport.memory_images import (
 
 # What engines say of a moment that has not come.
 _NEVER = "0001-01-01T00:00:00Z"
+# How long any pause takes here.
+_PAUSE_SECONDS = 0.01
 
 
 @dataclass(slots=True, kw_only=True)
@@ -191,16 +194,19 @@ class MemoryDockerHost:
         return MemoryStream(self._filesystem(container), at_end=clean_up)
 
     def export_paused(self, container: str, *, limit_seconds: int) -> MemoryStream:  # noqa: ARG002 - as in the port
-        """Stream a running container's filesystem while it is paused.
+        """Stream a running container's filesystem while it is paused, another's as it is.
 
-        :raises ConflictError: when it does not run.
+        :raises TransientError: when it is restarting.
         """
-        found = self._container(container)
-        state = found.document["State"]
+        state = self._container(container).document["State"]
+        if state["Status"] == "restarting":
+            raise TransientError(f"container {container} on {self._name} is restarting, and so cannot be paused")
         if state["Status"] != "running":
-            raise ConflictError(f"container {container} on {self._name} is {state['Status']}, not running")
+            return MemoryStream(self._filesystem(container))
         state["Status"] = "paused"
-        return MemoryStream(self._filesystem(container), at_end=lambda: state.update(Status="running"))
+        stream = MemoryStream(self._filesystem(container), at_end=lambda: state.update(Status="running"))
+        stream.pause_seconds = _PAUSE_SECONDS
+        return stream
 
     def commit_container(
         self,
@@ -220,6 +226,26 @@ class MemoryDockerHost:
         self._images.by_id[image.id] = image
         self._images.tags[reference] = image.id
         return image.id
+
+    def commit_paused(
+        self,
+        container: str,
+        *,
+        reference: str,
+        message: str = "",
+        author: str = "",
+        changes: Sequence[str] = (),
+        limit_seconds: int,  # noqa: ARG002 - as in the port
+    ) -> PausedCommit:
+        """Do the same as :meth:`commit_container`, as if a running container were paused meanwhile.
+
+        :raises TransientError: when it is restarting.
+        """
+        status = self._container(container).document["State"]["Status"]
+        if status == "restarting":
+            raise TransientError(f"container {container} on {self._name} is restarting, and so cannot be paused")
+        made = self.commit_container(container, reference=reference, message=message, author=author, changes=changes)
+        return PausedCommit(image_id=made, pause_seconds=_PAUSE_SECONDS if status == "running" else None)
 
     def exec_container(
         self,

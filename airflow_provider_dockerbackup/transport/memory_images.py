@@ -147,6 +147,7 @@ class MemoryStream:
     def __init__(self, data: bytes, *, at_end: Callable[[], None] = lambda: None) -> None:
         self._data = data
         self._at_end: Callable[[], None] | None = at_end
+        self.pause_seconds: float | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the output in pieces of 1 MiB."""

@@ -29,6 +29,7 @@ class SshRemoteStream:
         self._lock = threading.Lock()
         self._command: RunningCommand | None = None
         self._state = "new"
+        self.stderr = b""  # its end, once the command succeeded
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the output in pieces of at most 1 MiB; can be done once.
@@ -65,6 +66,7 @@ class SshRemoteStream:
             status = command.finish()
             if status != 0:
                 raise self._explain(CommandResult(exit_status=status, stderr=command.stderr()))
+            self.stderr = command.stderr()
         finally:
             self.close()
 

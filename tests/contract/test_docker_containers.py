@@ -109,6 +109,52 @@ def test_a_command_needs_a_container_that_runs(host: DockerHost) -> None:
     host.remove_container(one)
 
 
+def test_a_commit_pauses_what_runs_and_measures_it(host: DockerHost) -> None:
+    """A container that does not run is committed as it is; that is no pause of ours."""
+    one, _ = NAMES
+    with pytest.raises(NotFoundError):
+        host.commit_paused(one, reference="contract/paused:1", limit_seconds=60)
+    host.create_from_options("lab/app:1", name=one, options=OPTIONS)
+    still = host.commit_paused(one, reference="contract/paused:1", message="m", author="a", limit_seconds=60)
+    assert still.pause_seconds is None
+    host.start_container(one)
+    made = host.commit_paused(one, reference="contract/paused:1", message="m", author="a", limit_seconds=60)
+    assert 0 < (made.pause_seconds or 0) < 60
+    assert host.inspect_image("contract/paused:1").id == made.image_id
+    newest = host.image_history("contract/paused:1")[-1]
+    assert newest.comment == "m"
+    assert host.inspect_container(one).status == "running"
+    host.stop_container(one, timeout_seconds=1)
+    host.remove_container(one)
+    host.remove_image("contract/paused:1")
+    if made.image_id != still.image_id:
+        host.remove_image(still.image_id)
+
+
+def test_an_export_pauses_what_runs_and_measures_it_at_its_end(host: DockerHost) -> None:
+    """While it is read the container is paused; nothing is measured before its end."""
+    one, _ = NAMES
+    host.create_from_options("lab/app:1", name=one, options=OPTIONS)
+    _fill(host, one)
+    still = host.export_paused(one, limit_seconds=60)
+    assert b"".join(still)
+    assert still.pause_seconds is None
+    host.start_container(one)
+    stream = host.export_paused(one, limit_seconds=60)
+    states = {host.inspect_container(one).status for _ in stream}
+    assert states <= {"paused", "running"}
+    assert 0 < (stream.pause_seconds or 0) < 60
+    assert host.inspect_container(one).status == "running"
+    host.stop_container(one, timeout_seconds=1)
+    host.remove_container(one)
+
+
+def _fill(host: DockerHost, name: str) -> None:
+    """Give the twin's container a filesystem; a real one has its own."""
+    if isinstance(host, MemoryDockerHost):
+        host._containers[name].filesystem = b"\0" * 10240
+
+
 def test_a_container_is_removed_only_when_it_does_not_run(host: DockerHost) -> None:
     """Without force: what runs stays; what is gone is no error; the listing names its image by ID."""
     one, two = NAMES

@@ -17,6 +17,7 @@ from airflow_provider_dockerbackup.core.model import (
     ImageInspect,
     ImageSummary,
     LoadedImage,
+    PausedCommit,
     RunningContainer,
 )
 from airflow_provider_dockerbackup.core.ports import DockerHost, RemoteStream, TestDaemon
@@ -87,6 +88,12 @@ class FaultyStream:
         self.closed = True
         self._inner.close()
 
+    @property
+    def pause_seconds(self) -> float | None:
+        """How long the container was paused."""
+        found: float | None = getattr(self._inner, "pause_seconds", None)
+        return found
+
 
 class FaultyHost:
     """A Docker host behind a plan.
@@ -112,7 +119,7 @@ class FaultyHost:
     def _at(self, name: str) -> None:
         self._meanwhile(name)
 
-    def _stream(self, name: str, begin: Callable[[], RemoteStream]) -> RemoteStream:
+    def _stream(self, name: str, begin: Callable[[], RemoteStream]) -> FaultyStream:
         self._at(name)
         begun: list[RemoteStream] = []
         try:
@@ -173,7 +180,7 @@ class FaultyHost:
         """Stream a temporary container."""
         return self._stream("export_temporary", lambda: self._inner.export_temporary(container, image=image))
 
-    def export_paused(self, container: str, *, limit_seconds: int) -> RemoteStream:
+    def export_paused(self, container: str, *, limit_seconds: int) -> FaultyStream:
         """Stream a paused container."""
         return self._stream("export_paused", lambda: self._inner.export_paused(container, limit_seconds=limit_seconds))
 
@@ -192,6 +199,29 @@ class FaultyHost:
             "commit_container",
             lambda: self._inner.commit_container(
                 container, reference=reference, message=message, author=author, changes=changes, pause=pause
+            ),
+        )
+
+    def commit_paused(
+        self,
+        container: str,
+        *,
+        reference: str,
+        message: str = "",
+        author: str = "",
+        changes: Sequence[str] = (),
+        limit_seconds: int,
+    ) -> PausedCommit:
+        """Commit a paused container."""
+        return self._plan.call(
+            "commit_paused",
+            lambda: self._inner.commit_paused(
+                container,
+                reference=reference,
+                message=message,
+                author=author,
+                changes=changes,
+                limit_seconds=limit_seconds,
             ),
         )
 

@@ -30,7 +30,7 @@ def _world(status: str = "running") -> World:
     ("status", "consistency", "capture", "called"),
     [
         ("running", "snapshot", "snapshot", "export_temporary"),
-        ("restarting", "snapshot", "snapshot", "export_temporary"),
+        ("restarting", "snapshot", "crash", "export_temporary"),
         ("running", "pause", "paused", "export_paused"),
         ("running", "none", "crash", "export_container"),
         ("paused", "snapshot", "paused", "export_container"),
@@ -50,7 +50,10 @@ def test_a_container_is_captured_by_what_it_does_and_what_was_asked(
     assert record.capture == capture
     assert [call for call in calls if call.startswith("export")] == [called]
     assert record.container is not None
-    assert (record.container.commit_seconds is not None) == (capture == "snapshot")
+    assert (record.container.commit_seconds is not None) == (called == "export_temporary")
+    ours = status == "running" and consistency != "none"
+    assert (record.container.pause_seconds is not None) == ours
+    assert any("was paused for" in note for note in world.progress.notes) == ours
     assert world.host.inspect_container("web").status == status
     assert [each.reference for each in world.host.list_images()] == [IMAGE.name]
     assert [each.name for each in world.host.list_containers()] == ["web"]

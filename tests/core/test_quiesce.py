@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pytest
 
-from airflow_provider_dockerbackup.core.export import ExportRequest, export_container
+from airflow_provider_dockerbackup.core.commit import CommitRequest, commit_paused
+from airflow_provider_dockerbackup.core.export import TEMPORARY, ExportRequest, export_container
+from airflow_provider_dockerbackup.core.model import PausedCommit
+from airflow_provider_dockerbackup.core.ports import DockerHost
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.record import BackupRecord
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, ConflictError, TransientError
-from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost
-from tests.core.world import CONTAINER, FILESYSTEM, IMAGE, World, app_archive
+from airflow_provider_dockerbackup.transport.memory import FixedClock, MemoryDockerHost
+from tests.core.faults import Plan
+from tests.core.faulty_docker import FaultyHost
+from tests.core.world import BEGIN, CONTAINER, FILESYSTEM, IMAGE, World, app_archive, paths
 
+T = TypeVar("T")
 BOTH = QuiesceCommands(before=("flush",), after=("go-on",))
 
 
@@ -82,7 +90,7 @@ def test_nothing_is_captured_when_the_first_command_fails() -> None:
 def test_the_second_command_runs_when_the_capture_fails() -> None:
     """Here the container is gone after the first command."""
     world = _world()
-    world.host.commit_container = _raise  # type: ignore[method-assign]
+    world.host.commit_paused = _raise  # type: ignore[method-assign,assignment]
     with pytest.raises(TransientError, match="no commit today"):
         _export(world)
     assert _ran(world) == ["pre_command", "post_command"]
@@ -104,11 +112,153 @@ def test_a_backup_stands_when_the_second_command_fails() -> None:
 
 @pytest.mark.parametrize("status", ["exited", "paused", "created"])
 def test_commands_need_a_container_that_runs(status: str) -> None:
-    """Nothing is captured without them, for somebody counts on them."""
+    """Nothing is captured without them, for somebody counts on them; neither host nor repository is touched."""
     world = _world(status)
+    work = world.key(1, CONTAINER).idempotency_key[:16]
+    left = f"{TEMPORARY}:{work}-0123456789ab-9999999999"
+    world.host.add_archive(app_archive("two", tag=left))
+    before = paths(world.storage, prefix="")
     with pytest.raises(ConflictError, match=f"is {status}"):
         _export(world)
+    assert paths(world.storage, prefix="") == before
+    assert left in {each.reference for each in world.host.list_images()}
+
+
+@pytest.mark.parametrize("status", ["exited", "paused", "created"])
+def test_a_commit_with_commands_needs_a_container_that_runs(status: str) -> None:
+    """Refused before anything is looked for or made on the host."""
+    world = _world(status)
+    plan = Plan()
+    request = CommitRequest(container="web", reference="made:1", commands=BOTH)
+    with pytest.raises(ConflictError, match=f"is {status}"):
+        _commit(world, request, FaultyHost(world.host, plan=plan))
+    assert plan.calls == ["inspect_container"]
+
+
+def test_a_commit_runs_both_commands_and_leaves_one_tag() -> None:
+    """The second one before the tag is moved."""
+    world = _world()
+    made = _commit(world, CommitRequest(container="web", reference="made:1", commands=BOTH), world.host)
+    assert made.pause_seconds is not None
+    assert _ran(world) == ["pre_command", "post_command"]
+    assert {each.reference: each.id for each in world.host.list_images()}["made:1"] == made.image_id
+    assert not [each for each in world.host.list_images() if each.reference.startswith(TEMPORARY)]
+
+
+@pytest.mark.parametrize("failing", ["commit_paused", "tag_image", "remove_image"])
+@pytest.mark.parametrize("done", [False, True])
+def test_a_commit_that_fails_leaves_the_tag_where_it_was_and_the_next_run_cleans_up(failing: str, done: bool) -> None:
+    """Whether the call that failed had done its work or not."""
+    world = _world()
+    world.host.add_archive(app_archive("earlier", tag="made:1"))
+    earlier = world.host.inspect_image("made:1").id
+    request = CommitRequest(container="web", reference="made:1")
+    plan = _Fails(failing, done=done)
+    if failing == "remove_image":
+        _commit(world, request, FaultyHost(world.host, plan=plan))
+    else:
+        with pytest.raises(TransientError, match="no link"):
+            _commit(world, request, FaultyHost(world.host, plan=plan))
+        moved = failing == "tag_image" and done
+        assert (world.host.inspect_image("made:1").id == earlier) != moved
+    assert plan.struck
+    _commit(world, request, world.host)
+    assert not [each for each in world.host.list_images() if each.reference.startswith(TEMPORARY)]
+
+
+@pytest.mark.parametrize(
+    ("status", "consistency", "commands", "told"),
+    [
+        ("running", "snapshot", BOTH, ("snapshot", "quiesced", True)),
+        ("running", "none", BOTH, ("crash", "quiesced", True)),
+        ("running", "pause", QuiesceCommands(), ("paused", "paused", False)),
+        ("exited", "snapshot", QuiesceCommands(), ("stopped", "stopped", False)),
+    ],
+)
+def test_events_of_a_capture_say_how_it_was_asked_and_taken(
+    status: str, consistency: Any, commands: QuiesceCommands, told: tuple[str, str, bool]
+) -> None:
+    """Whoever audits need not read the records."""
+    world = _world(status)
+    record = _export(world, commands, consistency)
+    started, committed = (each["object"] for each in _events(world))
+    assert (started["consistency_asked"], started["pre_command"]) == (consistency, bool(commands))
+    assert (committed["capture"], committed["consistency"], committed["quiesced"]) == told
+    assert record.container is not None
+    assert committed["pause_seconds"] == record.container.pause_seconds
+
+
+def test_the_event_of_a_failed_capture_says_how_it_was_asked() -> None:
+    """And claims nothing."""
+    world = _world()
+    world.host.exec_failures = {"flush"}
+    with pytest.raises(TransientError):
+        _export(world, consistency="none")
+    failed = _events(world)[-1]
+    assert failed["type"] == "backup.failed"
+    assert (failed["object"]["consistency_asked"], failed["object"]["pre_command"]) == ("none", True)
+    assert "quiesced" not in failed["object"]
+
+
+def test_a_container_that_its_owner_wakes_in_mid_export_is_refused() -> None:
+    """Its pause is not ours, and what came is not of one moment."""
+    world = _world("paused")
+
+    def wake(call: str) -> None:
+        if call == "export_container":
+            world.host._containers["web"].document["State"]["Status"] = "running"
+
+    with pytest.raises(TransientError, match="paused by somebody else and woken"):
+        world.backup(1, CONTAINER, host=FaultyHost(world.host, meanwhile=wake))
     assert world.repository.catalog.backups() == []
+
+
+def test_a_pause_that_did_not_come_about_is_not_claimed() -> None:
+    """The container stopped between our look and the pause: the record says crash, and the reader is told."""
+    for consistency, call in (("snapshot", "commit_paused"), ("pause", "export_paused")):
+        world = _world()
+        world.host.__dict__[call] = _stopping(world, getattr(world.host, call))
+        record = _export(world, QuiesceCommands(), consistency)
+        assert (record.capture, record.consistency) == ("crash", "crash")
+        assert record.container is not None
+        assert record.container.pause_seconds is None
+        assert any("could not be paused" in note for note in world.progress.notes)
+
+
+def _stopping(world: World, call: Any) -> Any:
+    def stop_first(*args: Any, **options: Any) -> Any:
+        world.host._containers["web"].document["State"]["Status"] = "exited"
+        return call(*args, **options)
+
+    return stop_first
+
+
+def _commit(world: World, request: CommitRequest, host: DockerHost) -> PausedCommit:
+    return commit_paused(request, host=host, clock=FixedClock(BEGIN), progress=world.progress)
+
+
+def _events(world: World) -> list[dict[str, Any]]:
+    found = [json.loads(world.storage.read(path)) for path in paths(world.storage, prefix="audit")]
+    return sorted(found, key=lambda event: str(event["time"]))
+
+
+class _Fails(Plan):
+    """Fails the first call of a name, before or after it was done."""
+
+    def __init__(self, name: str, *, done: bool) -> None:
+        super().__init__()
+        self._name = name
+        self._done = done
+        self.struck = False
+
+    def call(self, name: str, action: Callable[[], T]) -> T:
+        """Do it, or fail."""
+        if name != self._name or self.struck:
+            return action()
+        self.struck = True
+        if self._done:
+            action()
+        raise TransientError("no link")
 
 
 @pytest.mark.parametrize("command", ["sync", ["sh", 1], [""]])

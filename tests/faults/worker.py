@@ -11,12 +11,18 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
+from airflow_provider_dockerbackup.operators.commit import DockerCommitOperator
 from airflow_provider_dockerbackup.operators.export import DockerExportOperator
 from airflow_provider_dockerbackup.operators.rollback import DockerBackupRollbackOperator
 from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
 from tests.operators.context import context
 
-_OPERATORS = {"save": DockerSaveOperator, "export": DockerExportOperator, "rollback": DockerBackupRollbackOperator}
+_OPERATORS = {
+    "commit": DockerCommitOperator,
+    "export": DockerExportOperator,
+    "rollback": DockerBackupRollbackOperator,
+    "save": DockerSaveOperator,
+}
 # Forked from a process that has imported Airflow already: a worker is there in an instant, without our threads.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([__name__])
@@ -25,7 +31,7 @@ _FORKS.set_forkserver_preload([__name__])
 class Worker:
     """One try of one task in a process of its own.
 
-    :param kind: ``save``, ``export`` or ``rollback``; also the task's id.
+    :param kind: ``commit``, ``save``, ``export`` or ``rollback``; also the task's id.
     :param run_id: the DAG run; the same one makes it another try of the same work.
     :param options: the operator's arguments.
     """

@@ -124,6 +124,8 @@ def test_an_export_leaves_the_container_running_and_nothing_behind(
     record = json.loads((folder / "backup.json").read_bytes())
     assert record["capture"] == capture
     assert (record["container"]["commit_seconds"] is not None) == (consistency == "snapshot")
+    pause_seconds = record["container"]["pause_seconds"]
+    assert pause_seconds is None if consistency == "none" else 0 < pause_seconds < 60
     state = host.daemon.docker("inspect", "-f", "{{.State.Status}}", "lab-app").stdout.decode().strip()
     assert state == "running"
     listed = host.daemon.docker("ps", "-a", "--format", "{{.Names}}").stdout + host.daemon.docker("images").stdout

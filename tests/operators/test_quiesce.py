@@ -93,7 +93,9 @@ def test_a_commit_takes_the_same_commands(host: LabHost) -> None:
         pre_command=[*SH, "echo at rest > /tmp/flushed"],
         post_command=[*SH, "rm /tmp/flushed"],
     )
-    operator.execute(context(task_id="commit"))
+    summary = operator.execute(context(task_id="commit"))
+    assert 0 < summary["pause_seconds"] < 60
+    assert b"dockerbackup-temporary" not in host.daemon.docker("images").stdout
     shown = host.daemon.docker(
         "run", "--rm", "--network", "none", "--entrypoint", "/bin/busybox", "lab/quiesced:1", "cat", "/tmp/flushed"
     )

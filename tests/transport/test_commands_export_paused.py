@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_dockerbackup.transport import commands
+from airflow_provider_dockerbackup.transport import commands, docker_output
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
 
 # A client whose daemon is a few files: `state`, and what to do wrong.
@@ -36,6 +36,11 @@ case "$1 $2" in
     if [ -e unpause_fails ]; then echo "cannot connect" >&2; exit 1; fi
     is_paused || { echo "Container $last is not paused" >&2; exit 1; }
     echo running >state; echo "$last" ;;
+  "container commit")
+    for word; do printf '%s\\0' "$word"; done >argv
+    cat state >state_at_commit; touch exporting
+    while [ -e slow ]; do sleep 0.05; done
+    echo sha256:made; exit "$(cat status)" ;;
   "container export")
     cat state >state_at_export; touch exporting
     printf data
@@ -65,12 +70,16 @@ class FakeHost:
         """Read one."""
         return (self.directory / name).read_text(encoding="ascii").strip()
 
-    def start(self, *, limit_seconds: int = 60) -> subprocess.Popen[bytes]:
-        """Run the line as sshd does: in a session of its own, with pipes."""
-        line = commands.export_paused(DockerCommand(), "web", limit_seconds=limit_seconds)
+    def start(self, *, limit_seconds: int = 60, line: str = "", below: str = "") -> subprocess.Popen[bytes]:
+        """Run the line as sshd does: in a session of its own, with pipes.
+
+        :param line: another than that of an export.
+        :param below: the script of a shell that plays sshd's process and is its parent; empty for none.
+        """
+        line = line or commands.export_paused(DockerCommand(), "web", limit_seconds=limit_seconds)
         programs = f"{self.directory}/bin:{os.environ['PATH']}"
         child = subprocess.Popen(
-            [*self.shell, "-c", line],
+            ["sh", "-c", below, "sshd", *self.shell, "-c", line] if below else [*self.shell, "-c", line],
             env={"PATH": programs, "FAKE": str(self.directory)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -140,7 +149,9 @@ def test_running_container_is_paused_for_the_export_and_runs_again(host: FakeHos
     """The tar alone is on standard output, the container was paused meanwhile, and no switch is left."""
     child = host.start()
     stdout, stderr = child.communicate()
-    assert (child.returncode, stdout, stderr) == (0, b"dataend", b"")
+    assert (child.returncode, stdout) == (0, b"dataend")
+    assert docker_output.pause_seconds(stderr) is not None
+    assert stderr.count(b"\n") == 1
     assert host.get("state_at_export") == "paused"
     assert host.get("state") == "running"
     wait_for(host.no_switch_left)
@@ -151,8 +162,8 @@ def test_container_that_does_not_run_is_exported_as_it_is(host: FakeHost, state:
     """Neither paused nor unpaused: a container that was paused before stays so."""
     host.set("state", state)
     child = host.start()
-    stdout, _ = child.communicate()
-    assert (child.returncode, stdout) == (0, b"dataend")
+    stdout, stderr = child.communicate()
+    assert (child.returncode, stdout, stderr) == (0, b"dataend", b"")
     assert host.get("state") == state
     assert "pause web" not in host.get("calls")
 
@@ -241,10 +252,71 @@ def test_switch_stays_when_waking_the_container_fails(host: FakeHost) -> None:
     """The daemon is away when the export ends: the switch tries again at the limit and after it."""
     host.set("unpause_fails")
     child = host.start(limit_seconds=5)
-    child.communicate()
+    _, stderr = child.communicate()
+    assert (child.returncode, docker_output.pause_seconds(stderr)) == (75, None)
+    assert b"could not be unpaused after its export: cannot connect" in stderr
     assert host.get("state") == "paused"
     assert host.switches() != []
     time.sleep(2.5)
     host.unset("unpause_fails")
     wait_for(lambda: host.get("state") == "running")
+    wait_for(host.no_switch_left)
+
+
+def commit(*, limit_seconds: int = 60, text: str = "m") -> str:
+    """Give the line that commits while paused."""
+    about = {"message": text, "author": text, "changes": [text]}
+    return commands.commit_paused(DockerCommand(), "web", reference="made:1", limit_seconds=limit_seconds, **about)  # type: ignore[arg-type]
+
+
+def test_a_commit_is_paused_by_the_script_alone_and_measured(host: FakeHost) -> None:
+    """Docker's own pause has no limit; odd characters reach the client as they are."""
+    text = 'it\'s $HOME; `id` "quoted"\n$(x) \\\\ *'
+    host.set("slow")
+    child = host.start(line=commit(text=text))
+    wait_for((host.directory / "exporting").exists)
+    time.sleep(0.5)
+    host.unset("slow")
+    stdout, stderr = child.communicate()
+    assert (child.returncode, stdout) == (0, b"sha256:made\n")
+    assert (host.get("state_at_commit"), host.get("state")) == ("paused", "running")
+    words = (host.directory / "argv").read_text(encoding="utf-8").split("\0")[:-1]
+    about = [f"--change={text}", f"--message={text}", f"--author={text}"]
+    assert words == ["container", "commit", "--pause=false", *about, "--", "web", "made:1"]
+    assert 0.4 < (docker_output.pause_seconds(stderr) or 0) < 30
+    wait_for(host.no_switch_left)
+
+
+def test_a_commit_of_a_container_that_somebody_paused_leaves_it_paused(host: FakeHost) -> None:
+    """And is measured as none of ours."""
+    host.set("state", "paused")
+    child = host.start(line=commit())
+    stdout, stderr = child.communicate()
+    assert (child.returncode, stdout, stderr) == (0, b"sha256:made\n", b"")
+    assert host.get("state") == "paused"
+    assert "unpause web" not in host.get("calls").splitlines()
+
+
+def test_a_commit_fails_when_the_limit_ended_its_pause(host: FakeHost) -> None:
+    """What was committed after the container ran again is not of one moment."""
+    host.set("slow")
+    child = host.start(line=commit(limit_seconds=1))
+    wait_for(lambda: host.directory.joinpath("exporting").exists() and host.get("state") == "running")
+    host.unset("slow")
+    _, stderr = child.communicate()
+    assert child.returncode == 75
+    assert b"container web was unpaused before its commit ended (limit 1 s)" in stderr
+
+
+def test_container_runs_again_soon_when_the_process_of_the_connection_is_gone(host: FakeHost) -> None:
+    """A commit writes nothing and so does not notice a cut link; the switch sees that sshd's process is gone."""
+    host.set("slow")
+    child = host.start(line=commit(), below='"$@" & wait')
+    wait_for((host.directory / "exporting").exists)
+    time.sleep(1.5)
+    assert host.get("state") == "paused"
+    child.kill()
+    child.wait()
+    wait_for(lambda: host.get("state") == "running", seconds=10)
+    host.unset("slow")
     wait_for(host.no_switch_left)
