@@ -62,7 +62,7 @@ def rollback(
     """Point a tag of a host back to an earlier backup; what it stood for is kept under a second tag.
 
     BACKUP_ID is an id, the beginning of one, or 'previous', the default: the newest backup of this tag of this host
-    that holds another image than the tag stands for now. No container is touched.
+    that holds another image than the tag stands for now; run again it changes nothing. No container is touched.
 
     \b
     Examples:
@@ -79,7 +79,7 @@ def rollback(
     )
     opened, progress = open_repository(repository), BarProgress()
     with host.connected() as docker:
-        backup = find_backup(opened, backup_id, tag=tag, host=docker)
+        backup = find_backup(opened, backup_id, tag=tag, host=docker, step=step)
         outcome = roll_back(
             backup,
             request,

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Collection, Iterator
+from itertools import count
 
 from airflow_provider_dockerbackup.core.model import ImageInspect
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
@@ -31,9 +33,22 @@ def standing(tag: str, host: DockerHost) -> ImageInspect | None:
         return None
 
 
-def before_name(tag: str, backup_id: str, number: int) -> str:
-    """Return the ``number``-th name, from 1, under which the image that ``tag`` stood for can be kept."""
-    return re.sub(r":[^:/]*$", "", tag) + f":before-{backup_id}" + (f"-{number}" if number > 1 else "")
+def before_names(tag: str, backup_id: str, *, moving: Collection[str]) -> Iterator[str]:
+    """Yield the names under which the image that ``tag`` stood for can be kept, best first, without end.
+
+    :param moving: tags that are about to stand for another image: none of them keeps anything.
+    """
+    first = _before_name(tag, backup_id)
+    return (name for number in count(1) if (name := first + (f"-{number}" if number > 1 else "")) not in moving)
+
+
+def is_before_name(name: str, *, tag: str, backup_id: str) -> bool:
+    """Tell whether a name is one of :func:`before_names`."""
+    return re.fullmatch(re.escape(_before_name(tag, backup_id)) + r"(?:-\d+)?", name, re.ASCII) is not None
+
+
+def _before_name(tag: str, backup_id: str) -> str:
+    return re.sub(r":[^:/]*$", "", tag) + f":before-{backup_id}"
 
 
 class WorkingName:

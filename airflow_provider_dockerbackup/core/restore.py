@@ -6,14 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Literal, get_args
 
 from airflow_provider_dockerbackup.core.audit import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.configuration import differences
 from airflow_provider_dockerbackup.core.model import ImageInspect
-from airflow_provider_dockerbackup.core.names import WorkingName, before_name, standing, whole_tag
+from airflow_provider_dockerbackup.core.names import WorkingName, before_names, standing, whole_tag
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.reading import archive_stream, config_digest_of, load_stream
 from airflow_provider_dockerbackup.core.record import BackupRecord
@@ -88,7 +87,7 @@ def restore_backup(
     taken = _taken(record, host, tags)
     if taken and not request.replace_tags:
         raise _in_use(taken, host)
-    kept = _kept(taken, host, record.backup_id)
+    kept = _kept(taken, tags, host, record.backup_id)
     if request.dry_run:
         repository.storage.stat(backup.path + record.archive.name)
         return RestoreOutcome(
@@ -134,7 +133,7 @@ def _restore(
         taken = {tag: held for tag in tags if (held := _standing_id(tag, host)) not in {"", image.id}}
         if taken and not request.replace_tags:
             raise _in_use(taken, host)
-        kept = _kept(taken, host, record.backup_id)
+        kept = _kept(taken, tags, host, record.backup_id)
         for tag, image_id in taken.items():
             host.tag_image(image_id, reference=kept[tag])
         for tag in tags:
@@ -225,12 +224,12 @@ def _taken(record: BackupRecord, host: DockerHost, tags: Sequence[str]) -> dict[
     return taken
 
 
-def _kept(taken: Mapping[str, str], host: DockerHost, backup_id: str) -> dict[str, str]:
+def _kept(taken: Mapping[str, str], tags: Sequence[str], host: DockerHost, backup_id: str) -> dict[str, str]:
     """Return for each taken tag the name that keeps its image: one that stands for no other image, now or then."""
     kept: dict[str, str] = {}
     for tag, image_id in taken.items():
         promised = {name: taken[other] for other, name in kept.items()}
-        names = (before_name(tag, backup_id, number) for number in count(1))
+        names = before_names(tag, backup_id, moving=tags)
         kept[tag] = next(
             name for name in names if (promised.get(name) or _standing_id(name, host) or image_id) == image_id
         )

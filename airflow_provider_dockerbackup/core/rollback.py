@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Literal, get_args
 
 from airflow_provider_dockerbackup.core.audit import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.drill import DrillPlan
 from airflow_provider_dockerbackup.core.model import ImageInspect, SourceKind
-from airflow_provider_dockerbackup.core.names import WorkingName, before_name, standing, whole_tag
+from airflow_provider_dockerbackup.core.names import WorkingName, before_names, is_before_name, standing, whole_tag
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.record import Drill, Source
 from airflow_provider_dockerbackup.core.repository import Repository
@@ -74,28 +74,58 @@ class RollbackOutcome:
     notes: tuple[str, ...] = ()
 
 
-def find_backup(repository: Repository, backup_id: str, *, tag: str, host: DockerHost) -> Backup:
+def find_backup(
+    repository: Repository, backup_id: str, *, tag: str, host: DockerHost, step: int | None = None
+) -> Backup:
     """Return the backup to roll ``tag`` back to.
 
     :param backup_id: its id, an unambiguous beginning of it, or ``previous``: the newest backup of this very tag on
-        this very host that holds another image than the tag stands for now.
+        this very host that is whole, did not fail its last verification, and holds another image than the tag stands
+        for now. Where the tag was rolled back already, that backup again: a run that is repeated never rolls forth.
+    :param step: as in the request.
     :raises NotFoundError: when there is none.
     :raises ConflictError: when several ids begin so.
     """
     if backup_id != PREVIOUS:
         return repository.catalog.find(backup_id)
     tag = whole_tag(tag, parameter="tag")
-    source, image = Source(host=host.name, kind=SourceKind.IMAGE, name=tag), host.inspect_image(tag)
+    source, image = Source(host=host.name, kind=SourceKind.IMAGE, name=tag), standing(tag, host)
+    if image is None:
+        raise NotFoundError(
+            f"{tag} stands for nothing on {host.name}, so nothing is previous to it; 'dockerbackup list' shows what "
+            "backups there are, give the id of the backup to use"
+        )
+    backups = [each for each in repository.catalog.backups(source=source) if each.record is not None and each.complete]
+    done = _rolled_back_to(backups, image, tag=tag, step=step, host=host, repository=repository)
+    if done is not None:
+        return done
     store = host.engine().store
-    for backup in repository.catalog.backups(source=source):
-        if backup.record is None or backup.trust == "failed" or not backup.complete:
-            continue
-        if not candidate_of(repository, backup, step=None).is_(image, store=store):
+    for backup in backups:
+        if backup.trust != "failed" and not candidate_of(repository, backup, step=None).is_(image, store=store):
             return backup
     raise NotFoundError(
         f"no backup of {source} in {repository.storage.url} holds another image than {tag} stands for now; "
         "'dockerbackup list' shows what there is, give the id of the backup to use"
     )
+
+
+def _rolled_back_to(
+    backups: Sequence[Backup],
+    image: ImageInspect,
+    *,
+    tag: str,
+    step: int | None,
+    host: DockerHost,
+    repository: Repository,
+) -> Backup | None:
+    """Return the backup that the tag stands for and that another image was kept for, as a rollback leaves them."""
+    others = {each.reference for each in host.list_images() if each.id != image.id}
+    for backup in backups:
+        if any(is_before_name(name, tag=tag, backup_id=backup.backup_id) for name in others):
+            with suppress(ConfigurationError):  # it has no such step
+                if candidate_of(repository, backup, step=step).is_(image, store=host.engine().store):
+                    return backup
+    return None
 
 
 def roll_back(
@@ -128,7 +158,7 @@ def roll_back(
     if held is not None and candidate.is_(held, store=host.engine().store):
         if not request.dry_run:
             WorkingName(ROLLBACK, backup.backup_id).remove_left(host, progress, image_id=held.id)
-        note = f"{tag} on {host.name} stands for this image already; nothing was done"
+        note = f"{tag} on {host.name} stands for this image already; nothing was done; other backups are given by id"
         return work.outcome(image_id=held.id, previous=held, notes=(note,))
     if request.dry_run:
         repository.storage.stat(backup.path + backup.whole().archive.name)
@@ -249,5 +279,5 @@ def _before(tag: str, backup_id: str, held: ImageInspect | None, host: DockerHos
     """Return a name that keeps what the tag stands for: the first that stands for nothing else."""
     if held is None:
         return ""
-    names = (before_name(tag, backup_id, number) for number in count(1))
+    names = before_names(tag, backup_id, moving=(tag,))
     return next(name for name in names if (standing(name, host) or held).id == held.id)

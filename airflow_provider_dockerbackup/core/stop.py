@@ -73,7 +73,7 @@ def stop_source(request: StopRequest, *, host: DockerHost, repository: Repositor
     found = _found(name, host)
     running = found.status in _RUNNING
     if running:
-        _refuse(found, host)
+        _refuse(request, found, host)
     source = Source(host=host.name, kind=SourceKind.CONTAINER, name=name)
     trail = Trail(repository.storage, clock=repository.clock, actor=request.actor)
     change = Change(trail, source=source, host=host, progress=progress)
@@ -102,11 +102,16 @@ def _found(name: str, host: DockerHost) -> ContainerInspect:
     return found
 
 
-def _refuse(found: ContainerInspect, host: DockerHost) -> None:
+def _refuse(request: StopRequest, found: ContainerInspect, host: DockerHost) -> None:
     if (found.document.get("HostConfig") or {}).get("AutoRemove"):
         raise ConflictError(
             f"container {found.name} on {host.name} was started with --rm: stopped it would be gone, with its "
             "anonymous volumes; export it while it runs"
+        )
+    if _timeout(request, found) < 0:
+        raise ConfigurationError(
+            f"container {found.name} on {host.name} was made to be waited for without end (--stop-timeout=-1); give "
+            "timeout_seconds (--timeout): after so long it is ended by force"
         )
 
 
@@ -125,7 +130,7 @@ def _timeout(request: StopRequest, found: ContainerInspect) -> int:
     if request.timeout_seconds is not None:
         return request.timeout_seconds
     own = found.config.get("StopTimeout")
-    return _STOP_SECONDS if own is None else max(int(own), 0)
+    return _STOP_SECONDS if own is None else int(own)
 
 
 def _outcome(

@@ -27,7 +27,8 @@ class DockerBackupRollbackOperator(DockerHostOperator):
     :param tag: ``name:tag`` on the host. (templated)
     :param repository: URL of the repository. (templated)
     :param backup_id: id of the backup, an unambiguous beginning of it, or ``previous``: the newest backup of this tag
-        of this host that holds another image than the tag stands for now. (templated)
+        of this host that holds another image than the tag stands for now; of a tag that was rolled back already, that
+        same backup, so that a retry changes nothing. (templated)
     :param step: how many steps of the image's history are kept, oldest first, as ``dockerbackup history`` numbers
         them; None for the image as it was saved. Configuration values that the history does not tell are taken from
         the image and reported as guessed. (templated)
@@ -94,7 +95,7 @@ class DockerBackupRollbackOperator(DockerHostOperator):
         )
         repository = existing_repository(self.repository, conn_id=self.repository_conn_id)
         with self.hook.docker_host() as host:
-            backup = find_backup(repository, self.backup_id, tag=self.tag, host=host)
+            backup = find_backup(repository, self.backup_id, tag=self.tag, host=host, step=request.step)
             outcome = roll_back(
                 backup,
                 request,

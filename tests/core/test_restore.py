@@ -193,6 +193,18 @@ def test_a_second_restore_keeps_what_the_first_one_kept() -> None:
     assert {first, second, done.image_id} <= set(_tags(target).values())
 
 
+def test_a_tag_that_is_taken_over_itself_keeps_nothing() -> None:
+    """The names under which old images are kept are looked for among those that stay."""
+    world, target = World(), _target()
+    backup = world.backup(1).backup
+    old = _tags(target)[TAG]
+    before = f"lab/restored:before-{backup.backup_id}"
+    target.add_archive(app_archive("kept", tag=before))
+    kept = _tags(target)[before]
+    world.restore(backup, RestoreRequest(tags=(TAG, before), replace_tags=True), host=target)
+    assert {old, kept} <= set(_tags(target).values())
+
+
 def test_the_name_of_the_old_image_is_right_when_the_registry_has_a_port() -> None:
     """Only the tag is replaced, not the port."""
     world, target = World(), MemoryDockerHost("ship-2")

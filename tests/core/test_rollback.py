@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -53,6 +53,14 @@ def two_versions() -> tuple[World, Backup, Backup]:
     return world, first, world.backup(2).backup
 
 
+def three_versions() -> World:
+    """Return a world whose image was saved in three versions, the newest of them under the tag."""
+    world, _, _ = two_versions()
+    world.host.add_archive(app_archive("three"))
+    world.backup(3)
+    return world
+
+
 def back(
     world: World,
     backup: Backup,
@@ -85,12 +93,51 @@ def test_a_tag_goes_back_to_the_backup_before_and_forth_again() -> None:
     assert tags(world.host) == {TAG: old, f"lab/app:before-{first.backup_id}": new}
     assert (done.previous_id, done.kept) == (new, f"lab/app:before-{first.backup_id}")
     assert done.proven == ("test daemon", "target")
-    found = find_backup(world.repository, "previous", tag=TAG, host=world.host)
-    assert found.backup_id == second.backup_id
-    again = back(world, found)
+    again = back(world, second)
     assert again.image_id == new
     assert tags(world.host)[TAG] == new
     assert tags(world.host)[again.kept] == old
+
+
+@pytest.mark.parametrize("step", [None, 1])
+@pytest.mark.parametrize("fault", list(Fault))
+def test_a_repeated_rollback_to_the_previous_backup_never_rolls_forth(step: int | None, fault: Fault) -> None:
+    """A retried task, wherever its first try ended: the bad image does not come back, and no further one is taken."""
+    request = RollbackRequest(tag=TAG, step=step, prove="none")
+
+    def previous(world: World, host: DockerHost) -> RollbackOutcome:
+        found = find_backup(world.repository, "previous", tag=TAG, host=host, step=step)
+        return back(world, found, request, host=host)
+
+    counting = Plan()
+    world = three_versions()
+    wanted = previous(world, FaultyHost(world.host, counting)).image_id
+    for at in range(1, len(counting.calls) + 1):
+        world = three_versions()
+        bad = tags(world.host)[TAG]
+        with suppress(TransientError, Death):
+            previous(world, FaultyHost(world.host, Plan(at, fault)))
+        for _ in range(2):
+            done = previous(world, world.host)
+            assert tags(world.host)[TAG] == done.image_id == wanted, counting.calls[at - 1]
+        assert any(image == bad and name.startswith("lab/app:before-") for name, image in tags(world.host).items())
+
+
+def test_previous_to_a_tag_that_stands_for_nothing_asks_for_an_id() -> None:
+    """The newest backup may be the very image that was removed for being bad."""
+    world, _, _ = two_versions()
+    with pytest.raises(NotFoundError, match=r"lab/app:1 stands for nothing on ship-2, .* give the id of the backup"):
+        find_backup(world.repository, "previous", tag=TAG, host=MemoryDockerHost("ship-2"))
+
+
+def test_a_second_name_that_is_itself_rolled_back_keeps_what_it_stood_for() -> None:
+    """The image would have lost its only name to the one that shall keep it."""
+    world, first, _ = two_versions()
+    kept = back(world, first).kept
+    bad = tags(world.host)[kept]
+    done = back(world, first, RollbackRequest(tag=kept, prove="load"))
+    assert tags(world.host)[kept] == done.image_id
+    assert tags(world.host)[done.kept] == bad
 
 
 def test_previous_is_of_this_very_tag_and_host() -> None:

@@ -103,7 +103,7 @@ def test_one_that_is_started_at_once_by_something_else_is_told(world: World) -> 
     assert events(world.storage, "stop")[-1] == ("stop.failed", "failure")
 
 
-@pytest.mark.parametrize(("given", "own", "expected"), [(None, None, 10), (None, 45, 45), (3, 45, 3), (None, -1, 0)])
+@pytest.mark.parametrize(("given", "own", "expected"), [(None, None, 10), (None, 45, 45), (3, 45, 3), (3, -1, 3)])
 def test_the_timeout_is_the_given_one_or_the_containers_own(
     world: World, given: int | None, own: int | None, expected: int
 ) -> None:
@@ -120,6 +120,16 @@ def test_the_timeout_is_the_given_one_or_the_containers_own(
 
     stop(world, host=Watched(world.host), timeout_seconds=given)
     assert seen == [expected]
+
+
+def test_one_that_wants_to_be_waited_for_without_end_is_not_ended_by_force_unasked(world: World) -> None:
+    """``--stop-timeout=-1`` is for databases that must not be killed; a task cannot wait so long."""
+    world.host._container("web").document["Config"]["StopTimeout"] = -1
+    for dry_run in (True, False):
+        with pytest.raises(ConfigurationError, match=r"--stop-timeout=-1\); give timeout_seconds"):
+            stop(world, dry_run=dry_run)
+    assert world.host.inspect_container("web").status == "running"
+    assert events(world.storage, "stop") == []
 
 
 def test_bad_input_is_refused(world: World) -> None:

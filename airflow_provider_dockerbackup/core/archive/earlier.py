@@ -15,7 +15,7 @@ from airflow_provider_dockerbackup.core.archive.load_form import compact_json, n
 from airflow_provider_dockerbackup.core.archive.replay import replayed
 from airflow_provider_dockerbackup.core.archive.tar import TarMember, TarScanner
 from airflow_provider_dockerbackup.core.archive.tar_header import ZERO_BLOCK, file_header, padding
-from airflow_provider_dockerbackup.core.archive.wire import ImageConfig, parse, strict_json
+from airflow_provider_dockerbackup.core.archive.wire import History, ImageConfig, parse, strict_json
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 
@@ -26,8 +26,9 @@ _MEDIA_TYPES = {
     Compression.GZIP: f"{_OCI}layer.v1.tar+gzip",
     Compression.ZSTD: f"{_OCI}layer.v1.tar+zstd",
 }
-# What tells of the last step only: the container that made it, and where its layers are cached.
-_OF_LAST_STEP = ("container", "container_config", "moby.buildkit.cache.v0")
+# What tells of the last step only: who made it and why, in which container, and where its layers are cached. The
+# comments of the others are in the history, where engines look when there is no other.
+_OF_LAST_STEP = ("author", "comment", "container", "container_config", "moby.buildkit.cache.v0")
 
 
 class StoredLayer(Protocol):
@@ -74,15 +75,17 @@ def earlier_configuration(document: bytes, *, step: int) -> Earlier:
     With all of its steps it is the image itself, byte for byte.
 
     :param document: the image configuration (docker image specification v1.2).
-    :raises ConfigurationError: when there is no such step, or no layer yet at it.
-    :raises IntegrityError: when the history does not tell which step made which layer.
+    :raises ConfigurationError: when there is no such step, or no layer yet at it, or when the history does not tell
+        which step made which layer.
+    :raises IntegrityError: when the document is none.
     """
     value = strict_json(document, where="the image configuration")
     parsed = parse(ImageConfig, value, where="the image configuration")
     diff_ids, history = parsed.rootfs.diff_ids or [], parsed.history or []
     if sum(not each.empty_layer for each in history) != len(diff_ids):
-        raise IntegrityError(
-            "the image's history does not tell which step made which layer, so there is no earlier step to go back to"
+        raise ConfigurationError(
+            "step: the image's history does not tell which step made which layer, as some builders write none; leave "
+            "step out, or take an earlier backup"
         )
     if not 1 <= step <= len(history):
         raise ConfigurationError(f"step: expected 1 to {len(history)}, got {step}")
@@ -105,6 +108,7 @@ def earlier_configuration(document: bytes, *, step: int) -> Earlier:
         "history": value["history"][:step],
         "rootfs": {**value["rootfs"], "diff_ids": diff_ids[:layers]},
         **({"created": created} if created else {}),
+        **({"author": author} if (author := _author(value.get("author"), history, step)) else {}),
     }
     return Earlier(
         document=json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode(),
@@ -113,6 +117,12 @@ def earlier_configuration(document: bytes, *, step: int) -> Earlier:
         exact=result.exact,
         guessed=(*result.guessed, *(() if created else ("created",))),
     )
+
+
+def _author(last: str | None, history: Sequence[History], step: int) -> str:
+    """Return who made the image at a step: the classic builder and commits say so at each, BuildKit at the end only."""
+    named = any(each.author or "MAINTAINER " in (each.created_by or "") for each in history[step:])
+    return history[step - 1].author or ("" if named else last or "")
 
 
 def member_bytes(chunks: Iterable[bytes], *, digest: str) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 DEFAULT_SHELL = "/bin/sh -c"
@@ -20,6 +20,8 @@ _INSTRUCTION = re.compile(
     re.DOTALL,
 )
 _HARMLESS = frozenset({"ADD", "ARG", "COPY", "MAINTAINER", "RUN"})
+# A SHELL step of the classic builder is written behind the shell that it sets.
+_NEW_SHELL = re.compile(r"(.+) #\(nop\)  (SHELL \[\1\])", re.DOTALL)
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|[abfnrtv\\\"'])")
 _SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", '"': '"', "'": "'"}
@@ -49,12 +51,14 @@ class Step:
     :param may: names that it may have set or emptied.
     :param trigger: what it added to ``OnBuild``.
     :param opaque: whether it may have set anything.
+    :param silent: whether its builder may add labels (``--label``) and a working directory without a step.
     """
 
     sets: Mapping[str, Setting] = field(default_factory=dict)
     may: frozenset[str] = frozenset()
     trigger: str = ""
     opaque: bool = False
+    silent: bool = False
 
     def may_set(self, name: str) -> bool:
         """Whether it may have changed a value without saying so."""
@@ -78,7 +82,13 @@ def step_of(created_by: str, *, comment: str, shells: Sequence[str], values: Map
     match = _INSTRUCTION.fullmatch(text)
     if match is None:
         return Step(opaque=True)
-    return _step(match[1], match[2] or "", values)
+    step = _step(match[1], match[2] or "", values)
+    if text is not created_by:
+        return step
+    if comment:
+        return replace(step, silent=True)
+    # Other builders, such as kaniko, write what stands in the Dockerfile: quoted, and with variables in it.
+    return replace(step, sets={name: replace(each, sure=False) for name, each in step.sets.items()}, silent=True)
 
 
 def shell_of(created_by: str, *, shells: Sequence[str]) -> str | None:
@@ -94,6 +104,8 @@ def _instruction_of(created_by: str, shells: Sequence[str]) -> str | None:
     for shell in shells:
         if created_by.startswith(f"{shell} #(nop) "):
             return created_by.removeprefix(f"{shell} #(nop) ").removeprefix(" ")
+    if match := _NEW_SHELL.fullmatch(created_by):
+        return match[2]
     return created_by if _INSTRUCTION.fullmatch(created_by) else None
 
 

@@ -16,7 +16,6 @@ from airflow_provider_dockerbackup.core.archive.instruction import DEFAULT_SHELL
 
 _SCALARS = ("Cmd", "Entrypoint", "Healthcheck", "Shell", "StopSignal", "User", "WorkingDir")
 _MAPS = ("ExposedPorts", "Labels", "Volumes")
-# Builders give it to images from scratch without a step of its own.
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -58,7 +57,7 @@ def replayed(config: Mapping[str, Any], history: Sequence[Mapping[str, Any]], *,
             value, sure = _value(name, final, steps, step)
         if value is not None:
             found[name] = value
-        if value is not None or final is not None:
+        if value is not None or final is not None or not (sure or _stayed(name, steps, step)):
             (exact if sure else guessed).append(name)
     return Replayed(config=_put_back(config, found), exact=tuple(exact), guessed=tuple(guessed))
 
@@ -82,15 +81,44 @@ def _value(name: str, final: Any, steps: Sequence[Step], kept: int) -> tuple[Any
     later_setters = [number for number in setters if number >= kept]
     if not later_setters and not any(each.may_set(name) for each in steps[kept:]):
         # Nothing that is dropped set it; a value that no step set came with a base image or behind the history's back.
-        return final, trusted and (bool(setters) or (name == "Env.PATH" and final == _DEFAULT_PATH))
+        return final, trusted and (bool(setters) or (name == "Env.PATH" and _has_default_path(final, steps, kept)))
     earlier = [number for number in setters if number < kept]
     if earlier:
         last = steps[earlier[-1]].sets[name]
         hidden = any(each.may_set(name) for each in steps[earlier[-1] + 1 : kept])
+        hidden = hidden or (name.startswith("Labels.") and any(each.silent for each in steps[earlier[-1] : kept]))
+        hidden = hidden or (name == "Healthcheck" and _may_inherit(steps[: earlier[-1] + 1]))
         return last.value, last.sure and trusted and not hidden
-    if not later_setters:
+    if not later_setters and final is not None:
         return final, False
-    return None, trusted and name != "Env.PATH" and not any(each.opaque for each in steps[:kept])
+    silent = name == "WorkingDir" or name.startswith("Labels.")
+    hidden = any(each.opaque or (silent and each.silent) for each in steps[:kept])
+    return None, trusted and name != "Env.PATH" and not hidden
+
+
+def _may_inherit(steps: Sequence[Step]) -> bool:
+    """Tell whether the last step, a health check, may have taken what it does not say from the one before it.
+
+    The classic builder's engine fills in intervals and retries so, even those of ``NONE``.
+    """
+    *before, last = steps
+    return not last.silent and any(each.opaque or "Healthcheck" in each.sets for each in before)
+
+
+def _has_default_path(final: Any, steps: Sequence[Step], kept: int) -> bool:
+    """Tell whether builders gave the variable PATH, which no step tells, by then.
+
+    The classic builder gives it to images from any base that lacks it, BuildKit to those from scratch.
+    """
+    classic = any(not each.opaque and not each.silent for each in steps[:kept])
+    return final == _DEFAULT_PATH and (classic or not any(each.opaque for each in steps))
+
+
+def _stayed(name: str, steps: Sequence[Step], kept: int) -> bool:
+    """Tell whether a value that is absent at the end cannot have been emptied by what is dropped."""
+    if name == "OnBuild":
+        return not any(each.trigger for each in steps)
+    return not any(name in each.sets or name in each.may for each in steps[kept:])
 
 
 def _agrees(name: str, final: Any, steps: Sequence[Step], setters: Sequence[int]) -> bool:

@@ -51,6 +51,8 @@ def buildkit(text: str) -> dict[str, Any]:
 
 
 BASE = {"created_by": "/bin/sh -c #(nop) ADD file:0123 in / "}
+IMPORT = {"comment": "Imported from -"}
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 COPY = {"created_by": "COPY x /x # buildkit", "comment": "buildkit.dockerfile.v0"}
 
 
@@ -139,7 +141,7 @@ def test_a_step_without_a_layer_yet_and_a_history_with_gaps_are_refused() -> Non
         earlier_configuration(compact(config), step=1)
     for history in ([], None, [nop("ENV A=b")]):
         config["history"] = history
-        with pytest.raises(IntegrityError, match="does not tell which step"):
+        with pytest.raises(ConfigurationError, match=r"does not tell which step.*leave step out"):
             earlier_configuration(compact(config), step=1)
 
 
@@ -230,10 +232,68 @@ def test_what_the_history_does_not_tell_is_called_a_guess(
     assert set(result.guessed) == guessed
 
 
-def test_steps_under_a_shell_of_the_image_are_read_as_well() -> None:
+@pytest.mark.parametrize(
+    ("step", "config", "history", "unproven"),
+    [
+        (1, {"Env": [PATH]}, [IMPORT, nop("USER a")], "Env.PATH"),
+        (2, {"Env": [PATH]}, [IMPORT, COPY, nop("USER a")], "Env.PATH"),
+        (1, {}, [IMPORT, nop("CMD []")], "Cmd"),
+        (1, {}, [IMPORT, nop('ENTRYPOINT ["/e"]')], "Cmd"),
+        (2, {}, [BASE, nop("ONBUILD RUN a"), {"created_by": "/bin/sh -c a"}], "OnBuild"),
+        (2, {"Labels": {"a": "3"}}, [BASE, buildkit("LABEL a=1"), nop("LABEL a=3")], "Labels.a"),
+        (2, {"Labels": {"a": "3"}}, [nop("LABEL a=1"), COPY, nop("LABEL a=3")], "Labels.a"),
+        (1, {"Labels": {"a": "3"}}, [COPY, nop("LABEL a=3")], "Labels.a"),
+        (1, {"WorkingDir": "/z"}, [COPY, nop("WORKDIR /z")], "WorkingDir"),
+        (1, {"Env": ["A=2"]}, [{"created_by": 'ENV A="1"'}, {"created_by": 'ENV A="2"'}], "Env.A"),
+        (1, {"Labels": {"a": "2"}}, [{"created_by": "COPY x /"}, {"created_by": "LABEL a=2"}], "Labels.a"),
+    ],
+    ids=[
+        "path of a child",
+        "path of a grandchild",
+        "emptied by CMD",
+        "emptied by ENTRYPOINT",
+        "triggers that fired",
+        "label of a build over one",
+        "label of a build over one before",
+        "label of a build",
+        "working directory of BuildKit",
+        "value as it stands in the Dockerfile",
+        "label of another builder",
+    ],
+)
+def test_what_builders_do_without_a_step_is_no_proof(
+    step: int, config: dict[str, Any], history: list[dict[str, Any]], unproven: str
+) -> None:
+    """Default paths, ``--label``, triggers that fired, and what a base brought and a later step emptied."""
+    result = at(step, config, *history)
+    assert unproven in result.guessed
+    assert unproven not in result.exact
+
+
+def test_the_default_path_is_proven_where_builders_must_have_given_it() -> None:
+    """Kept steps of the classic builder, or a history of builders alone."""
+    for history in ([IMPORT, nop("USER a"), nop("USER b")], [BASE, COPY], [COPY, COPY]):
+        assert "Env.PATH" in at(len(history) - 1, {"Env": [PATH], "User": "b"}, *history).exact
+
+
+def test_author_and_comment_are_those_of_the_step() -> None:
+    """The last step's are not carried over to an image that it did not make."""
+    config = {**image_config([layer("a"), layer("b"), layer("c")]), "author": "last", "comment": "by hand"}
+    by_commit = {"created_by": "sh", "author": "last", "comment": "by hand"}
+    config["history"] = [BASE, {"created_by": "/bin/sh -c true", "author": "early"}, by_commit]
+    found = [json.loads(earlier_configuration(compact(config), step=step).document) for step in (1, 2, 3)]
+    assert [each.get("author") for each in found] == [None, "early", "last"]
+    assert [each.get("comment") for each in found] == [None, None, "by hand"]
+    config["history"] = [COPY, buildkit("MAINTAINER last"), COPY, COPY]
+    found = [json.loads(earlier_configuration(compact(config), step=step).document) for step in (1, 2, 3, 4)]
+    assert [each.get("author") for each in found] == [None, "last", "last", "last"]
+
+
+@pytest.mark.parametrize("before", ["/bin/sh -c", "/bin/sh -eu -c"], ids=["old shell", "new shell"])
+def test_steps_under_a_shell_of_the_image_are_read_as_well(before: str) -> None:
     """The classic builder writes the image's own SHELL before #(nop), and before the commands of RUN."""
     shell = "/bin/sh -eu -c"
-    history = (BASE, nop("USER a"), nop("SHELL [/bin/sh -eu -c]"), {"created_by": f"{shell} true"})
+    history = (BASE, nop("USER a"), nop("SHELL [/bin/sh -eu -c]", before), {"created_by": f"{shell} true"})
     last = nop("USER z", shell)
     config = {"User": "z", "Shell": ["/bin/sh", "-eu", "-c"]}
     result = at(4, config, *history, last)
