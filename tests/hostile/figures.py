@@ -28,6 +28,7 @@ _PATIENCE_SECONDS: Final = 20.0
 _OUTCOMES: Final = (
     "refused",
     "as recorded",
+    "not unpacked",
     "something else",
     "takes a tag",
     "success, nothing loaded",
@@ -47,10 +48,7 @@ def measured() -> str:
                 found[case.name].append(_docker_load(daemon, case.make()))
     names = ["here", *(f"docker load {_name(engine)}" for engine in ENGINES)]
     lines = [f"{len(found)} archives; the slowest is refused after {slowest:.1f} s.", ""]
-    lines += [
-        "| | refused | as recorded | something else | takes a tag | success, nothing loaded |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines += [f"| | {' | '.join(_OUTCOMES)} |", "|---" * (len(_OUTCOMES) + 1) + "|"]
     for column, name in enumerate(names, start=1):
         counts = Counter(row[column] for row in found.values())
         lines.append(f"| {name} | {' | '.join(str(counts[each]) for each in _OUTCOMES)} |")
@@ -107,7 +105,11 @@ def _became(daemon: LabDaemon, victim: str, *, succeeded: bool) -> str:
     image = _inspected(daemon, TAG) or _inspected(daemon, loaded[0])
     layers = tuple((image.get("RootFS") or {}).get("Layers") or ())
     same = len(loaded) == 1 and layers == DIFF_IDS and (image.get("Config") or {}).get("Cmd") == ["/one"]
-    return "as recorded" if same else "something else"
+    if not same:
+        return "something else"
+    created = daemon.docker("create", "--name", "lab-hostile", "--network", "none", loaded[0], check=False)
+    daemon.docker("rm", "--force", "lab-hostile", check=False)
+    return "as recorded" if created.returncode == 0 else "not unpacked"
 
 
 def _inspected(daemon: LabDaemon, reference: str) -> dict[str, Any]:
