@@ -252,8 +252,15 @@ class _Work:
             proven=proven,
             drill=drill,
             seconds=seconds,
-            notes=notes,
+            notes=(*self._of_another_source(), *notes),
         )
+
+    def _of_another_source(self) -> tuple[str, ...]:
+        """Return a note when the backup is not one of this tag: allowed, for a release may move, but worth a look."""
+        source = self.backup.source
+        if source.kind is SourceKind.IMAGE and source.name == self.tag:
+            return ()
+        return (f"backup {self.backup.backup_id} is one of {source}, not of image {self.tag}",)
 
     def tell(self, trail: Trail, type_: str, outcome: str, **subject: object) -> None:
         about = {

@@ -179,7 +179,9 @@ def test_a_containers_backup_gives_the_tag_its_filesystem() -> None:
     """An export is an image of one layer; it has no history to go back in."""
     world = World()
     backup = world.backup(1, CONTAINER).backup
-    assert back(world, backup).image_id == tags(world.host)[TAG]
+    done = back(world, backup)
+    assert done.image_id == tags(world.host)[TAG]
+    assert done.notes == (f"backup {backup.backup_id} is one of ship-1 container web, not of image {TAG}",)
     with pytest.raises(ConfigurationError, match="one of a container, whose history is not in it"):
         back(world, backup, RollbackRequest(tag=TAG, step=1, prove="load"))
 

@@ -477,6 +477,8 @@ def _oci_form() -> Iterable[Case]:
 
 
 def _odd() -> Iterable[Case]:
+    yield Case(name="nothing wrong", rule="as 20.10 writes it", make=lambda: tar_of(good()), accepted=True)
+    yield Case(name="OCI: nothing wrong", rule="as 28 writes it", make=lambda: tar_of(good_oci()), accepted=True)
     yield Case(
         name="tags of another image",
         rule="loaded under our own name; no tag is taken",
