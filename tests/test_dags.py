@@ -15,8 +15,8 @@ try:
 except ImportError:  # Airflow 3.1 still has it in its old place
     from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
 
-from airflow_provider_dockerbackup.core.export import TEMPORARY
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.temporary import TEMPORARY
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.storage import storage_from_url
 from tests.lab.lab import LabHost

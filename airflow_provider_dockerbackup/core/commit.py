@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from airflow_provider_dockerbackup.core.export import TEMPORARY, check_pause_limit, remove_temporary
+from airflow_provider_dockerbackup.core.export import check_pause_limit
 from airflow_provider_dockerbackup.core.model import PausedCommit
 from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands, quiesced, require_running
+from airflow_provider_dockerbackup.core.temporary import remove_temporary, temporary_tag
 from airflow_provider_dockerbackup.exceptions import DockerBackupError, NotFoundError, TransientError
 
 # After this long a temporary tag counts as left behind, whoever made it.
@@ -87,7 +88,7 @@ def commit_paused(request: CommitRequest, *, host: DockerHost, clock: Clock, pro
 def _temporary_tag(host: DockerHost, *, work: str, progress: Progress) -> Iterator[str]:
     """Give a tag that the next run finds by its work or its age, and remove it at the end."""
     expires = int(host.now().timestamp()) + _DEADLINE_SECONDS
-    tag = f"{TEMPORARY}:{work}-{secrets.token_hex(6)}-{expires}"
+    tag = temporary_tag(work, secrets.token_hex(6), expires=expires)
     try:
         yield tag
     finally:

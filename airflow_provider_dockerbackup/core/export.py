@@ -9,10 +9,9 @@ temporary container made from that image.
 from __future__ import annotations
 
 import json
-import re
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import get_args
@@ -38,16 +37,20 @@ from airflow_provider_dockerbackup.core.record import (
 )
 from airflow_provider_dockerbackup.core.reference import container_name
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.temporary import (
+    container_of,
+    discard,
+    remove_temporary,
+    temporary_objects,
+    temporary_tag,
+    unless_taken_away,
+)
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
-    ConflictError,
-    DockerBackupError,
     NotFoundError,
     TransientError,
 )
 
-TEMPORARY = "dockerbackup-temporary"
-_TEMPORARY_NAME = re.compile(rf"{TEMPORARY}[:-](?P<work>[0-9a-f]{{16}})-[0-9a-f]{{12}}-(?P<expires>\d{{10,11}})")
 _RUNNING = {"running", "restarting"}
 
 
@@ -209,7 +212,7 @@ def _capture(
         request.commands, host=host, container=container.name, status=container.status, clock=clock, progress=progress
     ) as rest:
         capturing = _begin(request, host, container, attempt=attempt, clock=clock, progress=progress, rest=rest)
-        with _temporary(host, capturing.temporary, progress) if capturing.temporary else nullcontext():
+        with temporary_objects(host, capturing.temporary, progress) if capturing.temporary else nullcontext():
             pour(
                 capturing.stream,
                 scanner.feed,
@@ -291,19 +294,19 @@ def _snapshot(
     rest: Quiesced,
 ) -> _Capturing:
     expires = int(host.now().timestamp()) + request.deadline_seconds
-    mark = f"{request.key.idempotency_key[:16]}-{attempt}-{expires}"
-    image, temporary = f"{TEMPORARY}:{mark}", f"{TEMPORARY}-{mark}"
+    image = temporary_tag(request.key.idempotency_key[:16], attempt, expires=expires)
+    temporary = container_of(image)
     began = clock.monotonic()
     try:
         paused = _commit(request, host, container, image=image)
         seconds = round(clock.monotonic() - began, 3)
         rest.end()
-        with _unless_taken_away(host, image):
+        with unless_taken_away(host, image):
             host.create_container(image, name=temporary)
         stream = host.export_temporary(temporary, image=image)
     except BaseException:
         rest.end()
-        _discard(host, temporary, image=image, progress=progress)
+        discard(host, image, progress)
         raise
     return _Capturing(stream=stream, capture="snapshot", commit_seconds=seconds, pause_seconds=paused, temporary=image)
 
@@ -316,63 +319,6 @@ def _commit(request: ExportRequest, host: DockerHost, container: ContainerInspec
         return None
     limit = request.pause_limit_seconds
     return host.commit_paused(container.id, reference=image, message=message, limit_seconds=limit).pause_seconds
-
-
-@contextmanager
-def _temporary(host: DockerHost, image: str, progress: Progress) -> Iterator[None]:
-    """Read from a temporary container; the host removes it at the end, or we do when its stream never began."""
-    try:
-        with _unless_taken_away(host, image):
-            yield
-    except BaseException:
-        _discard(host, image.replace(":", "-"), image=image, progress=progress)
-        raise
-
-
-@contextmanager
-def _unless_taken_away(host: DockerHost, image: str) -> Iterator[None]:
-    """Make it worth a retry when another try of the same work, or somebody, removed what a snapshot just made."""
-    try:
-        yield
-    except NotFoundError as err:
-        raise TransientError(
-            f"{image} or its container on {host.name} was removed while it was exported, perhaps by another try of "
-            f"the same task; try again ({err})"
-        ) from err
-
-
-def _discard(host: DockerHost, container: str, *, image: str, progress: Progress) -> None:
-    """Remove what a snapshot made before it failed, and never hide why it failed."""
-    try:
-        host.remove_container(container)
-        host.remove_image(image)
-    except DockerBackupError as err:
-        progress.note(f"{container} or {image} stays on {host.name} for the next run to remove: {err}")
-
-
-def remove_temporary(host: DockerHost, *, work: str, progress: Progress) -> None:
-    """Remove temporary containers and images that earlier tries of the same work, or any expired try, left on a host.
-
-    :param work: first 16 hex of the idempotency key.
-    """
-    now = host.now()
-    try:
-        for container in host.list_containers():
-            if _is_left(container.name, work, now):
-                host.remove_container(container.name)
-                progress.note(f"removed {container.name} that an earlier try left on {host.name}")
-        for image in host.list_images():
-            if _is_left(image.reference, work, now):
-                host.remove_image(image.reference)
-                progress.note(f"removed {image.reference} that an earlier try left on {host.name}")
-    except (NotFoundError, ConflictError) as err:
-        # Another task on this host removed or used something while we listed; what it leaves goes with the next run.
-        progress.note(f"temporary objects on {host.name} were not all looked at: {err}")
-
-
-def _is_left(name: str, work: str, now: datetime) -> bool:
-    match = _TEMPORARY_NAME.fullmatch(name)
-    return match is not None and (match["work"] == work or int(match["expires"]) < now.timestamp())
 
 
 def _image_of(container: ContainerInspect, host: DockerHost) -> ImageInspect | None:

@@ -6,13 +6,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_dockerbackup.core.export import (
-    TEMPORARY,
-    ExportRequest,
-    export_container,
-    remove_temporary,
-)
+from airflow_provider_dockerbackup.core.export import ExportRequest, export_container
 from airflow_provider_dockerbackup.core.reading import container_document
+from airflow_provider_dockerbackup.core.temporary import TEMPORARY, remove_temporary
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 from airflow_provider_dockerbackup.transport.memory import FixedClock, MemoryDockerHost
 from tests.core.faulty_docker import FaultyHost

@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 import pytest
 
 from airflow_provider_dockerbackup.core.commit import CommitRequest, commit_paused
-from airflow_provider_dockerbackup.core.export import TEMPORARY, ExportRequest, export_container
+from airflow_provider_dockerbackup.core.export import ExportRequest, export_container
 from airflow_provider_dockerbackup.core.model import PausedCommit
 from airflow_provider_dockerbackup.core.ports import DockerHost
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.record import BackupRecord
+from airflow_provider_dockerbackup.core.temporary import TEMPORARY
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, ConflictError, TransientError
 from airflow_provider_dockerbackup.transport.memory import FixedClock, MemoryDockerHost
 from tests.core.faults import Plan
