@@ -37,6 +37,7 @@ CONFIG_NAME: Final = f"{sha256(CONFIG)}.json"
 IMAGE_ID: Final = f"sha256:{sha256(CONFIG)}"
 DIFF_IDS: Final = tuple(f"sha256:{sha256(each)}" for each in LAYERS)
 BOMB_BYTES: Final = 512 << 20
+_LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar"
 _LARGE: Final = 6 << 20
 _OTHER_LAYER: Final = f"{'ab' * 32}/layer.tar"
 
@@ -169,6 +170,12 @@ def _oci_manifest(*extra: bytes, **overrides: Any) -> bytes:
 
 def _stored(*stored: bytes) -> bytes:
     return tar_of(oci_archive(LAYERS, stored=list(stored)))
+
+
+def _gzip_layers() -> bytes:
+    stored = [gzip.compress(each, mtime=0) for each in LAYERS]
+    named = [{**descriptor(each, "layer"), "mediaType": f"{_LAYER_TYPE}+gzip"} for each in stored]
+    return tar_of(oci_archive(LAYERS, stored=stored, documents=oci_documents(CONFIG, stored, layers=named)))
 
 
 def _nested_indexes(depth: int) -> bytes:
@@ -501,7 +508,7 @@ def _odd() -> Iterable[Case]:
     yield Case(
         name="OCI: gzip layers",
         rule="as a containerd store keeps them",
-        make=lambda: _stored(*(gzip.compress(each, mtime=0) for each in LAYERS)),
+        make=_gzip_layers,
         accepted=True,
     )
     yield Case(

@@ -129,7 +129,7 @@ def image_config(layers: list[bytes]) -> dict[str, Any]:
 
 def descriptor(body: bytes, kind: str = "manifest", **extra: Any) -> dict[str, Any]:
     """Return the descriptor of a blob."""
-    media_type = f"application/vnd.oci.image.{kind}.v1+{'tar' if kind == 'layer' else 'json'}"
+    media_type = f"application/vnd.oci.image.{kind}.v1{'.tar' if kind == 'layer' else '+json'}"
     return {"mediaType": media_type, "digest": f"sha256:{sha256(body)}", "size": len(body), **extra}
 
 
