@@ -78,8 +78,12 @@ class FakeHost:
         """
         line = line or commands.export_paused(DockerCommand(), "web", limit_seconds=limit_seconds)
         programs = f"{self.directory}/bin:{os.environ['PATH']}"
+        # A shell cannot trap what was ignored when it began; sshd's sessions begin with nothing ignored, unlike a test
+        # that runs in the background.
+        defaults = ["env", "--default-signal=HUP,INT,TERM"]
+        session = ["sh", "-c", below, "sshd", *self.shell, "-c", line] if below else [*self.shell, "-c", line]
         child = subprocess.Popen(
-            ["sh", "-c", below, "sshd", *self.shell, "-c", line] if below else [*self.shell, "-c", line],
+            [*defaults, *session],
             env={"PATH": programs, "FAKE": str(self.directory)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
