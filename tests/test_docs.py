@@ -21,7 +21,7 @@ from airflow_provider_dockerbackup.cli.exit_codes import ExitCode, exit_code_of
 from airflow_provider_dockerbackup.cli.main import cli
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.tar_header import MemberKind
-from airflow_provider_dockerbackup.core.audit import AuditEvent
+from airflow_provider_dockerbackup.core.audit.event import AuditEvent
 from airflow_provider_dockerbackup.core.model import Consistency
 from airflow_provider_dockerbackup.core.record import BackupRecord, Capture, Confirmation, Level, Verification
 from airflow_provider_dockerbackup.core.repository import RepositoryDocument

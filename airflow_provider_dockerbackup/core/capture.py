@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from airflow_provider_dockerbackup.core.attempt import ArchiveSink, BackupKey
-from airflow_provider_dockerbackup.core.audit import Trail
+from airflow_provider_dockerbackup.core.audit.event import Outcome
+from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.model import EngineInfo
 from airflow_provider_dockerbackup.core.ports import Progress, RemoteStream
@@ -60,7 +61,7 @@ class Telling:
         self._access = access
         self.progress = progress
 
-    def tell(self, type_: str, *, outcome: str, **subject: Any) -> None:
+    def tell(self, type_: str, *, outcome: Outcome, **subject: Any) -> None:
         """Write one event about the backup."""
         try:
             self._trail.record(

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The catalog: which backups a repository holds, derived by listing and never a separate truth.
 
-A backup is in it when its record is there and no ``deleted`` document is. A folder that is not one of ours is left
-alone; an unreadable record is shown as such.
+A backup is in it when its record is there and no ``deleted`` or ``quarantined`` document is. A folder that is not one
+of ours is left alone; an unreadable record is shown as such.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 from airflow_provider_dockerbackup.core.document import compact_time
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.ports import Storage
-from airflow_provider_dockerbackup.core.record import BackupRecord, Confirmation, Source, Verification
+from airflow_provider_dockerbackup.core.record import BackupRecord, Confirmation, Hold, Release, Source, Verification
 from airflow_provider_dockerbackup.exceptions import ConflictError, IntegrityError, NotFoundError
 
 RECORD_FILE = "backup.json"
@@ -34,6 +34,10 @@ class Backup:
 
     :param path: folder in the repository, with a trailing ``/``.
     :param record: None when it is unreadable; ``problem`` then says why.
+    :param deleted: whether it is out of the catalog, and its bytes are gone or go.
+    :param quarantined: whether it is out of the catalog because somebody put it aside.
+    :param holds: those that were not released, by the names of their files.
+    :param sizes: size in bytes of every file in its folder.
     """
 
     path: str
@@ -42,8 +46,10 @@ class Backup:
     record: BackupRecord | None
     problem: str = ""
     deleted: bool = False
+    quarantined: bool = False
     confirmations: tuple[Confirmation, ...] = ()
     verifications: tuple[Verification, ...] = ()
+    holds: Mapping[str, Hold] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -68,6 +74,15 @@ class Backup:
         if any(v.proves_restore and (failed_at is None or v.verified_at > failed_at) for v in since_failure):
             return "verified"
         return "checked"
+
+    def held(self, now: datetime) -> tuple[Hold, ...]:
+        """Return the holds that stand now, oldest first."""
+        return tuple(hold for _, hold in sorted(self.holds.items()) if hold.stands(now))
+
+    @property
+    def points(self) -> tuple[datetime, ...]:
+        """The moments for which this backup is known to be the state of its source, oldest first."""
+        return tuple(sorted([self.whole().captured_at, *(each.confirmed_at for each in self.confirmations)]))
 
     @property
     def newest_point(self) -> datetime:
@@ -113,8 +128,35 @@ class Catalog:
         prefix = "backups" if host is None else f"backups/{_name(host)}"
         if source is not None:
             prefix = source_path(source)
-        found = [self._read(path, files) for path, files in self._folders(prefix).items() if RECORD_FILE in files]
-        return sorted((each for each in found if not each.deleted), key=_age_key, reverse=True)
+        found = [
+            self._read(path, files)
+            for path, files in self._folders(prefix).items()
+            if RECORD_FILE in files and not any(_is_aside(name) for name in files)
+        ]
+        return sorted(found, key=_age_key, reverse=True)
+
+    def deleted(self) -> list[Backup]:
+        """Return the backups that are out of the catalog because they were deleted; their bytes may still be there."""
+        return [
+            self._read(path, files)
+            for path, files in self._folders("backups").items()
+            if RECORD_FILE in files and any(name.startswith("deleted-") for name in files)
+        ]
+
+    def unfinished_deletions(self) -> list[Backup]:
+        """Return the deleted backups of which bytes are still there: somebody works on them, or died over it."""
+        return [
+            self._read(path, files)
+            for path, files in self._folders("backups").items()
+            if RECORD_FILE in files
+            and any(name.startswith("deleted-") for name in files)
+            and any(_ATTEMPT_FILE.fullmatch(name) for name in files)
+        ]
+
+    def sources(self) -> list[Source]:
+        """Return every source that has a folder, also when it holds no backup."""
+        found = {source_from_path(path) for path in self._folders("backups")}
+        return sorted(found, key=lambda each: (each.host, each.kind.value, each.name))
 
     def find(self, backup_id: str) -> Backup:
         """Return the backup with this id, or with an id that begins with it.
@@ -136,6 +178,11 @@ class Catalog:
         backup = self._read(*next(iter(folders.items())))
         if backup.deleted:
             raise NotFoundError(f"backup {backup.backup_id} of {backup.source} was deleted from {where}")
+        if backup.quarantined:
+            raise NotFoundError(
+                f"backup {backup.backup_id} of {backup.source} is in quarantine; "
+                "'dockerbackup quarantine --lift' brings it back into the catalog"
+            )
         return backup
 
     def at(self, path: str) -> Backup | None:
@@ -175,6 +222,8 @@ class Catalog:
         record, problem = None, ""
         confirmations: list[Confirmation] = []
         verifications: list[Verification] = []
+        holds: dict[str, Hold] = {}
+        released: set[str] = set()
         where = f"{self._storage.url}/{path}"
         try:
             record = BackupRecord.from_bytes(self._storage.read(path + RECORD_FILE), where=where + RECORD_FILE)
@@ -186,6 +235,10 @@ class Catalog:
                 elif name.startswith("verification-"):
                     data = self._storage.read(path + name)
                     verifications.append(Verification.from_bytes(data, where=where + name))
+                elif name.startswith("hold-"):
+                    holds[name] = Hold.from_bytes(self._storage.read(path + name), where=where + name)
+                elif name.startswith("release-"):
+                    released |= set(Release.from_bytes(self._storage.read(path + name), where=where + name).holds)
         except (IntegrityError, NotFoundError) as err:
             record, problem = None, str(err)
         return Backup(
@@ -195,6 +248,8 @@ class Catalog:
             record=record,
             problem=problem,
             deleted=any(name.startswith("deleted-") for name in files),
+            quarantined=any(name.startswith("quarantined-") for name in files),
+            holds={name: hold for name, hold in holds.items() if name not in released},
             confirmations=tuple(sorted(confirmations, key=lambda each: each.confirmed_at)),
             verifications=tuple(sorted(verifications, key=lambda each: each.verified_at)),
             sizes=files,
@@ -229,6 +284,11 @@ def _source_of(host: str, folder: str) -> Source | None:
         return None
     source = Source(host=unquote(host), kind=SourceKind(kind), name=unquote(name))
     return source if source_path(source) == f"backups/{host}/{folder}" else None
+
+
+def _is_aside(name: str) -> bool:
+    """Tell whether a document of this name takes its backup out of the catalog."""
+    return name.startswith(("deleted-", "quarantined-"))
 
 
 def _id_of(path: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_dockerbackup.core.audit import Trail
+from airflow_provider_dockerbackup.core.audit.event import Outcome
+from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.exceptions import DockerBackupError
@@ -43,12 +44,12 @@ class Change:
                 f"{self._source} is not touched, for the audit trail does not take the event {type_}: {err}"
             ) from err
 
-    def ended(self, type_: str, outcome: str, **subject: Any) -> None:
+    def ended(self, type_: str, outcome: Outcome, **subject: Any) -> None:
         """Write what became of it; a trail that cannot be written is told to the reader."""
         try:
             self._record(type_, outcome, subject)
         except DockerBackupError as err:
             self._progress.note(f"WARNING: the audit trail lacks the event {type_}: {err}")
 
-    def _record(self, type_: str, outcome: str, subject: dict[str, Any]) -> None:
+    def _record(self, type_: str, outcome: Outcome, subject: dict[str, Any]) -> None:
         self._trail.record(type_, outcome=outcome, source=str(self._source), subject=subject, access=self._host.access)

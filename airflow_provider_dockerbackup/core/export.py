@@ -19,7 +19,6 @@ from typing import get_args
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.rootfs import Rootfs, RootfsScanner
 from airflow_provider_dockerbackup.core.attempt import ArchiveSink, Attempt, BackupKey, reap, winner_of
-from airflow_provider_dockerbackup.core.audit import Trail
 from airflow_provider_dockerbackup.core.capture import BackupOutcome, Telling, engine_part, pour
 from airflow_provider_dockerbackup.core.configuration import configuration_of, uncovered_mounts
 from airflow_provider_dockerbackup.core.fidelity import container_fidelity
@@ -113,7 +112,7 @@ def export_container(
     """
     name = container_name(request.key.source.name)
     check_consistency(request.consistency, pause_limit_seconds=request.pause_limit_seconds)
-    trail = Trail(repository.storage, clock=repository.clock, actor=request.actor)
+    trail = repository.trail(request.actor)
     asked = {"consistency_asked": request.consistency, "pre_command": bool(request.commands.before)}
     telling = Telling(trail, key=request.key, access=host.access, progress=progress, asked=asked)
     if (standing := winner_of(repository, request.key)) is not None:

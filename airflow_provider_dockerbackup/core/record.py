@@ -7,6 +7,7 @@ only names and salted HMACs.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
@@ -245,6 +246,76 @@ class Confirmation(Document):
     idempotency_key: str
     confirmed_at: UtcTime
     image_id: str
+    actor: dict[str, str]
+
+
+class Hold(Document):
+    """``hold-<time>.json``: the backup is exempt from rotation until this hold ends or is released.
+
+    :param reason: why, for people.
+    :param until: when it ends by itself; None for never.
+    :param legal: whether only an explicit flag releases it.
+    """
+
+    backup_id: str
+    held_at: UtcTime
+    reason: str
+    until: UtcTime | None = None
+    legal: bool = False
+    actor: dict[str, str]
+
+    def stands(self, now: datetime) -> bool:
+        """Tell whether it has not ended by itself."""
+        return self.until is None or now < self.until
+
+    def __str__(self) -> str:
+        """Return it for tables: ``legal, until 2027-01-01: claim 17``."""
+        kind = "legal" if self.legal else "held"
+        return f"{kind}{f' until {self.until:%Y-%m-%d %H:%M} UTC' if self.until else ''}: {self.reason}"
+
+
+class Release(Document):
+    """``release-<time>.json``: some of the backup's holds are over.
+
+    :param holds: names of the files of the holds.
+    """
+
+    backup_id: str
+    released_at: UtcTime
+    holds: tuple[str, ...]
+    reason: str
+    actor: dict[str, str]
+
+
+class Quarantine(Document):
+    """``quarantined-<time>.json``: the backup is out of the catalog, blocks nothing, and is never deleted.
+
+    :param problem: what was wrong with it then.
+    """
+
+    backup_id: str
+    quarantined_at: UtcTime
+    reason: str
+    problem: str
+    actor: dict[str, str]
+
+
+class Deletion(Document):
+    """``deleted-<time>.json``: the backup is out of the catalog, and its bytes go; ``backup.json`` stays as tombstone.
+
+    :param rules: why it went: what its policy said, or the reason that a person gave.
+    :param how: ``rotated`` by a policy, or ``forgotten`` by a person.
+    :param intent: digest of the audit event before it.
+    :param seen: names of the confirmations and holds that were known when this was decided; one that came before the
+        deletion and is not among them takes it back.
+    """
+
+    backup_id: str
+    deleted_at: UtcTime
+    how: Literal["rotated", "forgotten"]
+    rules: tuple[str, ...]
+    intent: str
+    seen: tuple[str, ...]
     actor: dict[str, str]
 
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_dockerbackup.core.audit import Trail
+from airflow_provider_dockerbackup.core.audit.event import Outcome
+from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.container_options import ContainerOption, ContainerOptions, container_options
 from airflow_provider_dockerbackup.core.model import ContainerInspect
@@ -107,7 +108,7 @@ def restore_container(
     if request.dry_run:
         return job.outcome(at, status=status, seconds=0.0)
     began = repository.clock.monotonic()
-    trail = Trail(repository.storage, clock=repository.clock, actor=request.actor)
+    trail = repository.trail(request.actor)
     job.tell(trail, "restore.started", "intent", replace=request.replace)
     try:
         job.run()
@@ -337,7 +338,7 @@ class _Job:
             seconds=seconds,
         )
 
-    def tell(self, trail: Trail, type_: str, outcome: str, **subject: Any) -> None:
+    def tell(self, trail: Trail, type_: str, outcome: Outcome, **subject: Any) -> None:
         """Write an audit event; a trail that cannot be written is told and does not stop a restore."""
         about = {"backup_id": self._backup.backup_id, "kind": "container", "name": self.name, "target": self._host.name}
         try:

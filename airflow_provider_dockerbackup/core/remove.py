@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, get_args
 
-from airflow_provider_dockerbackup.core.audit import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.change import Change
 from airflow_provider_dockerbackup.core.cover import Judge, covering, judge_container, judge_image, problem_of, reaches
@@ -104,7 +103,7 @@ def remove_source(
     """
     name = _checked_name(request)
     source = Source(host=host.name, kind=request.kind, name=name)
-    trail = Trail(repository.storage, clock=repository.clock, actor=request.actor)
+    trail = repository.trail(request.actor)
     change = Change(trail, source=source, host=host, progress=progress)
     try:
         target = _look(source, host)

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.audit.signature import Signer
+from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Catalog
 from airflow_provider_dockerbackup.core.document import Document, UtcTime
 from airflow_provider_dockerbackup.core.ports import Clock, Storage
@@ -37,18 +40,43 @@ class Repository:
     :param storage: where it lives.
     :param document: its ``repository.json``.
     :param clock: time for new documents.
+    :param signer: signs audit events; None leaves them unsigned.
     """
 
-    def __init__(self, storage: Storage, document: RepositoryDocument, *, clock: Clock) -> None:
+    def __init__(
+        self, storage: Storage, document: RepositoryDocument, *, clock: Clock, signer: Signer | None = None
+    ) -> None:
         self.storage = storage
         self.document = document
         self.clock = clock
+        self.signer = signer
         self.catalog = Catalog(storage)
+        self._trail: Trail | None = None
+
+    def trail(self, actor: Mapping[str, str]) -> Trail:
+        """Return the audit trail of a new try.
+
+        :param actor: who acts: DAG run or user, and software versions.
+        """
+        self._trail = Trail(
+            self.storage,
+            repository_id=self.document.repository_id,
+            clock=self.clock,
+            actor=actor,
+            signer=self.signer,
+        )
+        return self._trail
+
+    @property
+    def audit_head(self) -> str | None:
+        """Digest of the newest event of the latest try of this process; None when it wrote none."""
+        return self._trail.head if self._trail is not None else None
 
     @classmethod
-    def open(cls, storage: Storage, *, clock: Clock) -> Repository:
+    def open(cls, storage: Storage, *, clock: Clock, signer: Signer | None = None) -> Repository:
         """Return the repository on ``storage``.
 
+        :param signer: signs audit events.
         :raises NotFoundError: when there is none.
         :raises IntegrityError: when its ``repository.json`` is unreadable.
         """
@@ -61,21 +89,28 @@ class Repository:
             ) from err
         document = RepositoryDocument.from_bytes(data, where=f"{storage.url}/{REPOSITORY_FILE}")
         _check_layout(document.layout)
-        return cls(storage, document, clock=clock)
+        return cls(storage, document, clock=clock, signer=signer)
 
     @classmethod
     def open_or_create(
-        cls, storage: Storage, *, clock: Clock, layout: str = "archive", compression: Compression = Compression.NONE
+        cls,
+        storage: Storage,
+        *,
+        clock: Clock,
+        layout: str = "archive",
+        compression: Compression = Compression.NONE,
+        signer: Signer | None = None,
     ) -> Repository:
         """Return the repository on ``storage``, made now if there is none yet.
 
         :param layout: layout of a new repository.
         :param compression: default compression of a new repository; an existing one keeps its own.
+        :param signer: signs audit events.
         :raises ConfigurationError: when the layout is unknown or the storage cannot be used.
         """
         _check_layout(layout)
         try:
-            return cls.open(storage, clock=clock)
+            return cls.open(storage, clock=clock, signer=signer)
         except NotFoundError:
             if next(iter(storage.list("backups")), None) is not None:
                 raise
@@ -86,8 +121,8 @@ class Repository:
             storage.create(REPOSITORY_FILE, document.to_bytes())
         except ConflictError:
             # Another task made it between our look and our write; theirs holds.
-            return cls.open(storage, clock=clock)
-        return cls(storage, document, clock=clock)
+            return cls.open(storage, clock=clock, signer=signer)
+        return cls(storage, document, clock=clock, signer=signer)
 
 
 def _check_layout(layout: str) -> None:

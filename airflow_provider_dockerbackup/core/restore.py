@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from airflow_provider_dockerbackup.core.audit import Trail
+from airflow_provider_dockerbackup.core.audit.event import Outcome
+from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.configuration import differences
 from airflow_provider_dockerbackup.core.model import ImageInspect
@@ -93,7 +94,7 @@ def restore_backup(
         return RestoreOutcome(
             backup_id=record.backup_id, image_id="", tags=tags, kept=kept, identical=False, seconds=0.0
         )
-    trail = Trail(repository.storage, clock=repository.clock, actor=request.actor)
+    trail = repository.trail(request.actor)
     _tell(trail, "restore.started", "intent", backup, host, progress, tags=list(tags))
     try:
         outcome = _restore(backup, request, tags, host=host, repository=repository, progress=progress)
@@ -242,7 +243,7 @@ def _standing_id(tag: str, host: DockerHost) -> str:
 
 
 def _tell(
-    trail: Trail, type_: str, outcome: str, backup: Backup, host: DockerHost, progress: Progress, **subject: object
+    trail: Trail, type_: str, outcome: Outcome, backup: Backup, host: DockerHost, progress: Progress, **subject: object
 ) -> None:
     try:
         trail.record(

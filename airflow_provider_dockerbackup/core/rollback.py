@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from airflow_provider_dockerbackup.core.audit import Trail
+from airflow_provider_dockerbackup.core.audit.event import Outcome
+from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.drill import DrillPlan
 from airflow_provider_dockerbackup.core.model import ImageInspect, SourceKind
@@ -163,7 +164,7 @@ def roll_back(
     if request.dry_run:
         repository.storage.stat(backup.path + backup.whole().archive.name)
         return work.outcome(image_id="", previous=held, kept=_before(tag, backup.backup_id, held, host))
-    trail = Trail(repository.storage, clock=repository.clock, actor=request.actor)
+    trail = repository.trail(request.actor)
     work.tell(trail, "rollback.started", "intent", previous_id=held.id if held else "")
     try:
         outcome = _roll_back(work, repository=repository, test_daemon=test_daemon)
@@ -262,7 +263,7 @@ class _Work:
             return ()
         return (f"backup {self.backup.backup_id} is one of {source}, not of image {self.tag}",)
 
-    def tell(self, trail: Trail, type_: str, outcome: str, **subject: object) -> None:
+    def tell(self, trail: Trail, type_: str, outcome: Outcome, **subject: object) -> None:
         about = {
             "backup_id": self.backup.backup_id,
             "target": self.host.name,

@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import Literal
 
-from airflow_provider_dockerbackup.core.audit import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.repository import Repository
@@ -117,7 +116,7 @@ def _is_whole(backup: Backup) -> bool:
 
 def _tell(sample: Sample, request: SampleRequest, repository: Repository, progress: Progress) -> None:
     """Leave an event before anything is known of the results: nobody can say later that they were picked to please."""
-    trail = Trail(repository.storage, clock=repository.clock, actor=request.actor)
+    trail = repository.trail(request.actor)
     try:
         trail.record(
             "sample.drawn",

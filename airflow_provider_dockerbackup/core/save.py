@@ -15,7 +15,6 @@ from airflow_provider_dockerbackup.core.archive.docker_archive import (
     require_image,
 )
 from airflow_provider_dockerbackup.core.attempt import Attempt, BackupKey, reap, winner_of
-from airflow_provider_dockerbackup.core.audit import Trail
 from airflow_provider_dockerbackup.core.capture import BackupOutcome, Telling, engine_part, pour
 from airflow_provider_dockerbackup.core.configuration import configuration_of, declared_volumes, step_without_values
 from airflow_provider_dockerbackup.core.fidelity import image_fidelity
@@ -52,7 +51,7 @@ def save_image(request: SaveRequest, *, host: DockerHost, repository: Repository
     :raises TransientError: when the link, the daemon or the storage failed; nothing was published.
     """
     reference = str(ImageReference.parse(request.key.source.name))
-    trail = Trail(repository.storage, clock=repository.clock, actor=request.actor)
+    trail = repository.trail(request.actor)
     telling = Telling(trail, key=request.key, access=host.access, progress=progress)
     if (standing := winner_of(repository, request.key)) is not None:
         return BackupOutcome(status="already", backup=standing, audit_head=trail.head)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from airflow_provider_dockerbackup.core.audit import Trail
 from airflow_provider_dockerbackup.core.change import Change
 from airflow_provider_dockerbackup.core.model import ContainerInspect, SourceKind
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
@@ -75,7 +74,7 @@ def stop_source(request: StopRequest, *, host: DockerHost, repository: Repositor
     if running:
         _refuse(request, found, host)
     source = Source(host=host.name, kind=SourceKind.CONTAINER, name=name)
-    trail = Trail(repository.storage, clock=repository.clock, actor=request.actor)
+    trail = repository.trail(request.actor)
     change = Change(trail, source=source, host=host, progress=progress)
     if request.dry_run:
         return _outcome(source, None if running else found, found.id, stopped=running, change=change)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from airflow_provider_dockerbackup.core.archive.docker_archive import DockerArchiveScanner
-from airflow_provider_dockerbackup.core.audit import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import compact_time
 from airflow_provider_dockerbackup.core.drill import DrillPlan, run_drill
@@ -115,7 +114,7 @@ def _tell(
     repository: Repository,
     progress: Progress,
 ) -> None:
-    trail = Trail(repository.storage, clock=repository.clock, actor=request.actor)
+    trail = repository.trail(request.actor)
     try:
         trail.record(
             f"verify.{verification.verification}",

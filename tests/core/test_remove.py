@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_dockerbackup.core.audit import AuditEvent
+from airflow_provider_dockerbackup.core.audit.event import AuditEvent
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.ports import DockerHost, Storage
