@@ -11,6 +11,7 @@ _NAME = "airflow_provider_dockerbackup"
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's description by Airflow's ``provider_info.schema.json``."""
     operators = (
+        "checkpoint",
         "commit",
         "export",
         "list_sources",
@@ -18,6 +19,7 @@ def get_provider_info() -> dict[str, Any]:
         "restore",
         "restore_container",
         "rollback",
+        "rotate",
         "sample",
         "save",
         "stop",
@@ -43,6 +45,20 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [f"{_NAME}.operators.{operator}" for operator in operators],
             }
         ],
+        "config": {
+            "dockerbackup": {
+                "description": "Backups of Docker images and containers.",
+                "options": {
+                    "signing_key_file": _option(
+                        "File of the Ed25519 private key (PEM, mode 0600) that signs audit events; empty for none. "
+                        "Every worker needs it. Make one with: dockerbackup audit keygen FILE"
+                    ),
+                    "signing_conn_id": _option(
+                        "Connection whose password is that key, instead of a file; empty for none."
+                    ),
+                },
+            }
+        },
         "connection-types": [
             {
                 "connection-type": "dockerbackup",
@@ -107,3 +123,7 @@ def _seconds(label: str, description: str, default: int) -> dict[str, Any]:
         "description": description,
         "schema": {"type": ["integer", "null"], "minimum": 1, "default": default},
     }
+
+
+def _option(description: str) -> dict[str, Any]:
+    return {"description": description, "version_added": "0.1.0", "type": "string", "example": None, "default": ""}

@@ -17,10 +17,12 @@ from typing import Any
 import click
 
 from airflow_provider_dockerbackup import __version__
+from airflow_provider_dockerbackup.core.audit.signature import SigningKey
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
 from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
+from airflow_provider_dockerbackup.transport.signing_key import read_signing_key
 from airflow_provider_dockerbackup.transport.ssh import SshSession
 from airflow_provider_dockerbackup.transport.ssh_config import ssh_client_factory
 from airflow_provider_dockerbackup.transport.storage import storage_from_url
@@ -102,8 +104,14 @@ def host_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def open_repository(url: str) -> Repository:
-    """Return the repository at ``url``."""
-    return Repository.open(storage_from_url(url), clock=SystemClock())
+    """Return the repository at ``url``; events are signed when DOCKERBACKUP_SIGNING_KEY names the file of a key."""
+    return Repository.open(storage_from_url(url), clock=SystemClock(), signer=signer())
+
+
+def signer() -> SigningKey | None:
+    """Return the key in the file that DOCKERBACKUP_SIGNING_KEY names; None without one."""
+    path = os.environ.get("DOCKERBACKUP_SIGNING_KEY")
+    return read_signing_key(Path(path)) if path else None
 
 
 def actor() -> dict[str, str]:

@@ -24,6 +24,9 @@ from airflow_provider_dockerbackup.exceptions import ConflictError, IntegrityErr
 RECORD_FILE = "backup.json"
 BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{16}")
 _ATTEMPT_FILE = re.compile(r"(?:image|rootfs|container)-([0-9a-f]{12})\.(?:tar|tar\.gz|tar\.zst|json)")
+_OUR_FILE = re.compile(
+    rf"{_ATTEMPT_FILE.pattern}|backup\.json|(?:verification|confirmed|hold|release|quarantined|deleted)-[^/]*\.json"
+)
 
 _Folder = dict[str, int]  # file name → size in bytes
 
@@ -128,12 +131,32 @@ class Catalog:
         prefix = "backups" if host is None else f"backups/{_name(host)}"
         if source is not None:
             prefix = source_path(source)
-        found = [
+        return sorted(self._each(prefix), key=_age_key, reverse=True)
+
+    def each(self) -> Iterator[Backup]:
+        """Yield the backups by source, without holding all of them in memory."""
+        return self._each("backups")
+
+    def _each(self, prefix: str) -> Iterator[Backup]:
+        for path, files in self._folders(prefix).items():
+            if RECORD_FILE in files and not any(_is_aside(name) for name in files):
+                yield self._read(path, files)
+
+    def quarantined(self) -> list[Backup]:
+        """Return the backups that were put aside."""
+        return [
             self._read(path, files)
-            for path, files in self._folders(prefix).items()
-            if RECORD_FILE in files and not any(_is_aside(name) for name in files)
+            for path, files in self._folders("backups").items()
+            if RECORD_FILE in files and any(name.startswith("quarantined-") for name in files)
         ]
-        return sorted(found, key=_age_key, reverse=True)
+
+    def foreign(self) -> Iterator[str]:
+        """Yield the paths of objects below ``backups`` that this package does not write."""
+        for info in self._storage.list("backups"):
+            parts = info.path.split("/")
+            ours = len(parts) == 5 and BACKUP_ID.fullmatch(parts[3]) and _source_of(parts[1], parts[2]) is not None
+            if not ours or not _OUR_FILE.fullmatch(parts[4]):
+                yield info.path
 
     def deleted(self) -> list[Backup]:
         """Return the backups that are out of the catalog because they were deleted; their bytes may still be there."""

@@ -39,7 +39,7 @@ def unchanged(
     with suppress(ConflictError):
         repository.storage.create(backup.path + name, confirmation.to_bytes())
     again = repository.catalog.at(backup.path)
-    return again if again is not None and not again.deleted and _holds(again, image) else None
+    return again if again is not None and not (again.deleted or again.quarantined) and _holds(again, image) else None
 
 
 def _holds(backup: Backup, image: ImageInspect) -> bool:

@@ -13,6 +13,7 @@ from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.core.repository import Layout, Repository
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.hooks.connection import connection_of
+from airflow_provider_dockerbackup.hooks.signing import configured_signer
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.storage import storage_for
 
@@ -90,6 +91,7 @@ def repository_of(
         clock=SystemClock(),
         layout=layout,
         compression=Compression(compression or "none"),
+        signer=configured_signer(),
     )
 
 
@@ -98,7 +100,7 @@ def existing_repository(url: str, *, conn_id: str | None = None) -> Repository:
 
     :raises NotFoundError: when there is none.
     """
-    return Repository.open(storage_of(url, conn_id=conn_id), clock=SystemClock())
+    return Repository.open(storage_of(url, conn_id=conn_id), clock=SystemClock(), signer=configured_signer())
 
 
 def check_compression(compression: str | None, *, level: int | None = None) -> None:

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from airflow_provider_dockerbackup.hooks.docker_backup import DockerBackupHook
 
 
+# Of a summary, what consumers of asset events need: what was made, and the proof of it.
+_IN_ASSET_EVENTS = frozenset(
+    {"backup_id", "host", "kind", "source", "status", "repository", "verification", "audit_head"}
+)
+
+
 class DockerBackupBaseOperator(BaseOperator):
     """Base of this provider's operators: :meth:`execute` runs :meth:`work` and sorts its errors.
 
@@ -39,7 +45,22 @@ class DockerBackupBaseOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         """Do the operator's work and return a small summary."""
         with _retries_stopped_when_permanent():
-            return self.work(context)
+            summary = self.work(context)
+        self._anchor(context, summary)
+        return summary
+
+    def _anchor(self, context: Context, summary: Any) -> None:
+        """Leave the digest of the newest audit event where the repository's writer cannot change it.
+
+        XCom has it as part of the summary; here it goes to the log and to the events of the task's asset outlets.
+        """
+        head = summary.get("audit_head") if isinstance(summary, dict) else None
+        if not head:
+            return
+        self.log.info("audit head %s", head)
+        for outlet in self.outlets or ():
+            extra = {key: value for key, value in summary.items() if key in _IN_ASSET_EVENTS}
+            context["outlet_events"][outlet].extra.update(extra)
 
     def work(self, context: Context) -> Any:
         """Return what :meth:`execute` returns; raises the errors of this package."""

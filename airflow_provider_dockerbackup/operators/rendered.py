@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 
 
@@ -30,3 +32,24 @@ def whole_number(name: str, value: int | str) -> int:
         except (TypeError, ValueError):
             pass
     raise ConfigurationError(f"{name}: expected a whole number, got {value!r}")
+
+
+def share(name: str, value: float | str) -> float:
+    """Return a number.
+
+    :raises ConfigurationError: names the parameter.
+    """
+    if not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    raise ConfigurationError(f"{name}: expected a number from 0 to 1, got {value!r}")
+
+
+def columns(names: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table for a task's log."""
+    cells = [list(names), *(list(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -94,4 +94,4 @@ class DockerBackupRestoreOperator(DockerHostOperator):
             self.log.info(
                 "backup %s of %s: %s to %s as %s", backup.backup_id, backup.source, verb, host.name, outcome.tags
             )
-            return restore_summary(outcome, host=host.name, dry_run=request.dry_run)
+            return restore_summary(outcome, host=host.name, dry_run=request.dry_run, audit_head=repository.audit_head)

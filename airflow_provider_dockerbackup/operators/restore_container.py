@@ -101,4 +101,4 @@ class DockerContainerRestoreOperator(DockerHostOperator):
                 verb,
                 outcome.status,
             )
-            return container_summary(outcome, host=host.name, dry_run=request.dry_run)
+            return container_summary(outcome, host=host.name, dry_run=request.dry_run, audit_head=repository.audit_head)

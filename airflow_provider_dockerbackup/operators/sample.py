@@ -99,6 +99,8 @@ class DockerBackupSampleOperator(DockerBackupBaseOperator):
                 f"no backup in {self.repository} matches hosts {list(self.hosts)} and names {list(self.names)}, so "
                 "nothing can be drilled; if that may be, set allow_empty=True"
             )
+        if repository.audit_head is not None:
+            context["ti"].xcom_push(key="audit_head", value=repository.audit_head)
         chosen = [_sampled(pick, level=self._level(pick)) for pick in sample.picks]
         for each in chosen:
             self.log.info(

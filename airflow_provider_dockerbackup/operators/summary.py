@@ -9,6 +9,7 @@ from airflow_provider_dockerbackup.core.capture import BackupOutcome
 from airflow_provider_dockerbackup.core.recreate import RecreateOutcome
 from airflow_provider_dockerbackup.core.remove import RemoveOutcome
 from airflow_provider_dockerbackup.core.restore import RestoreOutcome
+from airflow_provider_dockerbackup.core.retention.rotate import RotateOutcome
 from airflow_provider_dockerbackup.core.rollback import RollbackOutcome
 from airflow_provider_dockerbackup.core.stop import StopOutcome
 
@@ -50,6 +51,36 @@ class VerificationSummary(TypedDict):
     passed_by: str | None
     bytes_read: int
     trust: str
+    audit_head: str | None
+
+
+class RotateSummary(TypedDict):
+    """What a rotation did, or in a dry run would do.
+
+    ``removed_ids`` are the first hundred; ``blocked`` names sources that an unreadable record blocks; sizes are bytes.
+    """
+
+    repository: str
+    kept: int
+    removed: int
+    removed_ids: list[str]
+    kept_after_all: list[str]
+    blocked: list[str]
+    freed_bytes: int
+    reaped: int
+    dry_run: bool
+    audit_head: str | None
+
+
+class CheckpointSummary(TypedDict):
+    """The checkpoint that stands; ``made`` is False when there was nothing new. ``audit_head`` is its digest."""
+
+    made: bool
+    sequence: int
+    events: int
+    left_out: list[str]
+    reconciled: int
+    audit_head: str | None
 
 
 class SampledBackup(TypedDict):
@@ -75,6 +106,7 @@ class RestoreSummary(TypedDict):
     seconds: float
     dry_run: bool
     notes: list[str]
+    audit_head: str | None
 
 
 class RollbackSummary(TypedDict):
@@ -99,6 +131,7 @@ class RollbackSummary(TypedDict):
     seconds: float
     dry_run: bool
     notes: list[str]
+    audit_head: str | None
 
 
 class ContainerSummary(TypedDict):
@@ -115,6 +148,7 @@ class ContainerSummary(TypedDict):
     not_carried_over: list[str]
     seconds: float
     dry_run: bool
+    audit_head: str | None
 
 
 class StopSummary(TypedDict):
@@ -172,7 +206,7 @@ def backup_summary(outcome: BackupOutcome, *, repository_url: str) -> BackupSumm
     )
 
 
-def restore_summary(outcome: RestoreOutcome, *, host: str, dry_run: bool) -> RestoreSummary:
+def restore_summary(outcome: RestoreOutcome, *, host: str, dry_run: bool, audit_head: str | None) -> RestoreSummary:
     """Return the summary of a restore."""
     return RestoreSummary(
         backup_id=outcome.backup_id,
@@ -184,10 +218,11 @@ def restore_summary(outcome: RestoreOutcome, *, host: str, dry_run: bool) -> Res
         seconds=outcome.seconds,
         dry_run=dry_run,
         notes=list(outcome.notes),
+        audit_head=audit_head,
     )
 
 
-def rollback_summary(outcome: RollbackOutcome, *, host: str, dry_run: bool) -> RollbackSummary:
+def rollback_summary(outcome: RollbackOutcome, *, host: str, dry_run: bool, audit_head: str | None) -> RollbackSummary:
     """Return the summary of a rollback."""
     return RollbackSummary(
         backup_id=outcome.backup_id,
@@ -204,10 +239,13 @@ def rollback_summary(outcome: RollbackOutcome, *, host: str, dry_run: bool) -> R
         seconds=outcome.seconds,
         dry_run=dry_run,
         notes=list(outcome.notes),
+        audit_head=audit_head,
     )
 
 
-def container_summary(outcome: RecreateOutcome, *, host: str, dry_run: bool) -> ContainerSummary:
+def container_summary(
+    outcome: RecreateOutcome, *, host: str, dry_run: bool, audit_head: str | None
+) -> ContainerSummary:
     """Return the summary of the restore of a container."""
     return ContainerSummary(
         backup_id=outcome.backup_id,
@@ -221,6 +259,7 @@ def container_summary(outcome: RecreateOutcome, *, host: str, dry_run: bool) -> 
         not_carried_over=list(outcome.not_carried_over),
         seconds=outcome.seconds,
         dry_run=dry_run,
+        audit_head=audit_head,
     )
 
 
@@ -250,6 +289,23 @@ def remove_summary(outcome: RemoveOutcome, *, dry_run: bool) -> RemoveSummary:
         backup_source=str(outcome.backup.source),
         trust=outcome.backup.trust,
         volumes_left=list(outcome.volumes_left),
+        dry_run=dry_run,
+        audit_head=outcome.audit_head,
+    )
+
+
+def rotate_summary(outcome: RotateOutcome, *, repository_url: str, dry_run: bool) -> RotateSummary:
+    """Return the summary of a rotation."""
+    removed = [each.backup_id for each in outcome.plan.removed] if dry_run else list(outcome.removed)
+    return RotateSummary(
+        repository=repository_url,
+        kept=len(outcome.plan.kept),
+        removed=len(removed),
+        removed_ids=removed[:100],
+        kept_after_all=list(outcome.kept_after_all)[:100],
+        blocked=[str(source) for source in outcome.plan.blocked],
+        freed_bytes=outcome.freed_bytes,
+        reaped=len(outcome.reaped),
         dry_run=dry_run,
         audit_head=outcome.audit_head,
     )

@@ -83,6 +83,7 @@ class DockerBackupVerifyOperator(DockerBackupBaseOperator):
             passed_by=verification.drill.passed_by if verification.drill else None,
             bytes_read=verification.bytes_read,
             trust=repository.catalog.find(backup.backup_id).trust,
+            audit_head=repository.audit_head,
         )
 
     def _test_daemon(self) -> AbstractContextManager[TestDaemon]:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Literal
 
 from airflow_provider_dockerbackup.core.audit.reading import StoredEvent, is_checkpoint
@@ -248,7 +249,10 @@ class _Graph:
     def backdated(self) -> Iterator[Finding]:
         """Yield events that say they were there when a checkpoint was made that does not know them."""
         numbers = sorted(self.checkpoints)
-        before = {after: self.checkpoints[number] for number, after in zip(numbers, [*numbers[1:], None], strict=True)}
+        if not numbers:
+            return
+        before: dict[int | None, StoredEvent] = {None: self.checkpoints[numbers[-1]]}
+        before |= {after: self.checkpoints[number] for number, after in pairwise(numbers)}
         for digest, each in self.events.items():
             known_by = self._covered.get(digest)
             last = before.get(known_by)

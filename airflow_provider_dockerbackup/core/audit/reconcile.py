@@ -72,6 +72,8 @@ def _told(events: Iterable[AuditEvent]) -> set[tuple[str, str]]:
     told = set()
     for event in events:
         about = event.object
+        if event.outcome == "intent":
+            continue
         told.add((event.type, str(about.get("backup_id", ""))))
         told.add(("document", str(about.get("document", ""))))
     return told

@@ -16,6 +16,8 @@ from airflow_provider_dockerbackup.exceptions import ConflictError
 
 Trust = Literal["failed", "verified", "checked", "none"]
 
+COLUMNS = ("DECISION", "SOURCE", "BACKUP", "STATE", "RULES")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
@@ -75,6 +77,24 @@ class Plan:
     def kept(self) -> tuple[Candidate, ...]:
         """The backups that stay."""
         return tuple(each.candidate for each in self.decisions if each.keep)
+
+    @property
+    def blocked(self) -> tuple[Source, ...]:
+        """The sources of which nothing is removed because a record is unreadable."""
+        return tuple(dict.fromkeys(each.candidate.source for each in self.decisions if not each.candidate.points))
+
+    def rows(self) -> list[tuple[str, str, str, str, str]]:
+        """Return the plan as a table: :data:`COLUMNS`."""
+        return [
+            (
+                "keep" if each.keep else "remove",
+                str(each.candidate.source),
+                each.candidate.backup_id,
+                "not verified" if each.candidate.trust == "none" else each.candidate.trust,
+                ", ".join(each.reasons),
+            )
+            for each in self.decisions
+        ]
 
     def require_share(self, max_removed_share: float) -> None:
         """Refuse to remove more than this share of all backups.

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whoever edits the trail is found, and what was edited is named: each kind of tampering, at every event."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider_dockerbackup.core.audit.event import AuditEvent
+from airflow_provider_dockerbackup.core.audit.proof import Finding, parse_anchors
+from airflow_provider_dockerbackup.core.audit.reading import StoredEvent, stored_events
+from airflow_provider_dockerbackup.core.audit.signature import SigningKey
+from airflow_provider_dockerbackup.core.document import sha256_of
+from airflow_provider_dockerbackup.exceptions import ConfigurationError
+from tests.core.audit.making import Told, flips, signed, without_signature
+
+EVENTS = 1000
+Trail = dict[str, StoredEvent]
+Tamper = Callable[[Told, Trail, str], tuple[Trail, str]]
+
+
+@pytest.fixture(scope="module")
+def told() -> Told:
+    """A signed trail of a thousand events with checkpoints, all of its heads anchored."""
+    told = Told().write(events=EVENTS)
+    assert len(told.order) >= EVENTS
+    return told
+
+
+@pytest.fixture(scope="module")
+def trail(told: Told) -> Trail:
+    """The same, examined."""
+    return told.examined()
+
+
+def event_of(told: Told, path: str) -> AuditEvent:
+    """Return an event."""
+    return AuditEvent.from_bytes(told.storage.read(path), where=path)
+
+
+def edited(told: Told, trail: Trail, path: str) -> tuple[Trail, str]:
+    """Other content under the same name."""
+    event = event_of(told, path)
+    changed = event.model_copy(update={"object": {**event.object, "backup_id": "another"}})
+    return {**trail, path: told.put(path, changed.to_bytes())}, trail[path].digest
+
+
+def deleted(told: Told, trail: Trail, path: str) -> tuple[Trail, str]:
+    """It is gone."""
+    return {each: stored for each, stored in trail.items() if each != path}, trail[path].digest
+
+
+def inserted(told: Told, trail: Trail, path: str) -> tuple[Trail, str]:
+    """One more after it, well formed, which nobody signed."""
+    event = event_of(told, path)
+    changed = event.model_copy(update={"type": "verify.passed", "parents": (trail[path].digest,)})
+    place, data = signed(changed, None)
+    return {**trail, place: told.put(place, data)}, sha256_of(data)
+
+
+def renamed(told: Told, trail: Trail, path: str) -> tuple[Trail, str]:
+    """It stands under another name."""
+    other = (
+        path.replace("audit/", "audit/2020-01-01/") if "checkpoints" in path else f"audit/2026-01-01/{'0' * 64}.json"
+    )
+    other = f"audit/checkpoints/{900_000:08d}.json" if "checkpoints" in path else other
+    moved = {each: stored for each, stored in trail.items() if each != path}
+    return {**moved, other: told.put(other, told.storage.read(path))}, trail[path].digest
+
+
+def cut(told: Told, trail: Trail, path: str) -> tuple[Trail, str]:
+    """It and all that came after it are gone."""
+    gone = set(told.order[told.order.index(path) :])
+    return {each: stored for each, stored in trail.items() if each not in gone}, told.anchors[-1].digest
+
+
+def replaced(told: Told, trail: Trail, path: str) -> tuple[Trail, str]:
+    """From it on everything was written anew with another key, as whole and consistent as the first."""
+    other = SigningKey.generate()
+    gone = told.order[told.order.index(path) :]
+    fresh = {each: stored for each, stored in trail.items() if each not in set(gone)}
+    digests: dict[str, str] = {}
+    first = ""
+    for each in gone:
+        event = event_of(told, each)
+        parents = tuple(digests.get(parent, parent) for parent in event.parents)
+        place, data = signed(event.model_copy(update={"parents": parents, "actor": {"user": "mallory"}}), other)
+        digests[trail[each].digest] = sha256_of(data)
+        first = first or sha256_of(data)
+        fresh[place] = told.put(place, data)
+    return fresh, first
+
+
+def forked(told: Told, trail: Trail, path: str) -> tuple[Trail, str]:
+    """An old copy was put back, and the real workers, with the real key, wrote on there."""
+    fresh, _ = cut(told, trail, path)
+    place, data = signed(event_of(told, path).model_copy(update={"actor": {"user": "after"}, "type": "x"}), told.key)
+    return {**fresh, place: told.put(place, data)}, told.anchors[-1].digest
+
+
+def signed_again(told: Told, trail: Trail, path: str) -> tuple[Trail, str]:
+    """The event as it was, signed with another key, in its place."""
+    place, data = signed(event_of(told, path), SigningKey.generate())
+    rest = {each: stored for each, stored in trail.items() if each != path}
+    return {**rest, place: told.put(place, data)}, sha256_of(data)
+
+
+def backdated(told: Told, trail: Trail, path: str) -> tuple[Trail, str]:
+    """Signed with the real key, written now, but it says that it is as old as this event."""
+    event = event_of(told, path)
+    changed = event.model_copy(update={"type": "verify.passed", "object": {"backup_id": "late"}})
+    place, data = signed(changed, told.key)
+    return {**trail, place: told.put(place, data)}, sha256_of(data)
+
+
+TAMPERINGS: list[Tamper] = [
+    edited,
+    deleted,
+    inserted,
+    renamed,
+    cut,
+    replaced,
+    forked,
+    signed_again,
+    backdated,
+]
+
+
+def names(finding: Finding, what: str) -> bool:
+    """Tell whether a finding names an event."""
+    return what in finding.event or what in finding.detail
+
+
+def test_an_untouched_trail_is_intact(told: Told, trail: Trail) -> None:
+    """Nothing is found, all events are there, and only the last checkpoint is named by nobody."""
+    proof = told.prove(trail)
+    assert proof.intact, proof.findings[:3]
+    assert proof.events == len(told.order)
+    assert len(proof.heads) == 1
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("tamper", TAMPERINGS, ids=lambda each: each.__name__)
+def test_each_kind_of_tampering_is_found_and_named_at_every_event(told: Told, trail: Trail, tamper: Tamper) -> None:
+    """Nine kinds of tampering, each at every event of the trail; those that rewrite the rest at every twentieth."""
+    step = 20 if tamper is replaced else 1
+    for path in told.order[::step]:
+        if "checkpoints" in path and tamper in {backdated, inserted, forked}:
+            continue  # they would be other checkpoints: see the tests of chains
+        found, named = tamper(told, trail, path)
+        proof = told.prove(found)
+        assert not proof.intact, path
+        assert any(names(each, named) for each in proof.findings), (path, named, proof.findings[:3])
+
+
+def test_every_bit_of_an_event_and_of_a_checkpoint_counts(told: Told, trail: Trail) -> None:
+    """A bit of each byte is changed, and each time the trail is no longer intact."""
+    for path in (told.order[0], next(each for each in told.order if "checkpoints" in each)):
+        for data in flips(told.storage.read(path)):
+            assert not told.prove({**trail, path: told.put(path, data)}).intact
+
+
+def test_without_anchors_a_cut_tail_is_not_seen_and_with_them_it_is(told: Told, trail: Trail) -> None:
+    """What the graph cannot know, the anchors do: so the documentation says."""
+    found, _ = cut(told, trail, told.order[-1])
+    assert told.prove(found, anchored=False).intact
+    assert [each.kind for each in told.prove(found).findings] == ["anchor-missing"]
+
+
+def test_a_removed_checkpoint_and_a_second_line_of_checkpoints_are_named(told: Told, trail: Trail) -> None:
+    """Each checkpoint names the one before it."""
+    chain = [each for each in told.order if "checkpoints" in each]
+    gone = told.prove({path: each for path, each in trail.items() if path != chain[3]}, anchored=False)
+    assert any(each.kind == "checkpoint-missing" and each.event == "checkpoint 4" for each in gone.findings)
+    event = event_of(told, chain[5])
+    place, data = signed(event.model_copy(update={"parents": event.parents[1:]}), told.key)
+    assert any(each.kind == "fork" for each in told.prove({**trail, place: told.put(place, data)}).findings)
+
+
+def test_an_event_of_another_repository_with_the_same_key_is_foreign(told: Told, trail: Trail) -> None:
+    """One key may sign for many repositories, and an event counts in its own only."""
+    place, data = signed(event_of(told, told.order[0]).model_copy(update={"repository_id": "other"}), told.key)
+    proof = told.prove({**trail, place: told.put(place, data)})
+    assert any(each.kind == "foreign" and names(each, sha256_of(data)) for each in proof.findings)
+
+
+def test_a_signature_cannot_be_taken_off_and_stays_off(told: Told, trail: Trail) -> None:
+    """An event without the signature it had has another name, and nobody vouches for it."""
+    path = told.order[0]
+    data = without_signature(told.storage.read(path))
+    event = AuditEvent.from_bytes(data, where="event")
+    place = event.path(sha256_of(data))
+    proof = told.prove({**trail, place: told.put(place, data)})
+    assert [each.kind for each in proof.findings] == ["unsigned"]
+
+
+def test_an_object_that_is_no_event_is_named(told: Told, trail: Trail) -> None:
+    """Foreign objects in the trail's folder do not pass silently."""
+    told.storage.create("audit/notes.txt", b"hello")
+    try:
+        found = {each.path: each for each in stored_events(told.storage, keys=told.keys)}
+    finally:
+        told.storage.delete("audit/notes.txt")
+    assert [each.event for each in told.prove(found).findings] == ["audit/notes.txt"]
+
+
+def test_unsigned_events_of_before_the_key_are_taken_over_once() -> None:
+    """The first signed checkpoint vouches for what was there; what comes unsigned later counts for nothing."""
+    told = Told(key=None)
+    told.work(1)
+    key = SigningKey.generate()
+    told.key = told.repository.signer = key
+    told.clock.advance(timedelta(minutes=10))
+    told.checkpoint()
+    told.work(2)
+    told.checkpoint()
+    assert told.prove().intact
+    told.repository.signer = None
+    told.work(3)
+    told.anchors.pop()
+    told.repository.signer = key
+    found = told.prove().findings
+    assert {each.kind for each in found} == {"unsigned"}
+    assert len(found) == 2
+
+
+def test_anchors_are_read_from_logs_and_from_exports() -> None:
+    """A digest with anything behind it, or a JSON object; anything else is refused with its line."""
+    digest = "sha256:" + "a" * 64
+    text = f'# kept\n\n{digest} nightly run 7\n{{"audit_head": "{digest}", "dag_id": "nightly"}}\n'
+    assert [each.what for each in parse_anchors(text, where="anchors")] == ["nightly run 7", "dag_id=nightly"]
+    with pytest.raises(ConfigurationError, match="anchors:2"):
+        parse_anchors(f"{digest}\nsha256:short\n", where="anchors")
+
+
+def test_a_trail_is_proven_event_by_event_without_reading_it_twice(told: Told) -> None:
+    """Proving does not grow faster than the trail: five times the events take at most about five times as long."""
+    small = Told().write(events=200)
+    times = []
+    for each in (small, told):
+        began = time.process_time()
+        assert each.prove().intact
+        times.append(time.process_time() - began)
+    assert times[1] < 25 * max(times[0], 0.01)
