@@ -9,17 +9,23 @@ import sys
 import click
 
 from airflow_provider_dockerbackup import __version__
+from airflow_provider_dockerbackup.cli.audit import audit
 from airflow_provider_dockerbackup.cli.cat import cat
+from airflow_provider_dockerbackup.cli.check import check
 from airflow_provider_dockerbackup.cli.exit_codes import ExitCode, exit_code_of
 from airflow_provider_dockerbackup.cli.files import files
+from airflow_provider_dockerbackup.cli.forget import forget_verb
 from airflow_provider_dockerbackup.cli.history import history
+from airflow_provider_dockerbackup.cli.hold import hold, release
 from airflow_provider_dockerbackup.cli.list import list_backups
 from airflow_provider_dockerbackup.cli.output import plain
 from airflow_provider_dockerbackup.cli.probe import probe_storage
+from airflow_provider_dockerbackup.cli.quarantine import quarantine_verb
 from airflow_provider_dockerbackup.cli.remove import remove
 from airflow_provider_dockerbackup.cli.restore import restore
 from airflow_provider_dockerbackup.cli.restore_container import restore_container_verb
 from airflow_provider_dockerbackup.cli.rollback import rollback
+from airflow_provider_dockerbackup.cli.rotate import rotate_verb
 from airflow_provider_dockerbackup.cli.show import show
 from airflow_provider_dockerbackup.cli.sources import sources
 from airflow_provider_dockerbackup.cli.stop import stop
@@ -34,7 +40,7 @@ from airflow_provider_dockerbackup.exceptions import DockerBackupError
 )
 @click.version_option(__version__, prog_name="dockerbackup")
 def cli() -> None:
-    """Look at and restore backups of Docker images and containers. Needs no Airflow.
+    """Look at, restore and look after backups of Docker images and containers. Needs no Airflow.
 
     The repository is given by --repository or DOCKERBACKUP_REPOSITORY, a Docker host as for ssh.
     """
@@ -42,7 +48,7 @@ def cli() -> None:
 
 for verb in (sources, list_backups, show, history, tree, files, cat, restore, restore_container_verb, probe_storage):
     cli.add_command(verb)
-for verb in (rollback, stop, remove):
+for verb in (rollback, stop, remove, rotate_verb, hold, release, forget_verb, quarantine_verb, check, audit):
     cli.add_command(verb)
 
 

@@ -36,9 +36,9 @@ def make_signing_key(path: Path) -> PublicKey:
     """
     key = SigningKey.generate()
     public = path.with_name(path.name + ".pub")
+    if public.exists():
+        raise ConflictError(f"{public} exists already; it was not changed")
     try:
-        if public.exists():
-            raise FileExistsError(public)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(key.to_pem())
