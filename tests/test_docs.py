@@ -23,7 +23,17 @@ from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.tar_header import MemberKind
 from airflow_provider_dockerbackup.core.audit.event import AuditEvent
 from airflow_provider_dockerbackup.core.model import Consistency
-from airflow_provider_dockerbackup.core.record import BackupRecord, Capture, Confirmation, Level, Verification
+from airflow_provider_dockerbackup.core.record import (
+    BackupRecord,
+    Capture,
+    Confirmation,
+    Deletion,
+    Hold,
+    Level,
+    Quarantine,
+    Release,
+    Verification,
+)
 from airflow_provider_dockerbackup.core.repository import RepositoryDocument
 from airflow_provider_dockerbackup.core.restore import Method
 from airflow_provider_dockerbackup.get_provider_info import get_provider_info
@@ -40,10 +50,7 @@ PROGRAMS = {
 }
 # Words of parts that are planned: only the design may speak of them.
 PLANNED = (
-    "rotate_",
     "garbage collection",
-    "keep_last",
-    "keep-last",
     "layout `layers`",
 )
 
@@ -165,7 +172,10 @@ def test_the_reference_has_every_operator_and_every_key_of_its_summary() -> None
     page = text_of(REFERENCE / "operators.md")
     for operator in operator_classes():
         assert f"`{operator.__module__}`" in section("operators.md", operator.__name__)
-    for each in (summary.BackupSummary, summary.VerificationSummary, summary.RestoreSummary, summary.ContainerSummary):
+    for each in (
+        *(summary.BackupSummary, summary.VerificationSummary, summary.RestoreSummary, summary.ContainerSummary),
+        *(summary.RotateSummary, summary.CheckpointSummary, summary.RollbackSummary),
+    ):
         for key in each.__annotations__:
             assert f"`{key}`" in page, key
     for keys, operator_name in (
@@ -214,7 +224,11 @@ def test_the_reference_has_every_option_of_a_verb(verb: str) -> None:
     """Each verb has a section; each of its options is there or among those that several verbs share."""
     text = section("cli.md", f"dockerbackup {verb}")
     shared = section("cli.md", "Options that several verbs share")
-    for parameter in cli.commands[verb].params:
+    command = cli.commands[verb]
+    below = command.commands if isinstance(command, click.Group) else {}
+    for name in below:
+        assert f"dockerbackup {verb} {name}`" in text, name
+    for parameter in (*command.params, *(each for one in below.values() for each in one.params)):
         if isinstance(parameter, click.Option):
             for option in (*parameter.opts, *parameter.secondary_opts):
                 assert re.search(rf"`{option}[ `]", text + shared), option
@@ -241,7 +255,7 @@ def test_every_exit_code_and_every_error_is_explained() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    [RepositoryDocument, BackupRecord, Verification, Confirmation, AuditEvent],
+    [RepositoryDocument, BackupRecord, Verification, Confirmation, Hold, Release, Quarantine, Deletion, AuditEvent],
     ids=lambda each: each.__name__,
 )
 def test_the_reference_has_every_field_of_a_document(document: type[BaseModel]) -> None:
@@ -259,6 +273,10 @@ def test_the_reference_has_every_field_of_a_document(document: type[BaseModel]) 
         ("### `backup.json`", BackupRecord),
         ("### `verification-<time>.json`", Verification),
         ("### `confirmed-<run time>-<key>.json`", Confirmation),
+        ("### `hold-<time>.json`", Hold),
+        ("### `release-<time>.json`", Release),
+        ("### `quarantined-<time>.json`", Quarantine),
+        ("### `deleted-<time>.json`", Deletion),
     ],
 )
 def test_the_table_of_a_document_has_its_fields_and_no_others(heading: str, document: type[BaseModel]) -> None:
@@ -272,8 +290,9 @@ def test_the_table_of_a_document_has_its_fields_and_no_others(heading: str, docu
 
 def test_every_type_of_audit_event_is_listed() -> None:
     """What the code writes and what the format's page lists are the same."""
-    sources = "".join(text_of(path) for path in (ROOT / "airflow_provider_dockerbackup/core").glob("*.py"))
-    written = set(re.findall(r'"((?:backup|restore|stop|remove)\.[a-z]+)"', sources)) - {"backup.json"}
+    sources = "".join(text_of(path) for path in (ROOT / "airflow_provider_dockerbackup/core").rglob("*.py"))
+    families = "backup|restore|rollback|stop|remove|sample|rotate|hold|quarantine|source"
+    written = set(re.findall(rf'"((?:{families})\.[a-z]+)"', sources)) - {"backup.json"}
     written |= {"verify.passed", "verify.failed"}
     assert 'f"verify.{verification.verification}"' in sources
     listed = names_in_tables(section("repository-format.md", "Audit events"))
@@ -307,6 +326,8 @@ def test_console_blocks_use_verbs_and_options_that_exist(page: Path) -> None:
             assert words[0] in PROGRAMS, line
             if words[0] == "dockerbackup":
                 verb = cli.commands[words[1]]
+                if isinstance(verb, click.Group):
+                    verb = verb.commands[words[2]]
                 known = {option for parameter in verb.params for option in parameter.opts}
                 assert {word for word in words if word.startswith("-")} <= known, line
 

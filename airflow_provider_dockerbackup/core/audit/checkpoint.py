@@ -73,8 +73,9 @@ def make_checkpoint(repository: Repository, request: CheckpointRequest, *, progr
         sequence, last = latest_checkpoint(repository.storage)
         known = list(stored_events(repository.storage, keys=keys, since=window(repository)))
         adopts = signer is not None and not any(_is_signed_checkpoint(each) for each in known)
+        vouched = _taken_over(known)
         fit = [
-            each for each in known if each.sound or (adopts and each.event is not None and each.signed == "unsigned")
+            each for each in known if each.sound or (_is_of_before_keys(each) and (adopts or each.digest in vouched))
         ]
         named = {parent for each in fit if each.event is not None for parent in each.event.parents}
         heads = [each for each in fit if each.digest not in named and each.digest != last]
@@ -131,6 +132,13 @@ def _outcome(sequence: int, last: str | None, *, left_out: tuple[str, ...], reco
 
 def _is_of_before_keys(stored: StoredEvent) -> bool:
     return stored.event is not None and not stored.misnamed and stored.signed == "unsigned"
+
+
+def _taken_over(known: Sequence[StoredEvent]) -> set[str]:
+    """Return the events that the first signed checkpoint took over."""
+    checkpoints = [each.event for each in known if _is_signed_checkpoint(each) and each.event is not None]
+    parents = [digest for event in checkpoints if event.object.get("adopts_unsigned") for digest in event.parents]
+    return _with_ancestors(parents, {each.digest: each for each in known})
 
 
 def _is_signed_checkpoint(stored: StoredEvent) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from airflow_provider_dockerbackup.core.audit.event import AuditEvent
+from airflow_provider_dockerbackup.core.audit.event import CHECKPOINT, AuditEvent
 from airflow_provider_dockerbackup.core.audit.reading import StoredEvent, stored_events
 from airflow_provider_dockerbackup.core.catalog import BACKUP_ID, source_from_path
 from airflow_provider_dockerbackup.core.model import ObjectInfo
@@ -116,15 +116,45 @@ def _is_between(info: ObjectInfo, since: date | None, latest: datetime) -> bool:
 
 def _without_outcome(stored: list[StoredEvent], now: datetime) -> Iterator[StoredEvent]:
     """Yield intents of which nothing was heard any more, and whose writer is gone."""
-    followed = {
-        parent for each in stored if each.event is not None for parent in each.event.parents if not each.sequence
-    }
+    resolved = _resolved({each.digest: each.event for each in stored if each.event is not None})
     for each in stored:
         event = each.event
-        if event is None or event.outcome != "intent" or each.digest in followed:
+        if event is None or event.outcome != "intent" or each.digest in resolved:
             continue
         if (now - event.time).total_seconds() > ABANDONED_AFTER_SECONDS:
             yield each
+
+
+def _resolved(events: Mapping[str, AuditEvent]) -> set[str]:
+    """Return the intents that an outcome follows: the nearest before it of the same work, about the same backup."""
+    resolved: set[str] = set()
+    for event in events.values():
+        if event.type == "reconciled":
+            resolved.update(event.parents)
+        elif event.outcome != "intent":
+            parent = _intent_of(event, events)
+            resolved.update([parent] if parent else [])
+    return resolved
+
+
+def _intent_of(event: AuditEvent, events: Mapping[str, AuditEvent]) -> str | None:
+    pending = list(event.parents)
+    seen: set[str] = set()
+    while pending:
+        digest = pending.pop()
+        before = events.get(digest)
+        if before is None or digest in seen or before.type == CHECKPOINT:
+            continue
+        seen.add(digest)
+        if before.outcome == "intent" and _work(before) == _work(event):
+            return digest
+        pending.extend(before.parents)
+    return None
+
+
+def _work(event: AuditEvent) -> tuple[str, str]:
+    """Return what an event is about: ``backup`` of ``backup.deleted``, and the backup id."""
+    return event.type.partition(".")[0], str(event.object.get("backup_id", ""))
 
 
 def _reconcile_fact(repository: Repository, fact: _Fact, actor: Mapping[str, str], progress: Progress) -> None:

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verbs that keep a repository in order, run as programs without Airflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.transport.clock import SystemClock
+from airflow_provider_dockerbackup.transport.storage_local import LocalStorage
+from tests.cli.test_verbs import PROGRAM
+from tests.core.world import IMAGE, World
+
+
+class _Now(SystemClock):
+    """The real time, as worlds want it."""
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Four backups of an image on disk, all verified."""
+    root = tmp_path / "repository"
+    world = World(storage=LocalStorage(root))
+    world.clock = _Now()  # type: ignore[assignment]
+    for run in range(4):
+        world.verify(world.backup(run).backup)
+    return root
+
+
+def run(repository: Path, *arguments: str, code: int = 0, key: Path | None = None) -> str:
+    """Run a verb on the repository, and return what it prints; errors when it ends otherwise."""
+    environment = {**os.environ, "DOCKERBACKUP_REPOSITORY": str(repository)}
+    if key is not None:
+        environment["DOCKERBACKUP_SIGNING_KEY"] = str(key)
+    done = subprocess.run(
+        [PROGRAM, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == code, done.stderr + done.stdout
+    return done.stdout if code == 0 else done.stderr + done.stdout
+
+
+def backups(repository: Path) -> list[str]:
+    """Return the ids in the catalog, newest first."""
+    listed: list[dict[str, Any]] = json.loads(run(repository, "list", "--json"))
+    return [each["backup_id"] for each in listed]
+
+
+def test_rotate_shows_its_plan_and_removes_what_it_showed(repository: Path) -> None:
+    """The dry run and the run agree; a hold keeps one more, and its release lets it go."""
+    newest, second, third, oldest = backups(repository)
+    run(repository, "hold", oldest, "--reason", "claim 17", "--legal")
+    policy = ("rotate", "--keep-last", "2", "--max-removed-share", "1")
+    planned = json.loads(run(repository, *policy, "--dry-run", "--json"))
+    assert planned["removed"] == [third]
+    assert backups(repository) == [newest, second, third, oldest]
+    shown = run(repository, *policy)
+    assert "legal: claim 17" in shown
+    assert "3 kept, 1 removed" in shown
+    assert backups(repository) == [newest, second, oldest]
+    assert "legal hold" in run(repository, "release", oldest, "--reason", "x", code=6)
+    run(repository, "release", oldest, "--reason", "settled", "--legal")
+    assert json.loads(run(repository, *policy, "--json"))["removed"] == [oldest]
+    assert "policy" in run(repository, "rotate", code=2)
+    assert "keep_daily" in run(repository, "rotate", "--keep-daily", "many", code=2)
+
+
+def test_forget_ends_a_source(repository: Path) -> None:
+    """First as a dry run, then in earnest; a second time there is nothing to forget."""
+    words = ("forget", IMAGE.host, "image", IMAGE.name, "--reason", "replaced")
+    assert run(repository, *words, "--dry-run").count("would be removed") == 4
+    assert run(repository, *words).count("is removed") == 4
+    assert backups(repository) == []
+    run(repository, *words, code=3)
+    assert not list(repository.rglob("*.tar*"))
+
+
+def test_check_names_a_damaged_backup_and_quarantine_puts_it_aside(repository: Path) -> None:
+    """Exit code 5 until it is put aside; lifting brings it back."""
+    assert "nothing is odd" in run(repository, "check")
+    oldest = backups(repository)[-1]
+    next(repository.rglob(f"{oldest}/image-*.tar")).unlink()
+    (repository / "backups" / "notes.txt").write_text("hello")
+    found = run(repository, "check", code=5)
+    assert "incomplete" in found
+    assert "foreign" in found
+    run(repository, "quarantine", backups(repository)[0], "--reason", "x", code=6)
+    run(repository, "quarantine", oldest, "--reason", "disk failure")
+    assert oldest not in backups(repository)
+    assert "quarantined" in run(repository, "check")
+    run(repository, "quarantine", oldest, "--lift", "--reason", "repaired")
+    assert oldest in backups(repository)
+
+
+def test_the_trail_is_signed_checkpointed_and_proven(repository: Path, tmp_path: Path) -> None:
+    """With a key of its own; what was there before the key is taken over; a removed event is named."""
+    key = tmp_path / "audit.key"
+    run(repository, "audit", "keygen", str(key))
+    run(repository, "audit", "keygen", str(key), code=6)
+    anchors = tmp_path / "anchors.txt"
+    anchors.write_text(run(repository, "audit", "checkpoint", key=key))
+    run(repository, "hold", backups(repository)[0], "--reason", "claim", key=key)
+    with anchors.open("a") as file:
+        file.write(run(repository, "audit", "checkpoint", key=key))
+    words = ("audit", "verify", "--public-key", f"{key}.pub", "--anchors", str(anchors))
+    assert run(repository, *words).endswith("intact\n")
+    assert "NOT checked" in run(repository, "audit", "verify")
+    shown = run(repository, "audit", "log", "--type", "hold.")
+    assert shown.count("hold.set") == 1
+    events = json.loads(run(repository, "audit", "log", "--json"))
+    held = next(each for each in events if each["type"] == "hold.set")
+    gone = held["digest"].removeprefix("sha256:")
+    next(repository.rglob(f"{gone}.json")).unlink()
+    assert held["digest"] in run(repository, *words, code=5)
+
+
+def test_a_repository_with_tombstones_opens_and_lists_only_what_is_there(repository: Path) -> None:
+    """Records of removed backups stay readable for whoever asks."""
+    run(repository, "rotate", "--keep-last", "1", "--max-removed-share", "1")
+    opened = Repository.open(LocalStorage(repository), clock=SystemClock())
+    assert len(opened.catalog.backups()) == 1
+    assert len(opened.catalog.deleted()) == 3
