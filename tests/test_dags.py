@@ -96,6 +96,15 @@ def test_the_examples_back_up_verify_and_restore(bag: DagBag, host: LabHost, tmp
     drilled = Repository.open(storage_from_url(repository), clock=SystemClock()).catalog.backups()
     assert sum(len(each.verifications) for each in drilled) == len(backups) + 4
     assert {each.whole().consistency for each in backups if each.source.name == "lab-app"} == {"quiesced"}
+    assert run(bag, "example_dockerbackup_images", repository=repository, names=["lab/app:1"]) == "success"
+    conf = {"repository": repository, "policy": {"keep_last": 1}}
+    assert run(bag, "example_dockerbackup_rotate", **conf, plan_only=True) == "success"
+    assert run(bag, "example_dockerbackup_rotate", **conf) == "success"
+    rotated = Repository.open(storage_from_url(repository), clock=SystemClock())
+    assert len(rotated.catalog.backups()) == len(backups), "one backup of each source, all of them the newest verified"
+    assert {each.path for each in rotated.storage.list("audit/checkpoints")} == {
+        f"audit/checkpoints/{number:08d}.json" for number in (1, 2)
+    }
     conf = {"repository": repository, "backup_id": backups[0].backup_id}
     assert run(bag, "example_dockerbackup_restore", **conf) == "success"
     assert images_of(host) == before

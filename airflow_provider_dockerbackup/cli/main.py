@@ -10,8 +10,10 @@ import click
 
 from airflow_provider_dockerbackup import __version__
 from airflow_provider_dockerbackup.cli.audit import audit
+from airflow_provider_dockerbackup.cli.backup import export, save
 from airflow_provider_dockerbackup.cli.cat import cat
 from airflow_provider_dockerbackup.cli.check import check
+from airflow_provider_dockerbackup.cli.commit import commit
 from airflow_provider_dockerbackup.cli.exit_codes import ExitCode, exit_code_of
 from airflow_provider_dockerbackup.cli.files import files
 from airflow_provider_dockerbackup.cli.forget import forget_verb
@@ -30,6 +32,7 @@ from airflow_provider_dockerbackup.cli.show import show
 from airflow_provider_dockerbackup.cli.sources import sources
 from airflow_provider_dockerbackup.cli.stop import stop
 from airflow_provider_dockerbackup.cli.tree import tree
+from airflow_provider_dockerbackup.cli.verify import verify
 from airflow_provider_dockerbackup.exceptions import DockerBackupError
 
 
@@ -40,13 +43,15 @@ from airflow_provider_dockerbackup.exceptions import DockerBackupError
 )
 @click.version_option(__version__, prog_name="dockerbackup")
 def cli() -> None:
-    """Look at, restore and look after backups of Docker images and containers. Needs no Airflow.
+    """Make, prove, keep and restore backups of Docker images and containers. Needs no Airflow.
 
     The repository is given by --repository or DOCKERBACKUP_REPOSITORY, a Docker host as for ssh.
     """
 
 
 for verb in (sources, list_backups, show, history, tree, files, cat, restore, restore_container_verb, probe_storage):
+    cli.add_command(verb)
+for verb in (save, export, commit, verify):
     cli.add_command(verb)
 for verb in (rollback, stop, remove, rotate_verb, hold, release, forget_verb, quarantine_verb, check, audit):
     cli.add_command(verb)

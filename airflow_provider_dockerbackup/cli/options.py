@@ -6,7 +6,9 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+import shlex
 import socket
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +19,11 @@ from typing import Any
 import click
 
 from airflow_provider_dockerbackup import __version__
+from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.audit.signature import SigningKey
+from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
 from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
@@ -106,6 +111,63 @@ def host_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def open_repository(url: str) -> Repository:
     """Return the repository at ``url``; events are signed when DOCKERBACKUP_SIGNING_KEY names the file of a key."""
     return Repository.open(storage_from_url(url), clock=SystemClock(), signer=signer())
+
+
+def open_or_create_repository(url: str, *, compression: str | None) -> Repository:
+    """Return the repository at ``url``, made now if there is none; compression is then that of the first backup."""
+    return Repository.open_or_create(
+        storage_from_url(url),
+        clock=SystemClock(),
+        compression=Compression(compression or "none"),
+        signer=signer(),
+    )
+
+
+def compression_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of how an archive is stored; a verb gets them as ``compression`` and ``compression_level``."""
+    function = click.option("--compression-level", type=int, metavar="N", help="Level of that compression.")(function)
+    return click.option(
+        "--compression",
+        type=click.Choice([each.value for each in Compression]),
+        help="How it is stored.  [default: the repository's own, none for a new one]",
+    )(function)
+
+
+def quiesce_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the commands that are run in a container around a capture."""
+    for name, when in (("post", "after the capture, also when that failed"), ("pre", "before the capture")):
+        function = click.option(
+            f"--{name}-command", metavar="WORDS", help=f"Run in the container {when}; quoted words, no shell."
+        )(function)
+    return click.option(
+        "--command-timeout", type=float, default=60.0, show_default=True, help="Seconds each of the two may take."
+    )(function)
+
+
+def quiesce_commands(before: str | None, after: str | None, *, timeout_seconds: float) -> QuiesceCommands:
+    """Return the commands that the options name.
+
+    :raises ConfigurationError: when one cannot be split into words.
+    """
+    return QuiesceCommands.of(
+        words("--pre-command", before), words("--post-command", after), timeout_seconds=timeout_seconds
+    )
+
+
+def words(option: str, text: str | None) -> list[str] | None:
+    """Return the words in an option's text, quoted as for a shell; None without a text.
+
+    :raises ConfigurationError: when a quote is not closed.
+    """
+    try:
+        return None if text is None else shlex.split(text)
+    except ValueError as err:
+        raise ConfigurationError(f"{option}: {err}: {text!r}") from err
+
+
+def one_off_work() -> tuple[str, ...]:
+    """Return a name for work that no DAG run names: each run of the command is work of its own."""
+    return ("dockerbackup", uuid.uuid4().hex)
 
 
 def signer() -> SigningKey | None:

@@ -6,13 +6,16 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
+from airflow_provider_dockerbackup.core.audit.trail import Trail
+from airflow_provider_dockerbackup.core.change import Change
 from airflow_provider_dockerbackup.core.export import check_pause_limit
-from airflow_provider_dockerbackup.core.model import PausedCommit
+from airflow_provider_dockerbackup.core.model import PausedCommit, SourceKind
 from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress
-from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands, quiesced, require_running
+from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands, Quiesced, quiesced, require_running
+from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.temporary import remove_temporary, temporary_tag
 from airflow_provider_dockerbackup.exceptions import DockerBackupError, NotFoundError, TransientError
 
@@ -29,6 +32,7 @@ class CommitRequest:
     :param changes: Dockerfile instructions.
     :param pause_limit_seconds: a container that we paused runs again after this long whatever happens; a commit that
         takes longer fails.
+    :param pause: pause the container while it is committed, if it runs.
     :param commands: run in the container before and after the commit.
     """
 
@@ -37,8 +41,58 @@ class CommitRequest:
     message: str = ""
     author: str = ""
     changes: tuple[str, ...] = ()
+    pause: bool = True
     pause_limit_seconds: int = 300
     commands: QuiesceCommands = field(default_factory=QuiesceCommands)
+
+
+def commit(
+    request: CommitRequest, *, host: DockerHost, clock: Clock, progress: Progress, trail: Trail | None = None
+) -> PausedCommit:
+    """Commit a container as the request says, and tell the audit trail, if there is one.
+
+    The errors are those of :func:`commit_paused`; a trail that cannot be written is told to the reader.
+    """
+    how = commit_paused if request.pause else _commit_running
+    if trail is None:
+        return how(request, host=host, clock=clock, progress=progress)
+    source = Source(host=host.name, kind=SourceKind.CONTAINER, name=request.container)
+    change = Change(trail, source=source, host=host, progress=progress)
+    about = {"image": request.reference, "message": request.message, "author": request.author, "pause": request.pause}
+    change.ended("commit.started", "intent", **about)
+    try:
+        made = how(request, host=host, clock=clock, progress=progress)
+    except BaseException as err:
+        problem = str(err) if isinstance(err, DockerBackupError) else type(err).__name__
+        change.ended("commit.failed", "failure", **about, problem=problem)
+        raise
+    change.ended("commit.done", "success", **about, image_id=made.image_id, pause_seconds=made.pause_seconds)
+    return made
+
+
+def _commit_running(request: CommitRequest, *, host: DockerHost, clock: Clock, progress: Progress) -> PausedCommit:
+    """Commit without a pause."""
+    with _quiesced(request, host=host, clock=clock, progress=progress):
+        image_id = host.commit_container(
+            request.container,
+            reference=request.reference,
+            message=request.message,
+            author=request.author,
+            changes=request.changes,
+            pause=False,
+        )
+    return PausedCommit(image_id=image_id, pause_seconds=None)
+
+
+def _quiesced(
+    request: CommitRequest, *, host: DockerHost, clock: Clock, progress: Progress
+) -> AbstractContextManager[Quiesced | None]:
+    if not request.commands:
+        return nullcontext()
+    status = host.inspect_container(request.container).status
+    return quiesced(
+        request.commands, host=host, container=request.container, status=status, clock=clock, progress=progress
+    )
 
 
 def commit_paused(request: CommitRequest, *, host: DockerHost, clock: Clock, progress: Progress) -> PausedCommit:

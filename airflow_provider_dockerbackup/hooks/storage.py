@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from airflow.sdk import ObjectStoragePath
 
-from airflow_provider_dockerbackup.core.archive.compression import Compression, compressor
+from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.core.repository import Layout, Repository
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
@@ -101,18 +101,6 @@ def existing_repository(url: str, *, conn_id: str | None = None) -> Repository:
     :raises NotFoundError: when there is none.
     """
     return Repository.open(storage_of(url, conn_id=conn_id), clock=SystemClock(), signer=configured_signer())
-
-
-def check_compression(compression: str | None, *, level: int | None = None) -> None:
-    """Refuse a compression that is not known, or that has no such level.
-
-    :raises ConfigurationError: which names the known ones.
-    """
-    known = [each.value for each in Compression]
-    if compression is not None and compression not in known:
-        raise ConfigurationError(f"compression: expected one of {', '.join(known)}, got {compression!r}")
-    if compression is not None:
-        compressor(Compression(compression), level=level)
 
 
 def without_userinfo(url: str) -> str:

@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from airflow_provider_dockerbackup.core.commit import CommitRequest, commit_paused
+from airflow_provider_dockerbackup.core.audit.trail import Trail
+from airflow_provider_dockerbackup.core.commit import CommitRequest, commit
 from airflow_provider_dockerbackup.core.export import check_pause_limit
-from airflow_provider_dockerbackup.core.model import PausedCommit
-from airflow_provider_dockerbackup.core.ports import DockerHost
-from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands, Quiesced, quiesced
+from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.reference import ImageReference, container_name
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
-from airflow_provider_dockerbackup.operators.base import DockerHostOperator
+from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -22,13 +20,17 @@ if TYPE_CHECKING:
 
 
 class CommitSummary(TypedDict):
-    """What a commit made; ``pause_seconds`` is None when the container was not paused for it."""
+    """What a commit made; ``pause_seconds`` is None when the container was not paused for it.
+
+    ``audit_head`` is None without a repository.
+    """
 
     host: str
     container: str
     image: str
     image_id: str
     pause_seconds: float | None
+    audit_head: str | None
 
 
 class DockerCommitOperator(DockerHostOperator):
@@ -46,6 +48,8 @@ class DockerCommitOperator(DockerHostOperator):
         a database, say. When it fails, nothing is committed. (templated)
     :param post_command: command run in the container after the commit, also when something failed. (templated)
     :param command_timeout_seconds: how long each of the two may take.
+    :param repository: URL of a repository whose audit trail is told; None tells none. (templated)
+    :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host. (templated)
     :return: a :class:`CommitSummary`.
     """
@@ -58,6 +62,8 @@ class DockerCommitOperator(DockerHostOperator):
         "changes",
         "pre_command",
         "post_command",
+        "repository",
+        "repository_conn_id",
         "dockerbackup_conn_id",
     )
 
@@ -74,6 +80,8 @@ class DockerCommitOperator(DockerHostOperator):
         pre_command: Sequence[str] | None = None,
         post_command: Sequence[str] | None = None,
         command_timeout_seconds: float = 60.0,
+        repository: str | None = None,
+        repository_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -87,6 +95,8 @@ class DockerCommitOperator(DockerHostOperator):
         self.pre_command = pre_command
         self.post_command = post_command
         self.command_timeout_seconds = command_timeout_seconds
+        self.repository = repository
+        self.repository_conn_id = repository_conn_id
 
     def work(self, context: Context) -> CommitSummary:
         """Commit the container."""
@@ -103,48 +113,32 @@ class DockerCommitOperator(DockerHostOperator):
             message=self.message,
             author=self.author,
             changes=tuple(self.changes),
+            pause=self.pause,
             pause_limit_seconds=self.pause_limit_seconds,
             commands=QuiesceCommands.of(
                 self.pre_command, self.post_command, timeout_seconds=self.command_timeout_seconds
             ),
         )
         with self.hook.docker_host() as host:
-            if self.pause:
-                made = commit_paused(request, host=host, clock=SystemClock(), progress=self.progress)
-            else:
-                made = self._commit_running(request, host)
+            trail = self._trail(context)
+            made = commit(request, host=host, clock=SystemClock(), progress=self.progress, trail=trail)
             seconds = made.pause_seconds
             paused = "not paused" if seconds is None else f"paused for {seconds} s"
             self.log.info(
                 "container %s on %s: %s, committed as %s, %s", name, host.name, paused, reference, made.image_id
             )
             return CommitSummary(
-                host=host.name, container=name, image=str(reference), image_id=made.image_id, pause_seconds=seconds
+                host=host.name,
+                container=name,
+                image=str(reference),
+                image_id=made.image_id,
+                pause_seconds=seconds,
+                audit_head=trail.head if trail is not None else None,
             )
 
-    def _commit_running(self, request: CommitRequest, host: DockerHost) -> PausedCommit:
-        """Commit without a pause."""
-        with self._quiesced(host, request.container, request.commands):
-            image_id = host.commit_container(
-                request.container,
-                reference=request.reference,
-                message=request.message,
-                author=request.author,
-                changes=request.changes,
-                pause=False,
-            )
-        return PausedCommit(image_id=image_id, pause_seconds=None)
+    def _trail(self, context: Context) -> Trail | None:
+        if self.repository is None:
+            return None
+        from airflow_provider_dockerbackup.hooks.storage import repository_of
 
-    def _quiesced(
-        self, host: DockerHost, container: str, commands: QuiesceCommands
-    ) -> AbstractContextManager[Quiesced | None]:
-        if not commands:
-            return nullcontext()
-        return quiesced(
-            commands,
-            host=host,
-            container=container,
-            status=host.inspect_container(container).status,
-            clock=SystemClock(),
-            progress=self.progress,
-        )
+        return repository_of(self.repository, conn_id=self.repository_conn_id).trail(actor_of(context))

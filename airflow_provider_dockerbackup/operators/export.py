@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.export import ExportRequest, check_consistency, export_container
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
@@ -86,7 +86,7 @@ class DockerExportOperator(DockerHostOperator):
 
     def work(self, context: Context) -> BackupSummary:
         """Export the container."""
-        from airflow_provider_dockerbackup.hooks.storage import check_compression, repository_of
+        from airflow_provider_dockerbackup.hooks.storage import repository_of
 
         name = container_name(self.container)
         check_compression(self.compression, level=self.compression_level)

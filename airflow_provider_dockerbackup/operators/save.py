@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.record import Source
@@ -70,7 +70,7 @@ class DockerSaveOperator(DockerHostOperator):
 
     def work(self, context: Context) -> BackupSummary:
         """Save the image."""
-        from airflow_provider_dockerbackup.hooks.storage import check_compression, repository_of
+        from airflow_provider_dockerbackup.hooks.storage import repository_of
 
         reference = str(ImageReference.parse(self.image))
         check_compression(self.compression, level=self.compression_level)

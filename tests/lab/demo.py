@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``make demo``: the example DAGs, run by Airflow against real Docker hosts on this machine.
 
-Starts a lab of two Docker hosts and sshd, runs each example DAG with ``airflow dags test``, shows the catalog, and
-restores a backup to the second host with the console script. Everything is stopped at the end; the repository stays in
+Starts a lab of two Docker hosts and sshd, runs example DAGs with ``airflow dags test`` (save, export, verify, rotate,
+restore), shows the catalog, restores a backup to the second host with the console script, and proves the audit trail. Everything is stopped at the end; the repository stays in
 ``.demo/repository``, to look at with ``dockerbackup``.
 """
 
@@ -40,7 +40,7 @@ def main() -> int:
             run_app_container(daemon, name="app")
             wait_healthy(daemon, "app")
             environment = _environment(lab)
-            _run_dags(environment)
+            _run_dags(lab, environment)
             _restore(lab, environment)
     except LabError as err:
         print(f"demo: {err}", file=sys.stderr)
@@ -51,12 +51,16 @@ def main() -> int:
     return 0
 
 
-def _run_dags(environment: dict[str, str]) -> None:
-    _say("preparing Airflow's database")
+def _run_dags(lab: Lab, environment: dict[str, str]) -> None:
+    _say("making a key that signs audit events, and preparing Airflow's database")
+    subprocess.run([BIN / "dockerbackup", "audit", "keygen", DEMO / "audit.key"], check=True)
     _run("airflow", "db", "migrate", environment=environment, quiet=True)
     where = {"repository": f"file://{REPOSITORY}"}
     _dag("example_dockerbackup_images", {**where, "names": ["lab/*"]}, environment)
     _dag("example_dockerbackup_container", {**where, "container": "app"}, environment)
+    _run("dockerbackup", "save", "lab/app:1", "--force", *_host(lab), environment=environment)
+    policy = {"keep_last": 1, "min_verified": 1}
+    _dag("example_dockerbackup_rotate", {**where, "policy": policy}, environment)
     backup_id = _backup_of("lab/app:1", environment)
     _dag("example_dockerbackup_restore", {**where, "backup_id": backup_id}, environment)
 
@@ -72,7 +76,17 @@ def _restore(lab: Lab, environment: dict[str, str]) -> None:
     print(f"  export DOCKERBACKUP_REPOSITORY={environment['DOCKERBACKUP_REPOSITORY']}\n  {shlex.join(command)}\n")
     _run(*command, environment=environment)
     print(target.daemon.docker("images").stdout.decode())
+    _say("what happened, and the proof that nobody edited the story")
+    _run("dockerbackup", "audit", "checkpoint", environment=environment)
+    _run("dockerbackup", "audit", "log", "--type", "backup.", environment=environment)
+    _run("dockerbackup", "audit", "verify", "--public-key", f"{DEMO}/audit.key.pub", environment=environment)
     _say(f"done; look around with: {BIN / 'dockerbackup'} list --repository {REPOSITORY}")
+
+
+def _host(lab: Lab) -> tuple[str, ...]:
+    """Return the options by which the command reaches Docker host 1."""
+    host = lab.hosts[0]
+    return ("--host", host.name, "--ssh-config", str(host.ssh_config_path))
 
 
 def _dag(dag_id: str, conf: dict[str, object], environment: dict[str, str]) -> None:
@@ -92,7 +106,20 @@ def _dag(dag_id: str, conf: dict[str, object], environment: dict[str, str]) -> N
         print("\n".join(lines[-60:]))
         raise subprocess.CalledProcessError(done.returncode, done.args)
     for line in lines:
-        if any(mark in line for mark in (" as backup ", "passed level", "restored to", "committed as", "not in this")):
+        if any(
+            mark in line
+            for mark in (
+                " as backup ",
+                "passed level",
+                "restored to",
+                "committed as",
+                "not in this",
+                "no rule keeps",
+                "newest verified",
+                "keep_last",
+                " kept, ",
+            )
+        ):
             # Between Airflow's time and level and its logger's name.
             print("  " + line.partition("] ")[2].partition(" [airflow")[0].strip())
     print(f"  succeeded in {time.monotonic() - began:.0f} s, log in {log.relative_to(ROOT)}")
@@ -114,7 +141,9 @@ def _environment(lab: Lab) -> dict[str, str]:
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DOCKERBACKUP__SIGNING_KEY_FILE": str(DEMO / "audit.key"),
         "DOCKERBACKUP_REPOSITORY": f"file://{REPOSITORY}",
+        "DOCKERBACKUP_SIGNING_KEY": str(DEMO / "audit.key"),
         "PATH": f"{BIN}:{os.environ['PATH']}",
     }
 

@@ -174,3 +174,15 @@ class _ZstdInflater:
     def finish(self) -> None:
         if not self._walker.at_frame_end:
             raise IntegrityError("zstd stream ends early")
+
+
+def check_compression(compression: str | None, *, level: int | None = None) -> None:
+    """Refuse a compression that is not known, or that has no such level.
+
+    :raises ConfigurationError: which names the known ones.
+    """
+    known = [each.value for each in Compression]
+    if compression is not None and compression not in known:
+        raise ConfigurationError(f"compression: expected one of {', '.join(known)}, got {compression!r}")
+    if compression is not None:
+        compressor(Compression(compression), level=level)

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dockerbackup save`` and ``export``: back up an image or a container now, without Airflow."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import click
+
+from airflow_provider_dockerbackup.cli.options import (
+    HostOptions,
+    actor,
+    compression_options,
+    host_options,
+    json_option,
+    one_off_work,
+    open_or_create_repository,
+    quiesce_commands,
+    quiesce_options,
+    repository_option,
+)
+from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json
+from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
+from airflow_provider_dockerbackup.core.attempt import BackupKey
+from airflow_provider_dockerbackup.core.capture import BackupOutcome
+from airflow_provider_dockerbackup.core.export import ExportRequest, check_consistency, export_container
+from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
+from airflow_provider_dockerbackup.core.record import Source
+from airflow_provider_dockerbackup.core.reference import ImageReference, container_name
+from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
+from airflow_provider_dockerbackup.core.sizes import size_text
+
+
+@click.command()
+@click.argument("image")
+@repository_option
+@host_options
+@compression_options
+@click.option("--force", is_flag=True, help="Save also when the newest backup holds the same image.")
+@json_option
+def save(
+    *,
+    image: str,
+    repository: str,
+    host: HostOptions,
+    compression: str | None,
+    compression_level: int | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Save an image of a host, with its layers and history; the repository is made if there is none.
+
+    \b
+    Example:
+      dockerbackup save app:1 -r /srv/backups --host web1 --compression zstd
+    """
+    reference = str(ImageReference.parse(image))
+    check_compression(compression, level=compression_level)
+    with host.connected() as docker:
+        docker.inspect_image(reference)
+        opened = open_or_create_repository(repository, compression=compression)
+        source = Source(host=docker.name, kind=SourceKind.IMAGE, name=reference)
+        request = SaveRequest(
+            key=BackupKey.of(source, run_time=opened.clock.now(), work=one_off_work()),
+            actor=actor(),
+            compression=Compression(compression) if compression else None,
+            level=compression_level,
+            force=force,
+        )
+        outcome = save_image(request, host=docker, repository=opened, progress=BarProgress())
+    _tell(outcome, as_json=as_json)
+
+
+@click.command("export")
+@click.argument("container")
+@repository_option
+@host_options
+@compression_options
+@click.option(
+    "--consistency",
+    type=click.Choice(get_args(Consistency)),
+    default="snapshot",
+    show_default=True,
+    help="Of a running container: commit and export that, pause it for the whole export, or take what comes.",
+)
+@click.option(
+    "--pause-limit", type=int, default=300, show_default=True, metavar="SECONDS", help="It runs again after this long."
+)
+@quiesce_options
+@json_option
+def export(
+    *,
+    container: str,
+    repository: str,
+    host: HostOptions,
+    compression: str | None,
+    compression_level: int | None,
+    consistency: Consistency,
+    pause_limit: int,
+    pre_command: str | None,
+    post_command: str | None,
+    command_timeout: float,
+    as_json: bool,
+) -> None:
+    """Export a container's filesystem with its configuration; the repository is made if there is none.
+
+    \b
+    Example:
+      dockerbackup export db -r /srv/backups --host web1 --pre-command "psql -U app -c CHECKPOINT"
+    """
+    name = container_name(container)
+    check_compression(compression, level=compression_level)
+    check_consistency(consistency, pause_limit_seconds=pause_limit)
+    commands = quiesce_commands(pre_command, post_command, timeout_seconds=command_timeout)
+    with host.connected() as docker:
+        docker.inspect_container(name)
+        opened = open_or_create_repository(repository, compression=compression)
+        source = Source(host=docker.name, kind=SourceKind.CONTAINER, name=name)
+        request = ExportRequest(
+            key=BackupKey.of(source, run_time=opened.clock.now(), work=one_off_work()),
+            actor=actor(),
+            consistency=consistency,
+            pause_limit_seconds=pause_limit,
+            commands=commands,
+            compression=Compression(compression) if compression else None,
+            level=compression_level,
+        )
+        outcome = export_container(request, host=docker, repository=opened, progress=BarProgress())
+    _tell(outcome, as_json=as_json)
+
+
+def _tell(outcome: BackupOutcome, *, as_json: bool) -> None:
+    record = outcome.backup.whole()
+    if as_json:
+        print_json(_json(outcome))
+        return
+    archive = record.archive
+    sizes = f"{size_text(archive.size_bytes)}, stored {size_text(archive.stored_size_bytes)}"
+    click.echo(plain(f"{record.source}: {outcome.status} as backup {record.backup_id}, {sizes}"))
+    for mount in record.not_covered:
+        click.echo(plain(f"not in this backup: {mount.type} {mount.name} at {mount.destination}"))
+
+
+def _json(outcome: BackupOutcome) -> dict[str, Any]:
+    record = outcome.backup.whole()
+    return {
+        "status": outcome.status,
+        "backup_id": record.backup_id,
+        "host": record.source.host,
+        "kind": record.source.kind.value,
+        "source": record.source.name,
+        "size_bytes": record.archive.size_bytes,
+        "stored_size_bytes": record.archive.stored_size_bytes,
+        "not_covered": [mount.destination for mount in record.not_covered],
+        "audit_head": outcome.audit_head,
+    }
