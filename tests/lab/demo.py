@@ -2,8 +2,8 @@
 """``make demo``: the example DAGs, run by Airflow against real Docker hosts on this machine.
 
 Starts a lab of two Docker hosts and sshd, runs example DAGs with ``airflow dags test`` (save, export, verify, rotate,
-restore), shows the catalog, restores a backup to the second host with the console script, and proves the audit trail. Everything is stopped at the end; the repository stays in
-``.demo/repository``, to look at with ``dockerbackup``.
+restore), shows the catalog, restores a backup to the second host with the console script, and proves the audit trail.
+Everything is stopped at the end; the repository stays in ``.demo/repository``, to look at with ``dockerbackup``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ ROOT = Path(__file__).parent.parent.parent
 DEMO = ROOT / ".demo"
 REPOSITORY = DEMO / "repository"
 BIN = Path(sys.executable).parent
+# Of a task's log, what a reader of the demo should see.
+_TOLD = (
+    *(" as backup ", "passed level", "restored to", "committed as", "not in this"),
+    *("no rule keeps", "newest verified", "keep_last", " kept, "),
+)
 
 
 def main() -> int:
@@ -106,20 +111,7 @@ def _dag(dag_id: str, conf: dict[str, object], environment: dict[str, str]) -> N
         print("\n".join(lines[-60:]))
         raise subprocess.CalledProcessError(done.returncode, done.args)
     for line in lines:
-        if any(
-            mark in line
-            for mark in (
-                " as backup ",
-                "passed level",
-                "restored to",
-                "committed as",
-                "not in this",
-                "no rule keeps",
-                "newest verified",
-                "keep_last",
-                " kept, ",
-            )
-        ):
+        if any(mark in line for mark in _TOLD):
             # Between Airflow's time and level and its logger's name.
             print("  " + line.partition("] ")[2].partition(" [airflow")[0].strip())
     print(f"  succeeded in {time.monotonic() - began:.0f} s, log in {log.relative_to(ROOT)}")
