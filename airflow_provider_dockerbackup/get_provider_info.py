@@ -11,6 +11,7 @@ _NAME = "airflow_provider_dockerbackup"
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's description by Airflow's ``provider_info.schema.json``."""
     operators = (
+        "audit",
         "checkpoint",
         "commit",
         "export",

@@ -105,6 +105,11 @@ def test_the_examples_back_up_verify_and_restore(bag: DagBag, host: LabHost, tmp
     assert {each.path for each in rotated.storage.list("audit/checkpoints")} == {
         f"audit/checkpoints/{number:08d}.json" for number in (1, 2)
     }
+    conf = {"repository": repository, "hosts": ["dockerbackup_default"], "output": str(tmp_path / "report")}
+    assert run(bag, "example_dockerbackup_audit", **conf) == "success"
+    assert {each.name for each in (tmp_path / "report").iterdir()} == {"report.html", "report.json", "report.csv"}
+    conf["fail_on"] = ["BACKUP_RECOVERY_POINT_ENCRYPTED"]
+    assert run(bag, "example_dockerbackup_audit", **conf) == "failed"
     conf = {"repository": repository, "backup_id": backups[0].backup_id}
     assert run(bag, "example_dockerbackup_restore", **conf) == "success"
     assert images_of(host) == before

@@ -9,24 +9,18 @@ from typing import Any
 
 import click
 
+from airflow_provider_dockerbackup.cli.audit_options import anchors_of, anchors_option, key_option
+from airflow_provider_dockerbackup.cli.audit_report import report
 from airflow_provider_dockerbackup.cli.options import actor, json_option, open_repository, repository_option
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json, print_table
 from airflow_provider_dockerbackup.core.audit.checkpoint import CheckpointRequest, make_checkpoint
 from airflow_provider_dockerbackup.core.audit.event import AuditEvent
-from airflow_provider_dockerbackup.core.audit.proof import Anchor, TrailProof, parse_anchors, prove
+from airflow_provider_dockerbackup.core.audit.proof import TrailProof, prove
 from airflow_provider_dockerbackup.core.audit.reading import StoredEvent, stored_events
 from airflow_provider_dockerbackup.core.audit.signature import keyring
 from airflow_provider_dockerbackup.core.document import utc_text
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
+from airflow_provider_dockerbackup.exceptions import IntegrityError
 from airflow_provider_dockerbackup.transport.signing_key import make_signing_key, read_public_key
-
-_key_option = click.option(
-    "--public-key",
-    "key_files",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Trusted Ed25519 public key, PEM or OpenSSH; may be repeated.",
-)
 
 
 @click.group()
@@ -86,8 +80,8 @@ def _row(stored: StoredEvent, event: AuditEvent) -> tuple[str, ...]:
 
 @audit.command()
 @repository_option
-@_key_option
-@click.option("--anchors", "anchors_file", type=click.Path(path_type=Path), help="File of digests that must be there.")
+@key_option
+@anchors_option
 @json_option
 def verify(*, repository: str, key_files: tuple[Path, ...], anchors_file: Path | None, as_json: bool) -> None:
     """Prove that no event was edited, removed or put in.
@@ -101,7 +95,7 @@ def verify(*, repository: str, key_files: tuple[Path, ...], anchors_file: Path |
     """
     opened = open_repository(repository)
     keys = keyring(read_public_key(each) for each in key_files)
-    anchors = _anchors(anchors_file)
+    anchors = anchors_of(anchors_file)
     proof = prove(
         stored_events(opened.storage, keys=keys),
         keys_given=bool(keys),
@@ -115,16 +109,6 @@ def verify(*, repository: str, key_files: tuple[Path, ...], anchors_file: Path |
     if not proof.intact:
         first = proof.findings[0]
         raise IntegrityError(f"the audit trail was changed: {first.kind}: {first.event} {first.detail}")
-
-
-def _anchors(path: Path | None) -> tuple[Anchor, ...]:
-    if path is None:
-        return ()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise ConfigurationError(f"anchors {path} cannot be read: {err}") from err
-    return parse_anchors(text, where=str(path))
 
 
 def _tell(proof: TrailProof) -> None:
@@ -161,7 +145,7 @@ def _proof_json(proof: TrailProof) -> dict[str, Any]:
 
 @audit.command()
 @repository_option
-@_key_option
+@key_option
 @json_option
 def checkpoint(*, repository: str, key_files: tuple[Path, ...], as_json: bool) -> None:
     """Make one event that names every event which no other names yet, and print its digest: keep it as an anchor.
@@ -205,3 +189,6 @@ def keygen(*, file: Path) -> None:
     """
     key = make_signing_key(file)
     click.echo(plain(f"{file} signs, {file}.pub checks; key id {key.key_id}"))
+
+
+audit.add_command(report)

@@ -108,6 +108,19 @@ def host_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return with_host
 
 
+def host_of(text: str, *, ssh_config: Path, identity: Path | None) -> HostOptions:
+    """Return the Docker host that ``[NAME=]TARGET`` names, with docker's defaults there."""
+    name, _, target = text.rpartition("=")
+    return HostOptions(
+        target=target,
+        name=name or None,
+        identity=identity,
+        ssh_config=ssh_config.expanduser(),
+        docker_command="docker",
+        docker_socket=None,
+    )
+
+
 def open_repository(url: str) -> Repository:
     """Return the repository at ``url``; events are signed when DOCKERBACKUP_SIGNING_KEY names the file of a key."""
     return Repository.open(storage_from_url(url), clock=SystemClock(), signer=signer())

@@ -83,6 +83,23 @@ class CheckpointSummary(TypedDict):
     audit_head: str | None
 
 
+class AuditSummary(TypedDict):
+    """What a report found.
+
+    ``controls`` maps names to ``pass``, ``fail`` or ``not applicable``; ``breaches`` and ``unprotected`` name the first
+    hundred; ``report`` is the digest of the JSON.
+    """
+
+    repository: str
+    controls: dict[str, str]
+    sources: int
+    breaches: list[str]
+    unprotected: list[str]
+    trail_intact: bool
+    report: str
+    audit_head: str | None
+
+
 class SampledBackup(TypedDict):
     """A backup chosen for a restore drill: ``reason`` is ``damaged``, ``newest``, ``oldest`` or ``random``."""
 

@@ -125,3 +125,20 @@ def test_a_repository_with_tombstones_opens_and_lists_only_what_is_there(reposit
     opened = Repository.open(LocalStorage(repository), clock=SystemClock())
     assert len(opened.catalog.backups()) == 1
     assert len(opened.catalog.deleted()) == 3
+
+
+def test_the_report_is_a_table_a_page_and_an_exit_code(repository: Path, tmp_path: Path) -> None:
+    """The same facts in each form; a control that fails is exit code 5, after the report was written."""
+    report = ("audit", "report", "--rpo", "1d")
+    assert "BACKUP_LAST_RECOVERY_POINT_CREATED" in run(repository, *report)
+    page = tmp_path / "report.html"
+    failing = (*report, "--fail-on", "BACKUP_RECOVERY_POINT_ENCRYPTED")
+    assert "not encrypted" in run(repository, *failing, "--format", "html", "-o", str(page), code=5)
+    assert page.read_text().startswith("<!doctype html>")
+    found = json.loads(run(repository, *report, "--format", "json"))
+    assert found["trail"]["findings"] == []
+    assert found["sources"][0]["freshness"] == "ok"
+    assert found["job_counts"] == {"backup.committed": 4, "verify.passed": 4}
+    assert run(repository, *report, "--format", "csv").startswith("section,item,status,detail,evidence")
+    assert "--rpo-for" in run(repository, *report, "--rpo-for", "x", code=2)
+    assert "--fail-on" in run(repository, *report, "--fail-on", "NO_SUCH", code=2)

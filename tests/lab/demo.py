@@ -85,6 +85,11 @@ def _restore(lab: Lab, environment: dict[str, str]) -> None:
     _run("dockerbackup", "audit", "checkpoint", environment=environment)
     _run("dockerbackup", "audit", "log", "--type", "backup.", environment=environment)
     _run("dockerbackup", "audit", "verify", "--public-key", f"{DEMO}/audit.key.pub", environment=environment)
+    _say("the audit report, also as a page: .demo/report.html")
+    report = ["dockerbackup", "audit", "report", "--public-key", f"{DEMO}/audit.key.pub"]
+    report += ["--host", lab.hosts[0].name, "--ssh-config", str(lab.hosts[0].ssh_config_path)]
+    _run(*report, "--format", "html", "--output", str(DEMO / "report.html"), environment=environment)
+    _run(*report, environment=environment)
     _say(f"done; look around with: {BIN / 'dockerbackup'} list --repository {REPOSITORY}")
 
 
