@@ -1,5 +1,6 @@
 # make demo   sets everything up and runs the example DAGs against real Docker hosts on this machine
 # make test   sets everything up and runs all checks and tests
+# make pyz    builds dist/dockerbackup.pyz: the command in one file, without Airflow
 # make bench  compares with what a user would otherwise type
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -8,7 +9,7 @@ AIRFLOW_VERSION ?=
 BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: demo test check unit bench lab lab-down constraints clean
+.PHONY: demo test check unit bench pyz lab lab-down constraints clean
 
 $(VENV)/.ready: setup.cfg pyproject.toml tests/constraints.txt tests/setup-venv
 	tests/setup-venv "$(PYTHON)" "$(VENV)" "$(AIRFLOW_VERSION)"
@@ -30,6 +31,9 @@ unit: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks
 
+pyz: $(VENV)/.ready
+	tests/build-pyz "$(BIN)" dist/dockerbackup.pyz
+
 lab: $(VENV)/.ready
 	$(BIN)/python -m tests.lab up --dir .lab --images all
 	$(BIN)/python -m tests.lab env --dir .lab
@@ -41,4 +45,4 @@ constraints:
 	tests/lock-constraints
 
 clean:
-	rm -rf $(VENV) build *.egg-info .demo
+	rm -rf $(VENV) build dist *.egg-info .demo

@@ -46,6 +46,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [f"{_NAME}.operators.{operator}" for operator in operators],
             }
         ],
+        "cli": [f"{_NAME}.airflow_command.get_commands"],
         "config": {
             "dockerbackup": {
                 "description": "Backups of Docker images and containers.",

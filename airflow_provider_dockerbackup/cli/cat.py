@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import open_repository, repository_option
 from airflow_provider_dockerbackup.cli.output import BarProgress
 from airflow_provider_dockerbackup.core.reading import archive_stream, load_stream
@@ -14,7 +15,7 @@ from airflow_provider_dockerbackup.core.reference import ImageReference
 
 
 @click.command()
-@click.argument("backup_id")
+@click.argument("backup_id", shell_complete=backup_ids)
 @repository_option
 @click.option("--tag", "tags", multiple=True, metavar="NAME:TAG", help="Tag in the stream; may be repeated.")
 @click.option("--filesystem", is_flag=True, help="A container's filesystem as a plain tar, as docker export wrote it.")

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import json_option, open_repository, repository_option
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_columns, print_json
 from airflow_provider_dockerbackup.core.archive.tar import MemberKind
@@ -20,7 +21,7 @@ from airflow_provider_dockerbackup.transport.extraction import extract_files
 
 
 @click.command()
-@click.argument("backup_id")
+@click.argument("backup_id", shell_complete=backup_ids)
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
 @repository_option
 @click.option(

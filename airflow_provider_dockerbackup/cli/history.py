@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import click
 
+from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import json_option, open_repository, repository_option
 from airflow_provider_dockerbackup.cli.output import BarProgress, print_columns, print_json
 from airflow_provider_dockerbackup.core.look.history import HistoryStep, image_history
@@ -16,7 +17,7 @@ _CREATED_BY_WIDTH = 45
 
 
 @click.command()
-@click.argument("backup_id")
+@click.argument("backup_id", shell_complete=backup_ids)
 @repository_option
 @click.option("--no-trunc", is_flag=True, help="Do not cut IDs and commands short.")
 @click.option("--steps", "numbered", is_flag=True, help="Number the steps, as rollback --step takes them.")

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 
 import click
 
+from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import actor, json_option, open_repository, repository_option
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json
 from airflow_provider_dockerbackup.core.hold import HoldRequest, ReleaseRequest, hold_backup, release_backup
 
 
 @click.command()
-@click.argument("backup_id")
+@click.argument("backup_id", shell_complete=backup_ids)
 @repository_option
 @click.option("--reason", required=True, help="Why; kept with the backup and in the audit trail.")
 @click.option(
@@ -42,7 +43,7 @@ def hold(*, backup_id: str, repository: str, reason: str, until: datetime | None
 
 
 @click.command()
-@click.argument("backup_id")
+@click.argument("backup_id", shell_complete=backup_ids)
 @repository_option
 @click.option("--reason", required=True, help="Why; kept with the backup and in the audit trail.")
 @click.option("--legal", is_flag=True, help="Also legal holds.")

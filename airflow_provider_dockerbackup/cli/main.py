@@ -3,40 +3,66 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+from collections.abc import Sequence
 
 import click
 
 from airflow_provider_dockerbackup import __version__
-from airflow_provider_dockerbackup.cli.audit import audit
-from airflow_provider_dockerbackup.cli.backup import export, save
-from airflow_provider_dockerbackup.cli.cat import cat
-from airflow_provider_dockerbackup.cli.check import check
-from airflow_provider_dockerbackup.cli.commit import commit
 from airflow_provider_dockerbackup.cli.exit_codes import ExitCode, exit_code_of
-from airflow_provider_dockerbackup.cli.files import files
-from airflow_provider_dockerbackup.cli.forget import forget_verb
-from airflow_provider_dockerbackup.cli.history import history
-from airflow_provider_dockerbackup.cli.hold import hold, release
-from airflow_provider_dockerbackup.cli.list import list_backups
 from airflow_provider_dockerbackup.cli.output import plain
-from airflow_provider_dockerbackup.cli.probe import probe_storage
-from airflow_provider_dockerbackup.cli.quarantine import quarantine_verb
-from airflow_provider_dockerbackup.cli.remove import remove
-from airflow_provider_dockerbackup.cli.restore import restore
-from airflow_provider_dockerbackup.cli.restore_container import restore_container_verb
-from airflow_provider_dockerbackup.cli.rollback import rollback
-from airflow_provider_dockerbackup.cli.rotate import rotate_verb
-from airflow_provider_dockerbackup.cli.show import show
-from airflow_provider_dockerbackup.cli.sources import sources
-from airflow_provider_dockerbackup.cli.stop import stop
-from airflow_provider_dockerbackup.cli.tree import tree
-from airflow_provider_dockerbackup.cli.verify import verify
 from airflow_provider_dockerbackup.exceptions import DockerBackupError
+
+# A verb's module is imported when it is used: SSH and Docker libraries take longer to import than a listing to make.
+_VERBS = {
+    "sources": "sources:sources",
+    "list": "list:list_backups",
+    "show": "show:show",
+    "history": "history:history",
+    "tree": "tree:tree",
+    "files": "files:files",
+    "cat": "cat:cat",
+    "restore": "restore:restore",
+    "restore-container": "restore_container:restore_container_verb",
+    "probe": "probe:probe_storage",
+    "save": "backup:save",
+    "export": "backup:export",
+    "commit": "commit:commit",
+    "verify": "verify:verify",
+    "rollback": "rollback:rollback",
+    "stop": "stop:stop",
+    "remove": "remove:remove",
+    "rotate": "rotate:rotate_verb",
+    "hold": "hold:hold",
+    "release": "hold:release",
+    "forget": "forget:forget_verb",
+    "quarantine": "quarantine:quarantine_verb",
+    "check": "check:check",
+    "audit": "audit:audit",
+    "completion": "completion:completion",
+}
+
+
+class _Verbs(click.Group):
+    """A group whose verbs are imported one by one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of the verbs."""
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
+        """Return a verb; None when there is none of that name."""
+        if cmd_name not in _VERBS:
+            return None
+        module, _, name = _VERBS[cmd_name].partition(":")
+        command = getattr(importlib.import_module(f"airflow_provider_dockerbackup.cli.{module}"), name)
+        return command if isinstance(command, click.Command) else None
 
 
 @click.group(
+    cls=_Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 not found, 4 try again (link, daemon or storage "
     "failed), 5 bytes are bad, 6 something else holds the name, 130 interrupted.",
@@ -49,20 +75,15 @@ def cli() -> None:
     """
 
 
-for verb in (sources, list_backups, show, history, tree, files, cat, restore, restore_container_verb, probe_storage):
-    cli.add_command(verb)
-for verb in (save, export, commit, verify):
-    cli.add_command(verb)
-for verb in (rollback, stop, remove, rotate_verb, hold, release, forget_verb, quarantine_verb, check, audit):
-    cli.add_command(verb)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the console script; errors of this package become one message and a documented exit code.
 
-
-def main() -> None:
-    """Run the console script; errors of this package become one message and a documented exit code."""
+    :param arguments: instead of the process's own.
+    """
     if sys.stdout is None:
         sys.exit("dockerbackup: standard output is closed; send it to /dev/null if it is not wanted")
     try:
-        cli.main(standalone_mode=False)
+        cli.main(args=arguments, prog_name="dockerbackup", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Abort:
         click.echo("dockerbackup: interrupted", err=True)

@@ -14,23 +14,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from airflow_provider_dockerbackup import __version__
 from airflow_provider_dockerbackup.core.archive.compression import Compression
-from airflow_provider_dockerbackup.core.audit.signature import SigningKey
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
-from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
-from airflow_provider_dockerbackup.transport.signing_key import read_signing_key
-from airflow_provider_dockerbackup.transport.ssh import SshSession
-from airflow_provider_dockerbackup.transport.ssh_config import ssh_client_factory
 from airflow_provider_dockerbackup.transport.storage import storage_from_url
+
+if TYPE_CHECKING:
+    from airflow_provider_dockerbackup.core.audit.signature import SigningKey
+    from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
 
 repository_option = click.option(
     "--repository",
@@ -57,6 +56,10 @@ class HostOptions:
     @contextmanager
     def connected(self) -> Iterator[SshDockerHost]:
         """Give the Docker host; its connections are closed at the end."""
+        from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
+        from airflow_provider_dockerbackup.transport.ssh import SshSession
+        from airflow_provider_dockerbackup.transport.ssh_config import ssh_client_factory
+
         command = DockerCommand.parse(self.docker_command, socket=self.docker_socket)
         factory = ssh_client_factory(self.target, identity_file=self.identity, config_path=self.ssh_config)
         session = SshSession(factory, where=self.target)
@@ -186,7 +189,11 @@ def one_off_work() -> tuple[str, ...]:
 def signer() -> SigningKey | None:
     """Return the key in the file that DOCKERBACKUP_SIGNING_KEY names; None without one."""
     path = os.environ.get("DOCKERBACKUP_SIGNING_KEY")
-    return read_signing_key(Path(path)) if path else None
+    if not path:
+        return None
+    from airflow_provider_dockerbackup.transport.signing_key import read_signing_key
+
+    return read_signing_key(Path(path))
 
 
 def actor() -> dict[str, str]:

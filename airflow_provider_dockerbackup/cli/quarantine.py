@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import click
 
+from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import actor, json_option, open_repository, repository_option
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json
 from airflow_provider_dockerbackup.core.quarantine import lift_quarantine, quarantine
 
 
 @click.command("quarantine")
-@click.argument("backup_id")
+@click.argument("backup_id", shell_complete=backup_ids)
 @repository_option
 @click.option("--reason", required=True, help="Why; kept with the backup and in the audit trail.")
 @click.option("--lift", is_flag=True, help="Bring it back into the catalog instead.")

@@ -8,6 +8,7 @@ from typing import get_args
 
 import click
 
+from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import (
     HostOptions,
     actor,
@@ -21,7 +22,7 @@ from airflow_provider_dockerbackup.core.restore import Method, RestoreRequest, r
 
 
 @click.command()
-@click.argument("backup_id")
+@click.argument("backup_id", shell_complete=backup_ids)
 @repository_option
 @host_options
 @click.option("--tag", "tags", multiple=True, metavar="NAME:TAG", help="Name to give it; may be repeated.")

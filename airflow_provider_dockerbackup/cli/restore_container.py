@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import click
 
+from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import (
     HostOptions,
     actor,
@@ -20,7 +21,7 @@ from airflow_provider_dockerbackup.core.recreate import RecreateRequest, restore
 
 
 @click.command(name="restore-container")
-@click.argument("backup_id")
+@click.argument("backup_id", shell_complete=backup_ids)
 @repository_option
 @host_options
 @click.option("--name", metavar="NAME", help="Name of the new container.  [default: the name it had]")

@@ -8,6 +8,7 @@ from typing import get_args
 
 import click
 
+from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import (
     HostOptions,
     actor,
@@ -31,7 +32,7 @@ from airflow_provider_dockerbackup.transport.given_daemon import test_daemon_at
 
 @click.command()
 @click.argument("tag", metavar="NAME:TAG")
-@click.argument("backup_id", default=PREVIOUS)
+@click.argument("backup_id", default=PREVIOUS, shell_complete=backup_ids)
 @repository_option
 @host_options
 @click.option("--step", type=int, metavar="N", help="Keep the first N steps of the image's history only.")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import click
 
+from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import json_option, open_repository, repository_option
 from airflow_provider_dockerbackup.cli.output import plain, print_json, print_table
 from airflow_provider_dockerbackup.core.catalog import Backup
@@ -16,7 +17,7 @@ from airflow_provider_dockerbackup.core.sizes import size_text
 
 
 @click.command()
-@click.argument("backup_id")
+@click.argument("backup_id", shell_complete=backup_ids)
 @repository_option
 @json_option
 def show(*, backup_id: str, repository: str, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import click
 
+from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import actor, json_option, open_repository, repository_option, words
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json
 from airflow_provider_dockerbackup.core.catalog import Backup
@@ -19,7 +20,7 @@ from airflow_provider_dockerbackup.transport.given_daemon import test_daemon_at
 
 
 @click.command("verify")
-@click.argument("backup_ids", nargs=-1, metavar="[BACKUP_ID]...")
+@click.argument("backup_ids", nargs=-1, shell_complete=backup_ids, metavar="[BACKUP_ID]...")
 @repository_option
 @click.option("--newest", is_flag=True, help="The newest backup of every source instead.")
 @click.option("--level", type=click.Choice(get_args(Level)), default="load", show_default=True, help="How far to go.")

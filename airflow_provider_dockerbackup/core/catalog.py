@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote, unquote
 
@@ -176,6 +177,12 @@ class Catalog:
             and any(_ATTEMPT_FILE.fullmatch(name) for name in files)
         ]
 
+    def names(self) -> Iterator[tuple[str, Source]]:
+        """Yield id and source of each backup from names alone; nothing is read, so its record may be unreadable."""
+        for path, files in self._folders("backups").items():
+            if RECORD_FILE in files and not any(_is_aside(name) for name in files):
+                yield _id_of(path), source_from_path(path)
+
     def sources(self) -> list[Source]:
         """Return every source that has a folder, also when it holds no backup."""
         found = {source_from_path(path) for path in self._folders("backups")}
@@ -301,6 +308,7 @@ def source_from_path(path: str) -> Source:
     return source
 
 
+@lru_cache(maxsize=16384)
 def _source_of(host: str, folder: str) -> Source | None:
     kind, _, name = folder.partition("-")
     if kind not in {each.value for each in SourceKind} or not name:

@@ -79,16 +79,29 @@ class Document(Part):
         :raises IntegrityError: when it is not JSON, a field is wrong, or the major version is not known.
         """
         try:
-            # First of all the version: what a newer release wrote need not have the fields of ours.
-            version = _Version.model_validate_json(data).schema_version
-            if version.split(".")[0] != str(cls.MAJOR):
-                raise IntegrityError(
-                    f"{where}: schema_version: expected {cls.MAJOR}.x, got {version!r}; "
-                    "it was written by a newer release of airflow-provider-dockerbackup, use that one to read it"
-                )
-            return cls.model_validate_json(data)
+            document = cls.model_validate_json(data)
         except ValidationError as err:
+            # What a newer release wrote need not have the fields of ours: then its version is what is wrong.
+            cls._check_version(_version_in(data), where=where)
             raise IntegrityError(f"{where} is not a readable {cls.__name__}: {explain(err)}") from err
+        cls._check_version(document.schema_version, where=where)
+        return document
+
+    @classmethod
+    def _check_version(cls, version: str, *, where: str) -> None:
+        if version.split(".", maxsplit=1)[0] != str(cls.MAJOR):
+            raise IntegrityError(
+                f"{where}: schema_version: expected {cls.MAJOR}.x, got {version!r}; "
+                "it was written by a newer release of airflow-provider-dockerbackup, use that one to read it"
+            )
+
+
+def _version_in(data: bytes) -> str:
+    """Return the version of a document that cannot be read otherwise; ours when that cannot be told either."""
+    try:
+        return _Version.model_validate_json(data).schema_version
+    except ValidationError:
+        return f"{Document.MAJOR}.0"
 
 
 def canonical_json(value: Any) -> bytes:

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
-from airflow_provider_dockerbackup.core.audit.signature import Signer
 from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Catalog
 from airflow_provider_dockerbackup.core.document import Document, UtcTime
 from airflow_provider_dockerbackup.core.ports import Clock, Storage
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, ConflictError, NotFoundError
+
+if TYPE_CHECKING:
+    from airflow_provider_dockerbackup.core.audit.signature import Signer
 
 Layout = Literal["archive"]
 REPOSITORY_FILE = "repository.json"

@@ -89,24 +89,36 @@ class FolderTree:
 
         A symbolic link raises: whoever relies on the list being whole must not overlook what is behind it.
         """
-        pending = [below]
-        while pending:
-            parts = pending.pop()
+        try:
+            with self.folder(below) as folder:
+                yield from self._walk(folder, below)
+        except FileNotFoundError:
+            return
+        except NotADirectoryError:
+            if not self._is_file(below):
+                raise
+
+    def _walk(self, folder: int, parts: tuple[str, ...]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """Yield the files below an open folder; each folder is opened from the one above it, not from the root."""
+        below = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                path = joined((*parts, entry.name))
+                if entry.is_symlink():
+                    raise OSError(errno.ELOOP, "there is a symbolic link", path)
+                if entry.is_file(follow_symlinks=False):
+                    yield path, entry
+                elif entry.is_dir(follow_symlinks=False) and path != "lost+found":  # the file system's own
+                    below.append(entry.name)
+        for name in below:
             try:
-                with self.folder(parts) as folder, os.scandir(folder) as entries:
-                    for entry in entries:
-                        path = joined((*parts, entry.name))
-                        if entry.is_symlink():
-                            raise OSError(errno.ELOOP, "there is a symbolic link", path)
-                        if entry.is_file(follow_symlinks=False):
-                            yield path, entry
-                        elif entry.is_dir(follow_symlinks=False) and path != "lost+found":  # the file system's own
-                            pending.append((*parts, entry.name))
+                descriptor = os.open(name, _FOLDER, dir_fd=folder)
             except FileNotFoundError:
                 continue
-            except NotADirectoryError:
-                if parts != below or not self._is_file(parts):
-                    raise
+            try:
+                yield from self._walk(descriptor, (*parts, name))
+            finally:
+                os.close(descriptor)
 
     def _is_file(self, parts: tuple[str, ...]) -> bool:
         with self.folder(parts[:-1]) as folder:

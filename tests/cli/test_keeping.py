@@ -142,3 +142,14 @@ def test_the_report_is_a_table_a_page_and_an_exit_code(repository: Path, tmp_pat
     assert run(repository, *report, "--format", "csv").startswith("section,item,status,detail,evidence")
     assert "--rpo-for" in run(repository, *report, "--rpo-for", "x", code=2)
     assert "--fail-on" in run(repository, *report, "--fail-on", "NO_SUCH", code=2)
+
+
+def test_a_listing_loads_no_library_that_it_does_not_need(repository: Path) -> None:
+    """What only other verbs need takes longer to import than the whole listing does."""
+    code = (
+        "import sys; from airflow_provider_dockerbackup.cli.main import cli; "
+        f"cli.main(['list', '-r', {str(repository)!r}], standalone_mode=False); "
+        "sys.exit(sorted({'paramiko', 'docker', 'requests', 'jinja2', 'fsspec', 'airflow'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([PROGRAM.parent / "python", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

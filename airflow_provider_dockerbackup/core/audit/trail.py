@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dockerbackup.core.audit.event import CHECKPOINTS, AuditEvent, Outcome, checkpoint_path
-from airflow_provider_dockerbackup.core.audit.signature import Signer
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.ports import Clock, Progress, Storage
 from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, NotFoundError
+
+if TYPE_CHECKING:
+    from airflow_provider_dockerbackup.core.audit.signature import Signer
 
 
 class Trail:

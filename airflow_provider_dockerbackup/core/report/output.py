@@ -11,7 +11,6 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
 
 from airflow_provider_dockerbackup.core.document import utc_text
@@ -92,6 +91,8 @@ def rows(report: Report) -> Iterator[tuple[str, str, str, str, str]]:
 
 def to_html(report: Report) -> str:
     """Return one page that needs nothing else: no script, no other file."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("airflow_provider_dockerbackup.core.report", package_path=""),
         autoescape=True,
