@@ -6,7 +6,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -53,8 +55,8 @@ def test_the_one_file_lists_and_writes_out_backups_with_python_alone(
     listed = alone(pyz, tmp_path, "list", "-r", str(repository))
     backup_id = next(word for word in listed.decode().split() if "Z-" in word)
     archive = alone(pyz, tmp_path, "cat", backup_id, "-r", str(repository))
-    assert b"manifest.json" in archive
-    assert len(archive) > 10_000
+    with tarfile.open(fileobj=BytesIO(archive)) as tar:
+        assert "manifest.json" in tar.getnames()
     assert b"intact" in alone(pyz, tmp_path, "audit", "verify", "-r", str(repository))
     assert b"<!doctype html>" in alone(pyz, tmp_path, "audit", "report", "-r", str(repository), "--format", "html")
     names = zipfile.ZipFile(pyz).namelist()
