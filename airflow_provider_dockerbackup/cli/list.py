@@ -27,17 +27,24 @@ def list_backups(*, repository: str, host_name: str | None, source: str | None, 
       dockerbackup list --repository s3://backups/docker --host web1
     """
     opened = open_repository(repository)
-    found = opened.catalog.backups(host=host_name)
-    found = [each for each in found if source is None or each.source.name == source]
+    found = (each for each in opened.catalog.each(host=host_name) if source is None or each.source.name == source)
     if as_json:
-        print_json([_row_json(each) for each in found])
+        print_json(
+            [row for _, row in sorted(((each.order, _row_json(each)) for each in found), key=_order, reverse=True)]
+        )
         return
     now = opened.clock.now()
+    # Rows instead of records: a large repository would not fit into memory.
+    rows = sorted(((each.order, _row(each, now)) for each in found), key=_order, reverse=True)
     print_table(
         ["HOST", "KIND", "SOURCE", "BACKUP", "SIZE", "STORED", "LAYERS", "STATE", "AGE"],
-        [_row(each, now) for each in found],
+        [row for _, row in rows],
         right=["SIZE", "STORED", "LAYERS", "AGE"],
     )
+
+
+def _order(item: tuple[tuple[str, str], Any]) -> tuple[str, str]:
+    return item[0]
 
 
 def _row(backup: Backup, now: datetime) -> tuple[str, ...]:

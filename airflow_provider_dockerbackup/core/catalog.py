@@ -84,6 +84,12 @@ class Backup:
         return tuple(hold for _, hold in sorted(self.holds.items()) if hold.stands(now))
 
     @property
+    def order(self) -> tuple[str, str]:
+        """What sorts backups by their capture; an unreadable one by the time in its id."""
+        captured = compact_time(self.record.captured_at, fraction=True) if self.record else self.backup_id
+        return (captured, self.backup_id)
+
+    @property
     def points(self) -> tuple[datetime, ...]:
         """The moments for which this backup is known to be the state of its source, oldest first."""
         return tuple(sorted([self.whole().captured_at, *(each.confirmed_at for each in self.confirmations)]))
@@ -129,16 +135,17 @@ class Catalog:
         :param host: only of this Docker host.
         :param source: only of this source.
         """
+        return sorted(self.each(host=host, source=source), key=lambda each: each.order, reverse=True)
+
+    def each(self, *, host: str | None = None, source: Source | None = None) -> Iterator[Backup]:
+        """Yield the backups by source, without holding all of them in memory.
+
+        :param host: only of this Docker host.
+        :param source: only of this source.
+        """
         prefix = "backups" if host is None else f"backups/{_name(host)}"
         if source is not None:
             prefix = source_path(source)
-        return sorted(self._each(prefix), key=_age_key, reverse=True)
-
-    def each(self) -> Iterator[Backup]:
-        """Yield the backups by source, without holding all of them in memory."""
-        return self._each("backups")
-
-    def _each(self, prefix: str) -> Iterator[Backup]:
         for path, files in self._folders(prefix).items():
             if RECORD_FILE in files and not any(_is_aside(name) for name in files):
                 yield self._read(path, files)
@@ -337,8 +344,3 @@ def _check_place(record: BackupRecord, source: Source, folder: str) -> None:
         raise IntegrityError(
             f"the record in {folder} is that of {record.source} {record.backup_id}: it was moved or copied by hand"
         )
-
-
-def _age_key(backup: Backup) -> tuple[str, str]:
-    captured = compact_time(backup.record.captured_at, fraction=True) if backup.record else backup.backup_id
-    return (captured, backup.backup_id)
