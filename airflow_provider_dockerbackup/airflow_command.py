@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from typing import Any
 
 from airflow.cli.cli_config import ActionCommand, Arg, lazy_load_command
@@ -24,7 +26,11 @@ def get_commands() -> list[ActionCommand]:
 
 
 def run(arguments: Any) -> None:
-    """Run the console script with the words of Airflow's command line."""
-    from airflow_provider_dockerbackup.cli.main import main
+    """Become the console script, with the words of Airflow's command line.
 
-    main(arguments.words or ["--help"])
+    In Airflow's process, log lines of libraries go to standard output, among JSON and archives.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    command = [sys.executable, "-P", "-m", f"{__package__}.cli.main", *(arguments.words or ["--help"])]
+    os.execv(sys.executable, command)  # noqa: S606 - no shell is meant

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import add_completion_class
 
 from airflow_provider_dockerbackup import __version__
+from airflow_provider_dockerbackup.cli.completion import LineComplete
 from airflow_provider_dockerbackup.cli.exit_codes import ExitCode, exit_code_of
 from airflow_provider_dockerbackup.cli.output import plain
 from airflow_provider_dockerbackup.exceptions import DockerBackupError
@@ -82,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     if sys.stdout is None:
         sys.exit("dockerbackup: standard output is closed; send it to /dev/null if it is not wanted")
+    add_completion_class(LineComplete)
     try:
         cli.main(args=arguments, prog_name="dockerbackup", standalone_mode=False)
         sys.stdout.flush()

@@ -64,6 +64,29 @@ def test_the_one_file_lists_and_writes_out_backups_with_python_alone(
     assert not any(name.startswith(("site-packages/airflow/", "site-packages/apache_airflow")) for name in names)
 
 
+def test_another_python_is_told_which_one_the_file_needs(pyz: Path, tmp_path: Path) -> None:
+    """A sentence, before anything compiled fails to load."""
+    code = (
+        "import sys, runpy; sys.version_info = (3, 99, 0); sys.argv = [sys.argv[1], '--version']; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, pyz], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"built for Python 3.{sys.version_info.minor} on " in done.stderr
+    assert "this is Python 3.99 on " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_two_builds_of_the_file_are_equal(pyz: Path, tmp_path: Path) -> None:
+    """Its digest tells whether it is the one that was built, also by a user with another umask."""
+    again = tmp_path / "again.pyz"
+    subprocess.run([ROOT / "tests/build-pyz", BIN, again], check=True, umask=0o077)
+    assert again.read_bytes() == pyz.read_bytes()
+
+
 def test_airflow_has_it_as_a_command(repository: Path) -> None:
     """The same words, output and exit codes; Airflow's own help goes on working."""
     environment = {**os.environ, "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}
@@ -76,23 +99,3 @@ def test_airflow_has_it_as_a_command(repository: Path) -> None:
     assert missing.returncode == 3
     help_ = subprocess.run([BIN / "airflow", "--help"], env=environment, capture_output=True, check=True)
     assert b"dockerbackup" in help_.stdout
-
-
-def test_a_real_bash_completes_verbs_options_and_backup_ids(repository: Path) -> None:
-    """With the script that the command prints."""
-    script = subprocess.run([BIN / "dockerbackup", "completion", "bash"], capture_output=True, text=True, check=True)
-    backup_id = next(path.parent.name for path in repository.rglob("backup.json"))
-
-    def completed(*words: str) -> set[str]:
-        line = " ".join(f"'{word}'" for word in words)
-        code = (
-            f"{script.stdout}\nCOMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; COMP_LINE={line!r}\n"
-            '_dockerbackup_completion dockerbackup; printf "%s\\n" "${COMPREPLY[@]}"'
-        )
-        environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "DOCKERBACKUP_REPOSITORY": str(repository)}
-        done = subprocess.run(["bash", "-c", code], env=environment, capture_output=True, text=True, check=True)
-        return set(done.stdout.split())
-
-    assert {"rollback", "rotate"} <= completed("dockerbackup", "ro")
-    assert "--dry-run" in completed("dockerbackup", "rotate", "--dry")
-    assert completed("dockerbackup", "show", backup_id[:12]) == {backup_id}
