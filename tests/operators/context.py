@@ -12,5 +12,10 @@ RUN_TIME = datetime(2026, 11, 23, 21, 4, tzinfo=UTC)
 
 def context(*, run_id: str = "run-1", task_id: str = "task", try_number: int = 1, run_time: datetime = RUN_TIME) -> Any:
     """Return the context of one try of one task instance."""
-    ti = SimpleNamespace(dag_id="dag", run_id=run_id, task_id=task_id, map_index=-1, try_number=try_number)
+    pushed: dict[str, Any] = {}
+    ti = SimpleNamespace(
+        **{"dag_id": "dag", "run_id": run_id, "task_id": task_id, "map_index": -1, "try_number": try_number},
+        pushed=pushed,
+        xcom_push=lambda *, key, value: pushed.update({key: value}),
+    )
     return {"ti": ti, "dag_run": SimpleNamespace(run_after=run_time, triggering_user_name="jane")}
