@@ -14,7 +14,11 @@ def context(*, run_id: str = "run-1", task_id: str = "task", try_number: int = 1
     """Return the context of one try of one task instance."""
     pushed: dict[str, Any] = {}
     ti = SimpleNamespace(
-        **{"dag_id": "dag", "run_id": run_id, "task_id": task_id, "map_index": -1, "try_number": try_number},
+        dag_id="dag",
+        run_id=run_id,
+        task_id=task_id,
+        map_index=-1,
+        try_number=try_number,
         pushed=pushed,
         xcom_push=lambda *, key, value: pushed.update({key: value}),
     )
