@@ -11,6 +11,7 @@ from airflow_provider_dockerbackup.core.archive.docker_archive import (
     DockerArchive,
     DockerArchiveScanner,
     HistoryEntry,
+    LayerConsumer,
     require_image,
 )
 from airflow_provider_dockerbackup.core.archive.load_form import retagged
@@ -36,6 +37,7 @@ __all__ = [
     "DockerArchive",
     "DockerArchiveScanner",
     "HistoryEntry",
+    "LayerConsumer",
     "MemberHandler",
     "MemberKind",
     "Rootfs",

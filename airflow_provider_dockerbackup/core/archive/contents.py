@@ -12,7 +12,12 @@ import re
 from dataclasses import dataclass, field
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
-from airflow_provider_dockerbackup.core.archive.layer_reader import DecompressLimits, InflationBudget, LayerReader
+from airflow_provider_dockerbackup.core.archive.layer_reader import (
+    DecompressLimits,
+    InflationBudget,
+    LayerConsumer,
+    LayerReader,
+)
 from airflow_provider_dockerbackup.core.archive.tar import MemberKind, TarMember, shown_name
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 
@@ -66,10 +71,12 @@ class ContentsCollector:
     """A member handler that fills :class:`Contents` and hashes the framing, bodies replaced by their digests.
 
     :param limits: how far layers may be decompressed.
+    :param layers: is handed what layers hold.
     """
 
-    def __init__(self, limits: DecompressLimits) -> None:
+    def __init__(self, limits: DecompressLimits, *, layers: LayerConsumer | None = None) -> None:
         self.contents = Contents()
+        self._layers = layers
         self._content = hashlib.sha256()
         self._member: TarMember | None = None
         self._sha256 = hashlib.sha256()
@@ -135,7 +142,7 @@ class ContentsCollector:
                 )
             self._keep_document(member)
         elif role != "v1":
-            self._layer = LayerReader(member.name, self._budget)
+            self._layer = LayerReader(member.name, self._budget, self._layers)
 
     def _keep_document(self, member: TarMember) -> None:
         self._documents_bytes += member.size_bytes
@@ -162,6 +169,7 @@ class ContentsCollector:
         self._looks_like_json = True
         if self._documents_bytes + member.size_bytes <= DOCUMENTS_BYTES:
             self._keep_document(member)
+            self._layer = None
 
     def end(self) -> None:
         """Enter the member, its body whole."""
@@ -174,9 +182,9 @@ class ContentsCollector:
         named = _NAMED_BY_DIGEST.fullmatch(member.name)
         if named is not None and digest[7:] != (named[1] or named[2]):
             raise IntegrityError(f"archive member {member.name}: its sha256 is {digest[7:]}, not its name")
-        self.contents.files[member.name] = self._stored(member, digest)
         if self._document is not None:
             self._enter_document(member.name, bytes(self._document))
+        self.contents.files[member.name] = self._stored(member, digest)
 
     def _stored(self, member: TarMember, digest: str) -> StoredFile:
         layer = self._layer
@@ -185,15 +193,23 @@ class ContentsCollector:
             digest=digest,
             size_bytes=member.size_bytes,
             compression=compression,
-            plain_digest=None if layer is None else layer.finish(),
+            plain_digest=None if layer is None else layer.finish(digest=digest, stored_size_bytes=member.size_bytes),
             plain_size_bytes=0 if layer is None else layer.plain_size_bytes,
             problem="" if layer is None else layer.problem,
             looks_like_json=self._looks_like_json,
         )
 
     def _enter_document(self, name: str, document: bytes) -> None:
-        """Of blobs only those are kept that can be an index, a manifest or a configuration."""
-        if name.startswith(BLOBS) and not any(mark in document for mark in _MARKS):
+        """Of blobs only those are kept that can be an index, a manifest or a configuration.
+
+        A tar whose first name begins with a brace is read as a layer after all: JSON holds no NUL.
+        """
+        if self._looks_like_json and b"\0" in document:
+            self._documents_bytes -= len(document)
+            self._looks_like_json = False
+            self._layer = LayerReader(name, self._budget, self._layers)
+            self._layer.feed(memoryview(document))
+        elif name.startswith(BLOBS) and not any(mark in document for mark in _MARKS):
             self._documents_bytes -= len(document)
         else:
             self.contents.documents[name] = document

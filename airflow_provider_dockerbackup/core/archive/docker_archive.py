@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from airflow_provider_dockerbackup.core.archive.completeness import image_in
 from airflow_provider_dockerbackup.core.archive.contents import ContentsCollector
 from airflow_provider_dockerbackup.core.archive.image import ArchivedImage, ArchivedLayer, DockerArchive, HistoryEntry
-from airflow_provider_dockerbackup.core.archive.layer_reader import DecompressLimits
+from airflow_provider_dockerbackup.core.archive.layer_reader import DecompressLimits, LayerConsumer
 from airflow_provider_dockerbackup.core.archive.tar import TarLimits, TarScanner
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 
@@ -19,6 +19,7 @@ __all__ = [
     "DockerArchive",
     "DockerArchiveScanner",
     "HistoryEntry",
+    "LayerConsumer",
     "require_image",
 ]
 
@@ -34,12 +35,17 @@ class DockerArchiveScanner:
 
     :param max_total_bytes: length above which the stream is refused; None for any.
     :param decompress_limits: how far compressed layers may grow.
+    :param layers: is handed what layers hold, uncompressed, while they stream by.
     """
 
     def __init__(
-        self, *, max_total_bytes: int | None = None, decompress_limits: DecompressLimits | None = None
+        self,
+        *,
+        max_total_bytes: int | None = None,
+        decompress_limits: DecompressLimits | None = None,
+        layers: LayerConsumer | None = None,
     ) -> None:
-        self._collector = ContentsCollector(decompress_limits or DecompressLimits())
+        self._collector = ContentsCollector(decompress_limits or DecompressLimits(), layers=layers)
         limits = TarLimits(total_bytes=max_total_bytes)
         self._tar = TarScanner(self._collector, limits=limits, framing=self._collector.framing)
 
