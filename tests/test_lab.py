@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import s3fs
 
+from tests.lab.builder import has_image
 from tests.lab.daemon import temporary_daemon
 from tests.lab.engines import Engine
 from tests.lab.errors import LabError
@@ -36,7 +37,6 @@ from tests.lab.images import (
     build_committed,
     build_large,
     build_random,
-    has_image,
     run_app_container,
     wait_healthy,
 )

@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-import io
-import os
-import random
-import subprocess
 import tarfile
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
+from tests.lab.builder import add_random, add_system_files, build_image, build_layers, has_image, system_files
 from tests.lab.daemon import LabDaemon
 from tests.lab.errors import LabError
 from tests.lab.install import require_program
@@ -38,8 +34,7 @@ LARGE: Final = "lab/large:1"
 APP_CONTAINER: Final = "lab-app"
 GREETING: Final = 'a "quoted" $HOME it\'s\\n — grüße 世界'
 _MEGABYTE: Final = 1_000_000
-_LARGEST_FILE_BYTES: Final = 20 * _MEGABYTE
-_BUILD: Final = ("build", "--network", "none", "--quiet", "--tag")
+_LARGE_LAYERS: Final = 5
 
 _APP_DOCKERFILE: Final = rf"""
 FROM {BASE}
@@ -103,7 +98,7 @@ def build_app(daemon: LabDaemon) -> str:
             Entry(name="release.txt", data=b"release 2\n"),
         ]
     )
-    _build(daemon, APP, lambda pipe: _write(pipe, context))
+    build_image(daemon, APP, lambda pipe: _write(pipe, context))
     return APP
 
 
@@ -142,8 +137,10 @@ def build_large(daemon: LabDaemon, *, size_mb: int = 512) -> str:
     if has_image(daemon, LARGE):
         return LARGE
     build_base(daemon)
-    layers = 5
-    _build(daemon, LARGE, lambda pipe: _write_large_context(pipe, layers=layers, size_bytes=size_mb * _MEGABYTE))
+    files = system_files()
+    share = size_mb * _MEGABYTE // _LARGE_LAYERS
+    layers = [partial(_add_large, number=number, files=files, size_bytes=share) for number in range(_LARGE_LAYERS)]
+    build_layers(daemon, LARGE, base=BASE, layers=layers)
     return LARGE
 
 
@@ -160,14 +157,10 @@ def build_random(daemon: LabDaemon, reference: str, *, size_mb: int, layers: int
         return reference
     build_base(daemon)
     share = size_mb * _MEGABYTE // layers
-
-    def write(pipe: IO[bytes]) -> None:
-        with _context(pipe, _data_dockerfile(layers)) as tar:
-            for number in range(layers):
-                with _layer(tar, number) as layer:
-                    _add_random(layer, number, size_bytes=share, seed=seed * 1_000 + number)
-
-    _build(daemon, reference, write)
+    writers = [
+        partial(_add_data, number=number, size_bytes=share, seed=seed * 1_000 + number) for number in range(layers)
+    ]
+    build_layers(daemon, reference, base=BASE, layers=writers)
     return reference
 
 
@@ -204,110 +197,22 @@ def wait_healthy(daemon: LabDaemon, container: str, *, seconds: float = 20.0) ->
         raise LabError(f"{container} on {daemon.name} is {status()} after {seconds} s: {log.stdout + log.stderr!r}")
 
 
-def has_image(daemon: LabDaemon, reference: str) -> bool:
-    """Tell whether the daemon has an image.
-
-    :param daemon: which.
-    :param reference: the image's name and tag, or its id.
-    """
-    return daemon.docker("image", "inspect", reference, check=False).returncode == 0
-
-
-def _build(daemon: LabDaemon, reference: str, write: Callable[[IO[bytes]], None]) -> None:
-    """Run the classic builder on a context that is written as it is read: nothing is spooled on our side."""
-    process = subprocess.Popen(
-        [str(daemon.files.docker), *_BUILD, reference, "-"],
-        env={**daemon.environment(), "DOCKER_BUILDKIT": "0"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    with process:
-        if process.stdin is None or process.stdout is None:
-            raise LabError("no pipes to docker build")
-        broken: BrokenPipeError | None = None
-        try:
-            write(process.stdin)
-            process.stdin.close()
-        except BrokenPipeError as error:
-            broken = error
-        said = process.stdout.read().decode("utf-8", "replace")
-    if process.returncode != 0 or broken is not None:
-        raise LabError(f"building {reference} on {daemon.name} failed with {process.returncode}: {said[-2000:]}")
-
-
 def _write(pipe: IO[bytes], data: bytes) -> None:
     pipe.write(data)
 
 
-def _data_dockerfile(layers: int) -> str:
-    additions = "".join(f"ADD {number}.tar /\n" for number in range(layers))
-    return f'FROM {BASE}\n{additions}CMD ["/bin/sleep", "1000000"]\n'
+def _add_data(layer: tarfile.TarFile, *, number: int, size_bytes: int, seed: int) -> None:
+    _add_directories(layer, number)
+    add_random(layer, f"data/{number}/random", size_bytes=size_bytes, seed=seed)
 
 
-@contextmanager
-def _context(pipe: IO[bytes], dockerfile: str) -> Iterator[tarfile.TarFile]:
-    with tarfile.open(fileobj=pipe, mode="w|", format=tarfile.GNU_FORMAT, bufsize=1 << 20) as tar:
-        _add(tar, "Dockerfile", dockerfile.encode())
-        yield tar
-
-
-@contextmanager
-def _layer(context: tarfile.TarFile, number: int) -> Iterator[tarfile.TarFile]:
-    """A layer as a tar in the context: ADD keeps its times, so that the diff_id is the same each time."""
-    with tempfile.TemporaryFile() as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as layer:
-            for name in ("data", f"data/{number}"):
-                layer.addfile(directory(name).header())
-            yield layer
-        header = Entry(name=f"{number}.tar").header()
-        header.size = file.tell()
-        file.seek(0)
-        context.addfile(header, file)
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    tar.addfile(Entry(name=name, data=data).header(), io.BytesIO(data))
-
-
-def _add_random(layer: tarfile.TarFile, number: int, *, size_bytes: int, seed: int) -> None:
-    source = random.Random(seed)  # noqa: S311 - it shall be the same each time
-    piece = 8 * _MEGABYTE
-    for part, start in enumerate(range(0, size_bytes, piece)):
-        _add(layer, f"data/{number}/random-{part:03}", source.randbytes(min(piece, size_bytes - start)))
-
-
-def _write_large_context(pipe: IO[bytes], *, layers: int, size_bytes: int) -> None:
+def _add_large(layer: tarfile.TarFile, *, number: int, files: Iterator[Path], size_bytes: int) -> None:
     """Two thirds files of this system, each once, the rest random; all random where there are too few."""
-    files = _system_files()
-    share = size_bytes // layers
-    with _context(pipe, _data_dockerfile(layers)) as tar:
-        for number in range(layers):
-            with _layer(tar, number) as layer:
-                written = _add_system_files(layer, number, files=files, size_bytes=share * 2 // 3)
-                _add_random(layer, number, size_bytes=share - written, seed=number)
+    _add_directories(layer, number)
+    written = add_system_files(layer, f"data/{number}", files=files, size_bytes=size_bytes * 2 // 3)
+    add_random(layer, f"data/{number}/random", size_bytes=size_bytes - written, seed=number)
 
 
-def _add_system_files(layer: tarfile.TarFile, number: int, *, files: Iterator[Path], size_bytes: int) -> int:
-    """Add files until one no longer fits, and give how many bytes they have."""
-    written = 0
-    for path in files:
-        try:
-            data = path.read_bytes()
-        except OSError:
-            continue
-        if written + len(data) > size_bytes:
-            break
-        _add(layer, f"data/{number}{path}", data)
-        written += len(data)
-    return written
-
-
-def _system_files() -> Iterator[Path]:
-    for root in ("/usr/lib", "/usr/share", "/usr/bin"):
-        for folder, folders, names in os.walk(root):
-            folders.sort()
-            for name in sorted(names):
-                path = Path(folder, name)
-                if path.is_file() and not path.is_symlink() and path.stat().st_size <= _LARGEST_FILE_BYTES:
-                    yield path
+def _add_directories(layer: tarfile.TarFile, number: int) -> None:
+    for name in ("data", f"data/{number}"):
+        layer.addfile(directory(name).header())
