@@ -56,7 +56,7 @@ class _Broken(Exception):  # noqa: N818 - a verdict, caught in this module
 def probe(storage: Storage, *, clock: Clock) -> ProbeReport:
     """Return which promises ``storage`` keeps. A broken one raises nothing; what is written is removed again.
 
-    It writes about 50 MiB below ``probe/<random>/``. If nothing can be written there, no more is tried.
+    It writes about 70 MiB below ``probe/<random>/``. If nothing can be written there, no more is tried.
 
     :param clock: this machine's clock, to compare the storage's with.
     """
@@ -94,6 +94,8 @@ class _Probe:
         yield "read back equal", self._read_back
         yield "create-only archives", self._writer_create_only
         yield "aborted archives leave nothing", self._aborted
+        yield "objects named at their end", self._staged
+        yield "moves", self._moved
         yield "listing is up to date", self._listing
         yield "clocks agree", self._clocks
 
@@ -143,6 +145,39 @@ class _Probe:
         if path in self._listed():
             raise _Broken("an archive that was not committed became visible: do not use this storage")
         return "an archive that was given up did not appear"
+
+    def _staged(self) -> str:
+        folder = f"{self._folder}/staged"
+        for last in (False, True):
+            writer = self._storage.staged(folder)
+            try:
+                writer.write((b"5" if last else b"4") * _LARGE_BYTES)
+                writer.commit("object")
+            except ConflictError:
+                if last and self._content(f"{folder}/object") == b"4" * _LARGE_BYTES:
+                    return f"{_LARGE_BYTES} bytes got their name at their end, a second object was refused it"
+            finally:
+                writer.close()
+        raise _Broken(
+            "an object that got its name at its end was not as written, or replaced the first of that name: "
+            "do not keep layout 'layers' here"
+        )
+
+    def _moved(self) -> str:
+        old, new = f"{self._folder}/staged/object", f"{self._folder}/moved/object"
+        self._storage.move(old, to=new)
+        if {old, new} & self._listed() != {new} or self._content(new) != b"4" * _LARGE_BYTES:
+            raise _Broken("an object did not survive its move: never let garbage collection run here")
+        self._storage.create(old, _FIRST)
+        try:
+            self._storage.move(old, to=new)
+        except ConflictError:
+            return f"an object of {_LARGE_BYTES} bytes was moved, and a second one not over it"
+        raise _Broken("a move replaced an object: never let garbage collection run here")
+
+    def _content(self, path: str) -> bytes:
+        with self._storage.chunks(path) as chunks:
+            return b"".join(chunks)
 
     def _listing(self) -> str:
         path = f"{self._folder}/listed"

@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import os
-import re
-import secrets
 import stat as stat_bits
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,15 +23,11 @@ from typing import Final
 from airflow_provider_dockerbackup.core.model import ObjectInfo
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, ConflictError, IntegrityError, NotFoundError
 from airflow_provider_dockerbackup.transport.storage_errors import local_error
-from airflow_provider_dockerbackup.transport.storage_local_tree import FolderTree, is_same, lock_writer, sync_folder
+from airflow_provider_dockerbackup.transport.storage_local_tree import FolderTree, is_same, sync_folder
+from airflow_provider_dockerbackup.transport.storage_local_writer import PARTIAL, LocalStagedWriter, LocalWriter
 from airflow_provider_dockerbackup.transport.storage_path import object_parts, prefix_parts
 
-_log = logging.getLogger(__name__)
-
 CHUNK_BYTES: Final = 1024 * 1024
-_WRITEBACK_BYTES: Final = 32 * 1024 * 1024
-_PARTIAL: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.partial", re.DOTALL)
-_LONGEST_NAME_IN_PARTIAL: Final = 120
 _TRIES: Final = 100
 
 
@@ -81,6 +74,10 @@ class LocalStorage:
         """Begin a large object under ``path``; the same errors as :meth:`create`."""
         return LocalWriter(self._tree, path)
 
+    def staged(self, folder: str) -> LocalStagedWriter:
+        """Begin an object of the folder ``folder`` whose name is known only at its end; errors of :meth:`create`."""
+        return LocalStagedWriter(self._tree, folder)
+
     def read(self, path: str, *, max_bytes: int = 64 * 1024 * 1024) -> bytes:
         """Return a document of at most ``max_bytes``.
 
@@ -122,7 +119,7 @@ class LocalStorage:
         :raises ConfigurationError: when there is a symbolic link: objects behind it would be overlooked.
         """
         for path, entry in self._listed(prefix):
-            if _PARTIAL.fullmatch(entry.name):
+            if PARTIAL.fullmatch(entry.name):
                 continue
             try:
                 status = entry.stat(follow_symlinks=False)
@@ -145,6 +142,35 @@ class LocalStorage:
             raise local_error(err, doing="delete", where=self._shown(path)) from err
         self._tree.prune(parts[:-1])
 
+    def move(self, path: str, *, to: str) -> None:
+        """Give an object another path by ``link()`` and ``unlink()``; it keeps its time.
+
+        :raises ConflictError: when ``to`` exists.
+        :raises NotFoundError: when there is no object ``path``.
+        """
+        self.stat(path)
+        old, new = object_parts(path), object_parts(to)
+        if PARTIAL.fullmatch(new[-1]):
+            raise ConfigurationError(f"object path {to!r} has the form of an unfinished file; choose another name")
+        try:
+            self._link(old, new)
+            self._tree.sync(new[:-1])
+        except FileExistsError as err:
+            raise ConflictError(f"{self._shown(to)} exists already; it was not changed") from err
+        except OSError as err:
+            raise local_error(err, doing="move", where=self._shown(path)) from err
+        self.delete(path)
+
+    def _link(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+        for _ in range(_TRIES):
+            with self._tree.folder(old[:-1]) as source, self._tree.folder(new[:-1], create=True) as target:
+                try:
+                    os.link(old[-1], new[-1], src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+                    return
+                except FileNotFoundError:
+                    os.stat(old[-1], dir_fd=source, follow_symlinks=False)  # or another process removed the new folder
+        raise OSError(errno.EAGAIN, "other processes keep removing the folder")
+
     def reap(self, prefix: str, *, older_than_seconds: float) -> tuple[str, ...]:
         """Remove unfinished files below ``prefix`` whose writers are dead, at once, and return their paths.
 
@@ -153,7 +179,7 @@ class LocalStorage:
         """
         removed: list[str] = []
         for path, entry in self._listed(prefix):
-            if not _PARTIAL.fullmatch(entry.name):
+            if not PARTIAL.fullmatch(entry.name):
                 continue
             parts = tuple(path.split("/"))
             try:
@@ -229,122 +255,6 @@ class LocalStorage:
 
     def _shown(self, path: str) -> str:
         return f"{self._root}/{path}" if path else str(self._root)
-
-
-class LocalWriter:
-    """One file being written below a :class:`LocalStorage`; made by :meth:`LocalStorage.writer`."""
-
-    def __init__(self, tree: FolderTree, path: str) -> None:
-        self._tree = tree
-        self._path = path
-        self._where = f"{tree.root}/{path}"
-        self._parts = object_parts(path)
-        if _PARTIAL.fullmatch(self._parts[-1]):
-            raise ConfigurationError(f"object path {path!r} has the form of an unfinished file; choose another name")
-        self._committed = False
-        self._named = False
-        self._written = 0
-        self._flushed = 0
-        self._partial = ""
-        try:
-            self._file = self._begin()
-        except OSError as err:
-            raise local_error(err, doing="write", where=self._where) from err
-
-    @property
-    def path(self) -> str:
-        """Path of the object, relative to the storage's root."""
-        return self._path
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Append ``data``.
-
-        :raises TransientError: when the disk is full or fails.
-        """
-        self._require_open()
-        left = memoryview(data).cast("B")
-        try:
-            while left:
-                done = self._file.write(left) or 0
-                left = left[done:]
-                self._written += done
-            self._start_writeback()
-        except OSError as err:
-            raise local_error(err, doing="write", where=self._where) from err
-
-    def commit(self) -> None:
-        """Make the file durable, then visible under its path.
-
-        :raises ConflictError: when the path exists.
-        :raises TransientError: when the disk is full or fails.
-        """
-        self._require_open()
-        try:
-            os.fsync(self._file.fileno())
-            with self._tree.folder(self._parts[:-1]) as folder:
-                self._named = True
-                os.link(self._partial, self._parts[-1], src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-                os.unlink(self._partial, dir_fd=folder)
-            self._tree.sync(self._parts[:-1])
-        except FileExistsError as err:
-            self._named = False
-            raise ConflictError(f"{self._where} exists already; it was not changed") from err
-        except OSError as err:
-            raise local_error(err, doing="commit", where=self._where) from err
-        self._committed = True
-
-    def close(self) -> None:
-        """Release the lock; remove the file unless it was committed."""
-        if self._file.closed:
-            return
-        try:
-            if not self._committed:
-                self._discard()
-            self._file.close()
-        except OSError as err:
-            _log.warning("cannot clean up %s, the next run will: %s", self._where, err)
-        finally:
-            with suppress(OSError):
-                self._file.close()
-
-    def _require_open(self) -> None:
-        if self._committed or self._file.closed:
-            raise ValueError(f"the writer of {self._path} was committed or closed before")
-
-    def _begin(self) -> FileIO:
-        for _ in range(_TRIES):
-            name = os.fsencode(self._parts[-1])[:_LONGEST_NAME_IN_PARTIAL].decode("utf-8", "ignore")
-            self._partial = f".{name}.{secrets.token_hex(8)}.partial"
-            try:
-                with self._tree.folder(self._parts[:-1], create=True) as folder:
-                    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                    file = FileIO(os.open(self._partial, flags, 0o600, dir_fd=folder), "r+")
-                    lock_writer(file)
-                    if is_same(folder, self._partial, file.fileno()):
-                        return file
-                    file.close()  # a reaper was faster than our lock
-            except FileNotFoundError:
-                continue  # an emptied folder was removed between its creation and ours
-        raise OSError(errno.EAGAIN, "other processes keep removing the folder")
-
-    def _start_writeback(self) -> None:
-        """Let the kernel write out what is complete, so that the fsync at the end is short."""
-        if self._written - self._flushed >= _WRITEBACK_BYTES:
-            with suppress(OSError):
-                length = self._written - self._flushed
-                os.posix_fadvise(self._file.fileno(), self._flushed, length, os.POSIX_FADV_DONTNEED)
-            self._flushed = self._written
-
-    def _discard(self) -> None:
-        try:
-            with self._tree.folder(self._parts[:-1]) as folder:
-                if self._named and is_same(folder, self._parts[-1], self._file.fileno()):
-                    os.unlink(self._parts[-1], dir_fd=folder)  # commit() was interrupted after it gave the name
-                with suppress(FileNotFoundError):
-                    os.unlink(self._partial, dir_fd=folder)
-        except FileNotFoundError:
-            return
-        self._tree.prune(self._parts[:-1])
 
 
 def _info(path: str, status: os.stat_result) -> ObjectInfo:

@@ -27,7 +27,7 @@ from airflow_provider_dockerbackup.exceptions import (
     NotFoundError,
 )
 from airflow_provider_dockerbackup.transport.storage_errors import object_error
-from airflow_provider_dockerbackup.transport.storage_path import joined, object_parts, prefix_parts
+from airflow_provider_dockerbackup.transport.storage_path import joined, object_name, object_parts, prefix_parts
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +77,10 @@ class ObjectStorage:
         if _PARTIAL.fullmatch(object_parts(path)[-1]):
             raise ConfigurationError(f"object path {path!r} has the form of an unfinished object; choose another name")
         return ObjectStorageWriter(self._fs, self._full(path), path, where=self._where(path))
+
+    def staged(self, folder: str) -> ObjectStorageStagedWriter:
+        """Begin an object of the folder ``folder`` whose name is known only at its end."""
+        return ObjectStorageStagedWriter(self._fs, self._full(folder), stem="staged", where=self._where(f"{folder}/?"))
 
     def read(self, path: str, *, max_bytes: int = 64 * 1024 * 1024) -> bytes:
         """Return a document of at most ``max_bytes``.
@@ -128,6 +132,22 @@ class ObjectStorage:
         full = self._full(path)
         with suppress(NotFoundError), self._wrapping("delete", path):
             self._fs.rm_file(full)
+
+    def move(self, path: str, *, to: str) -> None:
+        """Give an object another path; it may get a new time.
+
+        :raises ConflictError: when ``to`` exists.
+        :raises NotFoundError: when there is no object ``path``.
+        """
+        old, new = self._full(path), self._full(to)
+        self.stat(path)
+        with self._wrapping("move", path):
+            if self._fs.exists(new):
+                raise ConflictError(f"{self._where(to)} exists already; it was not changed")
+            with suppress(FileExistsError):
+                self._fs.makedirs(new.rpartition("/")[0], exist_ok=True)
+            _rename(self._fs, old, new)
+            self._fs.invalidate_cache()
 
     def reap(self, prefix: str, *, older_than_seconds: float) -> tuple[str, ...]:
         """Remove unfinished objects below ``prefix`` older than ``older_than_seconds`` by the storage's clock."""
@@ -214,27 +234,25 @@ class ObjectStorage:
             yield piece
 
 
-class ObjectStorageWriter:
-    """One object being written under a temporary name; made by :meth:`ObjectStorage.writer`."""
+class _TemporaryObject:
+    """One object being written under a temporary name.
 
-    def __init__(self, fs: Any, full: str, path: str, *, where: str) -> None:
+    :param folder: full path of the folder it will be in.
+    :param stem: what the temporary name tells of it.
+    :param where: how messages name it.
+    """
+
+    def __init__(self, fs: Any, folder: str, *, stem: str, where: str) -> None:
         self._fs = fs
-        self._full = full
-        self._path = path
+        self._folder = folder
         self._where = where
-        folder, _, name = full.rpartition("/")
-        self._partial = f"{folder}/.{name[:60]}.{secrets.token_hex(8)}.partial"
+        self._partial = f"{folder}/.{stem[:60]}.{secrets.token_hex(8)}.partial"
         self._size = 0
         self._committed = False
         with self._wrapping():
             with suppress(FileExistsError):
                 fs.makedirs(folder, exist_ok=True)
             self._file: Any = fs.open(self._partial, "wb", block_size=2 * _BLOCK_BYTES)
-
-    @property
-    def path(self) -> str:
-        """Path of the object, relative to the storage's root."""
-        return self._path
 
     def write(self, data: bytes | memoryview) -> None:
         """Append ``data``.
@@ -245,24 +263,6 @@ class ObjectStorageWriter:
         with self._wrapping():
             self._file.write(data)
         self._size += len(data)
-
-    def commit(self) -> None:
-        """Finish the temporary object and move it to its name.
-
-        :raises ConflictError: when the path exists.
-        """
-        self._require_open()
-        with self._wrapping():
-            file, self._file = self._file, None
-            file.close()
-            self._fs.invalidate_cache()
-            if self._fs.exists(self._full):
-                raise ConflictError(f"{self._where} exists already; it was not changed")
-            self._rename()
-            self._fs.invalidate_cache()
-            if int(self._fs.info(self._full)["size"]) != self._size:
-                raise IntegrityError(f"{self._where} does not have the {self._size} bytes that were written")
-        self._committed = True
 
     def close(self) -> None:
         """Release everything; remove the temporary object unless it was committed."""
@@ -275,16 +275,24 @@ class ObjectStorageWriter:
         except Exception as err:  # noqa: BLE001 - a failing clean-up must not hide the first error; reap() comes later
             _log.warning("cannot clean up %s, a later run will: %s", self._where, err)
 
-    def _rename(self) -> None:
-        if type(self._fs).mv is AbstractFileSystem.mv:  # it would take brackets in names for patterns
-            self._fs.cp_file(self._partial, self._full)
-            self._fs.rm_file(self._partial)
-        else:
-            self._fs.mv(self._partial, self._full)
+    def _commit(self, name: str) -> None:
+        self._require_open()
+        full = f"{self._folder}/{name}"
+        with self._wrapping():
+            file, self._file = self._file, None
+            file.close()
+            self._fs.invalidate_cache()
+            if self._fs.exists(full):
+                raise ConflictError(f"{self._where} exists already; it was not changed")
+            _rename(self._fs, self._partial, full)
+            self._fs.invalidate_cache()
+            if int(self._fs.info(full)["size"]) != self._size:
+                raise IntegrityError(f"{self._where} does not have the {self._size} bytes that were written")
+        self._committed = True
 
     def _require_open(self) -> None:
         if self._file is None:
-            raise ValueError(f"the writer of {self._path} was committed or closed before")
+            raise ValueError(f"the writer of {self._where} was committed or closed before")
 
     @contextmanager
     def _wrapping(self) -> Iterator[None]:
@@ -294,3 +302,44 @@ class ObjectStorageWriter:
             raise
         except Exception as err:
             raise object_error(err, doing="write", where=self._where) from err
+
+
+class ObjectStorageWriter(_TemporaryObject):
+    """One object being written whose name is known from the start; made by :meth:`ObjectStorage.writer`."""
+
+    def __init__(self, fs: Any, full: str, path: str, *, where: str) -> None:
+        folder, _, self._name = full.rpartition("/")
+        self._path = path
+        super().__init__(fs, folder, stem=self._name, where=where)
+
+    @property
+    def path(self) -> str:
+        """Path of the object, relative to the storage's root."""
+        return self._path
+
+    def commit(self) -> None:
+        """Finish the temporary object and move it to its name.
+
+        :raises ConflictError: when the path exists.
+        """
+        self._commit(self._name)
+
+
+class ObjectStorageStagedWriter(_TemporaryObject):
+    """One object being written whose name is known only at its end; made by :meth:`ObjectStorage.staged`."""
+
+    def commit(self, name: str) -> None:
+        """Finish the temporary object and move it to ``name`` in its folder.
+
+        :raises ConflictError: when it exists.
+        """
+        self._where = f"{self._where.removesuffix('?')}{name}"
+        self._commit(object_name(name))
+
+
+def _rename(fs: Any, old: str, new: str) -> None:
+    if type(fs).mv is AbstractFileSystem.mv:  # it would take brackets in names for patterns
+        fs.cp_file(old, new)
+        fs.rm_file(old)
+    else:
+        fs.mv(old, new)

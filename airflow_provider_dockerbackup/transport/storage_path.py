@@ -40,6 +40,16 @@ def prefix_parts(prefix: str) -> tuple[str, ...]:
     return object_parts(trimmed) if trimmed else ()
 
 
+def object_name(name: str) -> str:
+    """Return ``name`` when it can be an object's name in a folder.
+
+    :raises ConfigurationError: when it is a path of several parts, or none at all.
+    """
+    if len(object_parts(name)) != 1:
+        raise ConfigurationError(f"object name {name!r} is a path; give the last part alone")
+    return name
+
+
 def joined(parts: Iterable[str]) -> str:
     """Return the path of ``parts``."""
     return "/".join(parts)

@@ -8,7 +8,6 @@ when they are garbage-collected, its listings are cached, and its part size is f
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,15 +17,14 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from airflow_provider_dockerbackup.core.model import ObjectInfo
-from airflow_provider_dockerbackup.exceptions import IntegrityError, NotFoundError
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError, NotFoundError
 from airflow_provider_dockerbackup.transport.storage_errors import object_error
 from airflow_provider_dockerbackup.transport.storage_path import joined, object_parts, prefix_parts
 from airflow_provider_dockerbackup.transport.storage_s3_object import S3Object
-
-_log = logging.getLogger(__name__)
+from airflow_provider_dockerbackup.transport.storage_s3_staged import STAGED, STAGING, S3StagedWriter, copy_object
+from airflow_provider_dockerbackup.transport.storage_s3_writer import BLOCK_BYTES, S3Writer
 
 CHUNK_BYTES: Final = 1024 * 1024
-_BLOCK_BYTES: Final = 8 * CHUNK_BYTES
 _BLOCKS_AHEAD: Final = 2
 
 
@@ -44,6 +42,7 @@ class S3Storage:
         self._bucket = bucket
         self._prefix = prefix.strip("/")
         self._url = url.rstrip("/")
+        self._fixed_parts = bool(getattr(fs, "fixed_upload_size", False))
 
     @property
     def url(self) -> str:
@@ -62,12 +61,16 @@ class S3Storage:
         :raises TransientError: when the store does not answer, or keeps reporting concurrent writers.
         :raises ConfigurationError: when bucket, credentials or rights are wrong.
         """
-        self.bucket_object(path).put(data)
+        self.bucket_object(_own_name(path)).put(data)
 
     def writer(self, path: str) -> S3Writer:
         """Begin a large object; nothing is sent before a whole part has been written."""
-        fixed = bool(getattr(self._fs, "fixed_upload_size", False))
-        return S3Writer(self.bucket_object(path), path, fixed_parts=fixed)
+        return S3Writer(self.bucket_object(_own_name(path)), path, fixed_parts=self._fixed_parts)
+
+    def staged(self, folder: str) -> S3StagedWriter:
+        """Begin an object of the folder ``folder`` whose name is known only at its end; up to 8 MiB wait in memory."""
+        object_parts(folder)
+        return S3StagedWriter(self.bucket_object, folder, fixed_parts=self._fixed_parts)
 
     def read(self, path: str, *, max_bytes: int = 64 * 1024 * 1024) -> bytes:
         """Return a document of at most ``max_bytes``.
@@ -107,15 +110,30 @@ class S3Storage:
         for page in self._pages("list_objects_v2", {"ContinuationToken": "NextContinuationToken"}, Prefix=below):
             for item in page.get("Contents", ()):
                 path = self._path(item["Key"])
-                if path and not path.endswith("/"):  # consoles make empty objects that stand for folders
+                # Consoles make empty objects that stand for folders.
+                if path and not path.endswith("/") and not STAGED.fullmatch(path):
                     yield ObjectInfo(path=path, size_bytes=int(item["Size"]), modified=_utc(item["LastModified"]))
 
     def delete(self, path: str) -> None:
         """Remove an object; one that is not there is no error."""
         self.bucket_object(path).delete()
 
+    def move(self, path: str, *, to: str) -> None:
+        """Copy an object within the store to another path, then delete it; it gets a new time.
+
+        :raises ConflictError: when ``to`` exists.
+        :raises NotFoundError: when there is no object ``path``.
+        """
+        source = self.bucket_object(path)
+        copy_object(source, self.bucket_object(_own_name(to)))
+        source.delete()
+
     def reap(self, prefix: str, *, older_than_seconds: float) -> tuple[str, ...]:
-        """Abort multipart uploads below ``prefix`` that saw no part for ``older_than_seconds`` by the store's clock."""
+        """Abort multipart uploads below ``prefix`` that saw no part for ``older_than_seconds`` by the store's clock.
+
+        Below ``staging`` objects of that age are removed as well: their writers died before they gave them their names.
+        """
+        staged = self._reap_staged(older_than_seconds) if prefix_parts(prefix) in {(), (STAGING,)} else ()
         markers = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
         aborted: list[str] = []
         for page in self._pages("list_multipart_uploads", markers, Prefix=self._below(prefix)):
@@ -127,7 +145,22 @@ class S3Storage:
                 if (now - self._last_part(upload)).total_seconds() > older_than_seconds:
                     S3Object(self._fs, self._bucket, upload["Key"], self._where(path)).abort(upload["UploadId"])
                     aborted.append(path)
-        return tuple(aborted)
+        return (*aborted, *staged)
+
+    def _reap_staged(self, older_than_seconds: float) -> tuple[str, ...]:
+        removed: list[str] = []
+        for page in self._pages(
+            "list_objects_v2", {"ContinuationToken": "NextContinuationToken"}, Prefix=self._below(STAGING)
+        ):
+            now = _server_time(page)
+            for item in page.get("Contents", ()):
+                path = self._path(item["Key"])
+                if now is None or not STAGED.fullmatch(path):
+                    continue
+                if (now - _utc(item["LastModified"])).total_seconds() > older_than_seconds:
+                    self.delete(path)
+                    removed.append(path)
+        return tuple(removed)
 
     def is_abandoned(self, path: str, *, older_than_seconds: float) -> bool:
         """Tell whether the object ``path`` is older than ``older_than_seconds`` by the store's clock.
@@ -184,11 +217,11 @@ class S3Storage:
         return newest
 
     def _pieces(self, source: S3Object, size: int, pool: ThreadPoolExecutor) -> Iterator[bytes]:
-        starts = iter(range(0, size, _BLOCK_BYTES))
+        starts = iter(range(0, size, BLOCK_BYTES))
         pending: deque[Future[bytes]] = deque()
         while True:
             while len(pending) < _BLOCKS_AHEAD and (start := next(starts, None)) is not None:
-                pending.append(pool.submit(source.read, start, min(start + _BLOCK_BYTES, size)))
+                pending.append(pool.submit(source.read, start, min(start + BLOCK_BYTES, size)))
             if not pending:
                 return
             block = pending.popleft().result()
@@ -196,100 +229,11 @@ class S3Storage:
                 yield block[at : at + CHUNK_BYTES]
 
 
-class S3Writer:
-    """One object being written by multipart upload; made by :meth:`S3Storage.writer`.
-
-    Parts are sent in the background. They start at 8 MiB and double every 1,250, so that 10,000 of them reach 2.4 TiB;
-    at most 24 MiB, or one part, are under way at once: the writer needs 32 MiB of memory up to 10 GiB, 128 MiB up to
-    146 GiB. Stores that want parts of one size (s3fs ``fixed_upload_size``) get 16 MiB, enough for 156 GiB.
-    """
-
-    def __init__(self, target: S3Object, path: str, *, fixed_parts: bool) -> None:
-        self._target = target
-        self._path = path
-        self._fixed = fixed_parts
-        self._buffer = bytearray()
-        self._upload_id = ""
-        self._parts: list[Future[dict[str, Any]]] = []
-        self._pool: ThreadPoolExecutor | None = None
-        self._state: str = "open"
-
-    @property
-    def path(self) -> str:
-        """Path of the object, relative to the storage's root."""
-        return self._path
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Append ``data``.
-
-        :raises TransientError: when the store is full or does not answer.
-        """
-        self._require_open()
-        left = memoryview(data).cast("B")
-        while left:
-            room = self._part_bytes() - len(self._buffer)
-            self._buffer += left[:room]
-            left = left[room:]
-            if len(self._buffer) >= self._part_bytes():
-                self._send_part()
-
-    def commit(self) -> None:
-        """Complete the upload, on the condition that the path does not exist.
-
-        :raises ConflictError: when the path exists.
-        :raises TransientError: when the store does not answer, or reports a concurrent writer.
-        """
-        self._require_open()
-        if not self._parts:
-            self._state = "committing"
-            self._target.put(bytes(self._buffer))
-        else:
-            if self._buffer:
-                self._send_part()
-            parts = [part.result() for part in self._parts]
-            self._state = "committing"
-            self._target.complete(self._upload_id, parts)
-        self._state = "committed"
-        self._buffer = bytearray()
-
-    def close(self) -> None:
-        """Release everything; abort the upload unless it was committed."""
-        state, self._state = self._state, "closed"
-        if state == "closed":
-            return
-        self._buffer = bytearray()
-        try:
-            if self._pool is not None:
-                self._pool.shutdown(wait=True, cancel_futures=True)
-        finally:
-            if state != "committed":
-                self._discard(unclear=state == "committing")
-
-    def _require_open(self) -> None:
-        if self._state != "open":
-            raise ValueError(f"the writer of {self._path} was committed or closed before")
-
-    def _part_bytes(self) -> int:
-        return 2 * _BLOCK_BYTES if self._fixed else _BLOCK_BYTES << (len(self._parts) // 1250)
-
-    def _send_part(self) -> None:
-        if self._pool is None:
-            self._upload_id = self._target.begin()
-            self._pool = ThreadPoolExecutor(max_workers=3, thread_name_prefix="dockerbackup-write")
-        at_once = max(1, 3 * _BLOCK_BYTES // self._part_bytes())
-        if len(self._parts) >= at_once:
-            self._parts[-at_once].result()
-        data, self._buffer = bytes(self._buffer), bytearray()
-        self._parts.append(self._pool.submit(self._target.part, self._upload_id, len(self._parts) + 1, data))
-
-    def _discard(self, *, unclear: bool) -> None:
-        try:
-            if self._upload_id:
-                self._target.abort(self._upload_id)
-            if unclear and self._target.is_own():
-                self._target.delete()
-        except Exception as err:  # noqa: BLE001 - a failing clean-up must not hide the first error; reap() comes later
-            _log.warning("cannot clean up %s, a later run will: %s", self._target.where, err)
+def _own_name(path: str) -> str:
+    """Return ``path`` unless it has the form of an object without a name of its own."""
+    if STAGED.fullmatch(path):
+        raise ConfigurationError(f"object path {path!r} has the form of an unfinished object; choose another name")
+    return path
 
 
 def _utc(moment: datetime) -> datetime:

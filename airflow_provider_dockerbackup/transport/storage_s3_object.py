@@ -46,8 +46,24 @@ class S3Object:
             sent = self._call("upload_part", "write", UploadId=upload_id, PartNumber=number, Body=data)
         except NotFoundError as err:
             raise self._lost() from err
-        checksums = {name: value for name, value in sent.items() if name.startswith("Checksum") and name[8:] in _SUMS}
-        return {"PartNumber": number, "ETag": sent["ETag"], **checksums}
+        return _part_entry(number, sent)
+
+    def copy_part(self, upload_id: str, number: int, source: S3Object, start: int, end: int) -> dict[str, Any]:
+        """Take the bytes of ``source`` from ``start`` up to ``end`` for a part, and return its entry."""
+        try:
+            sent = self._call(
+                "upload_part_copy",
+                "copy to",
+                UploadId=upload_id,
+                PartNumber=number,
+                CopySource=source._at,
+                CopySourceRange=f"bytes={start}-{end - 1}",
+            )
+        except NotFoundError as err:
+            if source.exists():
+                raise self._lost() from err
+            raise NotFoundError(f"{source.where} is not there") from err
+        return _part_entry(number, sent["CopyPartResult"])
 
     def complete(self, upload_id: str, parts: list[dict[str, Any]]) -> None:
         """Complete a multipart upload, on the condition that there is no object."""
@@ -63,6 +79,18 @@ class S3Object:
     def head(self) -> dict[str, Any]:
         """Return the object's metadata."""
         return self._call("head_object", "read")
+
+    def size_bytes(self) -> int:
+        """Return the object's size."""
+        return int(self.head()["ContentLength"])
+
+    def exists(self) -> bool:
+        """Tell whether the object is there."""
+        try:
+            self.head()
+        except NotFoundError:
+            return False
+        return True
 
     def delete(self) -> None:
         """Remove the object; one that is not there is no error."""
@@ -106,7 +134,7 @@ class S3Object:
                     return
                 if isinstance(err, FileNotFoundError) and method != "put_object":
                     raise self._lost() from err
-                if is_concurrent_write(err) and self._exists():
+                if is_concurrent_write(err) and self.exists():
                     raise ConflictError(f"{self.where} exists already; it was not changed") from err
                 raise object_error(err, doing="write", where=self.where) from err
 
@@ -116,16 +144,14 @@ class S3Object:
             "Try again"
         )
 
-    def _exists(self) -> bool:
-        try:
-            self.head()
-        except NotFoundError:
-            return False
-        return True
-
     def _call(self, method: str, doing: str, **arguments: Any) -> dict[str, Any]:
         try:
             answer: dict[str, Any] = self._fs.call_s3(method, **self._at, **arguments)
         except Exception as err:
             raise object_error(err, doing=doing, where=self.where) from err
         return answer
+
+
+def _part_entry(number: int, sent: dict[str, Any]) -> dict[str, Any]:
+    checksums = {name: value for name, value in sent.items() if name.startswith("Checksum") and name[8:] in _SUMS}
+    return {"PartNumber": number, "ETag": sent["ETag"], **checksums}

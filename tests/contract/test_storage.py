@@ -63,6 +63,17 @@ def write(storage: Storage, path: str, *pieces: bytes) -> None:
         writer.close()
 
 
+def stage(storage: Storage, folder: str, name: str, *pieces: bytes) -> None:
+    """Write an object that gets its name at its end."""
+    writer = storage.staged(folder)
+    try:
+        for piece in pieces:
+            writer.write(piece)
+        writer.commit(name)
+    finally:
+        writer.close()
+
+
 def paths(storage: Storage, prefix: str = "") -> list[str]:
     """List paths, sorted."""
     return sorted(info.path for info in storage.list(prefix))
@@ -375,6 +386,151 @@ def test_committed_object_is_not_abandoned_while_its_writer_is_open(storage: Sto
     assert not storage.is_abandoned("a", older_than_seconds=HOUR)
     writer.close()
     assert storage.is_abandoned("a", older_than_seconds=-HOUR)
+
+
+@pytest.mark.parametrize("size", [0, 1, 8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 70 * MIB + 3])
+def test_object_gets_its_name_at_its_end(storage: Storage, size: int) -> None:
+    """An object whose name is its digest is written before anybody can know it, and nothing else remains."""
+    data = (b"0123456789abcdefghijk" * (size // 21 + 1))[:size]
+    stage(storage, "blobs/sha256", "d1", *(data[at : at + 700_001] for at in range(0, size, 700_001)))
+    assert read(storage, "blobs/sha256/d1") == data
+    assert paths(storage) == ["blobs/sha256/d1"]
+    assert storage.reap("", older_than_seconds=-HOUR) == ()
+
+
+@pytest.mark.parametrize("size", [5, 20 * MIB])
+def test_object_is_invisible_before_it_has_its_name(storage: Storage, size: int) -> None:
+    """It counts for nobody until it is whole."""
+    writer = storage.staged("blobs")
+    try:
+        writer.write(b"x" * size)
+        assert paths(storage) == []
+        writer.commit("d1")
+        assert paths(storage) == ["blobs/d1"]
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("size", [0, 5, 20 * MIB])
+def test_nothing_is_left_when_an_object_never_gets_its_name(storage: Storage, size: int) -> None:
+    """An abort leaves neither an object nor anything for the next run to clean up."""
+    writer = storage.staged("blobs")
+    writer.write(b"x" * size)
+    writer.close()
+    writer.close()
+    assert paths(storage) == []
+    assert storage.reap("", older_than_seconds=-HOUR) == ()
+
+
+@pytest.mark.parametrize("size", [5, 20 * MIB])
+def test_name_that_is_taken_is_refused_at_the_end(storage: Storage, size: int) -> None:
+    """The object that was there stays as it was, and the loser leaves nothing."""
+    storage.create("blobs/d1", b"first")
+    with pytest.raises(ConflictError, match="blobs/d1 exists"):
+        stage(storage, "blobs", "d1", b"x" * size)
+    assert storage.read("blobs/d1") == b"first"
+    assert paths(storage) == ["blobs/d1"]
+    assert storage.reap("", older_than_seconds=-HOUR) == ()
+
+
+@for_several_writers
+@pytest.mark.parametrize("size", [1000, 9 * MIB])
+def test_one_of_eight_gets_the_name_when_they_race(storage: Storage, size: int) -> None:
+    """Of several writers that want one name at once exactly one gets it, and its bytes stay."""
+    winners = race(lambda number: stage(storage, "blobs", "d1", bytes([number]) * size))
+    assert len(winners) == 1
+    assert read(storage, "blobs/d1") == bytes(winners) * size
+    assert paths(storage) == ["blobs/d1"]
+
+
+def test_reap_leaves_an_object_without_a_name_yet_alone(storage: Storage) -> None:
+    """What somebody works on is never removed."""
+    writer = storage.staged("blobs")
+    try:
+        writer.write(b"x" * 20 * MIB)
+        assert storage.reap("", older_than_seconds=HOUR) == ()
+        assert storage.reap("staging", older_than_seconds=HOUR) == ()
+        writer.commit("d1")
+    finally:
+        writer.close()
+    assert storage.stat("blobs/d1").size_bytes == 20 * MIB
+
+
+def test_writer_without_a_name_is_of_no_use_after_commit_or_close(storage: Storage) -> None:
+    """Bytes written too late are refused, not lost or added."""
+    committed, closed = storage.staged("a"), storage.staged("b")
+    committed.commit("1")
+    closed.close()
+    for writer in (committed, closed):
+        with pytest.raises(ValueError, match="committed or closed"):
+            writer.write(b"late")
+        with pytest.raises(ValueError, match="committed or closed"):
+            writer.commit("2")
+    committed.close()
+    assert paths(storage) == ["a/1"]
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "../x", "/x", "a\0b"])
+def test_name_that_leaves_its_folder_is_refused(storage: Storage, name: str) -> None:
+    """A name that comes from outside reaches no other folder."""
+    writer = storage.staged("blobs")
+    try:
+        writer.write(b"x")
+        with pytest.raises(ConfigurationError):
+            writer.commit(name)
+    finally:
+        writer.close()
+    for path in ("", "../x", "a/", "/x"):
+        with pytest.raises(ConfigurationError):
+            storage.staged(path)
+    assert paths(storage) == []
+
+
+@pytest.mark.parametrize("size", [0, 5, 70 * MIB + 3])
+def test_moved_object_is_whole_under_its_new_path_alone(storage: Storage, size: int) -> None:
+    """A move carries every byte, and the old name is free again."""
+    data = (b"0123456789abcdefghijk" * (size // 21 + 1))[:size]
+    write(storage, "blobs/d1", data)
+    storage.create("blobs/d2", b"other")
+    storage.move("blobs/d1", to="trash/1/blobs/d1")
+    assert read(storage, "trash/1/blobs/d1") == data
+    assert paths(storage) == ["blobs/d2", "trash/1/blobs/d1"]
+    storage.create("blobs/d1", b"new")
+    assert storage.reap("", older_than_seconds=-HOUR) == ()
+
+
+@pytest.mark.parametrize("size", [5, 20 * MIB])
+def test_move_replaces_nothing(storage: Storage, size: int) -> None:
+    """When the new path is taken both objects stay as they were."""
+    write(storage, "a", b"x" * size)
+    storage.create("b", b"second")
+    with pytest.raises(ConflictError, match="b exists"):
+        storage.move("a", to="b")
+    assert storage.stat("a").size_bytes == size
+    assert storage.read("b") == b"second"
+    assert storage.reap("", older_than_seconds=-HOUR) == ()
+
+
+def test_move_of_nothing_is_not_found(storage: Storage) -> None:
+    """An object that is not there is said to be so, and nothing is made in its place."""
+    storage.create("folder/there", b"x")
+    for path in ("nothing", "folder/nothing", "nothing/at/all", "folder"):
+        with pytest.raises(NotFoundError, match=path):
+            storage.move(path, to="new/place")
+    for path, to in (("../x", "a"), ("folder/there", "../x"), ("folder/there", "a//b")):
+        with pytest.raises(ConfigurationError):
+            storage.move(path, to=to)
+    assert paths(storage) == ["folder/there"]
+
+
+@for_several_writers
+def test_one_of_eight_movers_wins_when_they_race(storage: Storage) -> None:
+    """Of several that move to one path at once exactly one succeeds; the others' objects stay."""
+    for number in range(RACERS):
+        storage.create(f"from/{number}", b"%d" % number)
+    (winner,) = race(lambda number: storage.move(f"from/{number}", to="to/place"))
+    assert storage.read("to/place") == b"%d" % winner
+    assert paths(storage) == sorted([*(f"from/{number}" for number in range(RACERS) if number != winner), "to/place"])
 
 
 def test_url_holds_no_credentials(storage: Storage) -> None:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from airflow_provider_dockerbackup.core.model import ObjectInfo
-from airflow_provider_dockerbackup.core.ports import ObjectWriter, Storage
+from airflow_provider_dockerbackup.core.ports import ObjectWriter, StagedWriter, Storage
 from airflow_provider_dockerbackup.exceptions import DockerBackupError, TransientError
 
 T = TypeVar("T")
@@ -78,6 +78,11 @@ class FaultyStorage:
         """Where it is."""
         return self._inner.url
 
+    @property
+    def atomic_create(self) -> bool:
+        """Whether creation is atomic."""
+        return self._inner.atomic_create
+
     def create(self, path: str, data: bytes) -> None:
         """Write a document."""
         self._plan.call(f"create {path}", lambda: self._inner.create(path, data))
@@ -85,6 +90,11 @@ class FaultyStorage:
     def writer(self, path: str) -> ObjectWriter:
         """Begin an object."""
         return FaultyWriter(self._plan.call(f"writer {path}", lambda: self._inner.writer(path)), self._plan)
+
+    def staged(self, folder: str) -> StagedWriter:
+        """Begin an object that gets its name at its end."""
+        writer = self._plan.call(f"staged {folder}", lambda: self._inner.staged(folder))
+        return FaultyStagedWriter(writer, folder, self._plan)
 
     def read(self, path: str, *, max_bytes: int = 64 * 1024 * 1024) -> bytes:
         """Return a document."""
@@ -114,6 +124,10 @@ class FaultyStorage:
     def delete(self, path: str) -> None:
         """Remove an object."""
         self._plan.call(f"delete {path}", lambda: self._inner.delete(path))
+
+    def move(self, path: str, *, to: str) -> None:
+        """Give an object another path."""
+        self._plan.call(f"move {path} to {to}", lambda: self._inner.move(path, to=to))
 
     def reap(self, prefix: str, *, older_than_seconds: float) -> tuple[str, ...]:
         """Remove what dead writers left."""
@@ -147,6 +161,28 @@ class FaultyWriter:
     def commit(self) -> None:
         """Make the object visible."""
         self._plan.call(f"commit {self.path}", self._inner.commit)
+
+    def close(self) -> None:
+        """Release everything."""
+        if not self._plan.dead:
+            self._inner.close()
+
+
+class FaultyStagedWriter:
+    """As :class:`FaultyWriter`, for an object that gets its name at its end."""
+
+    def __init__(self, inner: StagedWriter, folder: str, plan: Plan) -> None:
+        self._inner = inner
+        self._folder = folder
+        self._plan = plan
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append ``data``."""
+        self._plan.call(f"write {self._folder}/?", lambda: self._inner.write(data))
+
+    def commit(self, name: str) -> None:
+        """Make the object visible."""
+        self._plan.call(f"commit {self._folder}/{name}", lambda: self._inner.commit(name))
 
     def close(self) -> None:
         """Release everything."""

@@ -52,6 +52,15 @@ class Publishing(MemoryStorage):
         return Committing(self, path)
 
 
+class Overwriting(MemoryStorage):
+    """Moves over what is there."""
+
+    def move(self, path: str, *, to: str) -> None:
+        """Replace what is there."""
+        self.delete(to)
+        super().move(path, to=to)
+
+
 class Forgetful(MemoryStorage):
     """A store whose listings lag behind."""
 
@@ -90,7 +99,7 @@ def test_sound_storage_passes_and_nothing_is_left() -> None:
     storage = MemoryStorage()
     report = probe(storage, clock=SystemClock())
     assert report.ok
-    assert len(report.checks) == 8
+    assert len(report.checks) == 10
     assert report.url == storage.url
     assert list(storage.list("")) == []
 
@@ -107,7 +116,12 @@ def test_foreign_objects_are_left_alone() -> None:
 def test_storage_that_replaces_is_found_out() -> None:
     """Where a second document replaces the first, two tasks at once would harm each other."""
     storage = Replacing()
-    assert failed(storage) == ["create-only documents", "create-only archives"]
+    assert failed(storage) == [
+        "create-only documents",
+        "create-only archives",
+        "objects named at their end",
+        "moves",
+    ]
     assert list(storage.list("")) == []
 
 
@@ -123,13 +137,18 @@ def test_storage_that_publishes_aborted_archives_is_found_out() -> None:
     assert list(storage.list("")) == []
 
 
+def test_storage_that_moves_over_objects_is_found_out() -> None:
+    """Nothing that is moved out of the way may be lost."""
+    assert failed(Overwriting()) == ["moves"]
+
+
 def test_storage_whose_listing_lags_is_found_out() -> None:
     """The catalog is a listing: what it does not show does not exist."""
     assert failed(Forgetful()) == ["listing is up to date"]
 
 
 def test_nothing_more_is_tried_when_nothing_can_be_written() -> None:
-    """One clear reason, not eight that follow from it."""
+    """One clear reason, not nine that follow from it."""
     assert failed(ReadOnly()) == ["writable"]
 
 

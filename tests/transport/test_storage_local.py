@@ -107,6 +107,49 @@ def test_committed_archive_is_abandoned_when_its_writer_is_killed(storage: Local
     assert storage.stat("backups/host/archive.tar").size_bytes == 3_000_000
 
 
+def test_object_whose_writer_died_before_it_had_a_name_is_reaped_at_once(storage: LocalStorage, tmp_path: Path) -> None:
+    """A writer that dies leaves one hidden file, which goes as soon as its lock is free."""
+    writer = storage.staged("blobs/sha256")
+    writer.write(b"x" * MIB)
+    assert storage.reap("", older_than_seconds=-HOUR) == ()
+    (left,) = files(tmp_path / "repository")
+    writer.close()
+    (tmp_path / "repository" / left).parent.mkdir(parents=True)
+    (tmp_path / "repository" / left).write_bytes(b"as after a kill")
+    assert list(storage.list("")) == []
+    assert storage.reap("blobs", older_than_seconds=HOUR) == (left,)
+    assert files(tmp_path / "repository") == []
+
+
+def test_move_survives_a_folder_that_others_keep_removing(storage: LocalStorage) -> None:
+    """Emptied folders go at once; a move that meets that makes its folder anew."""
+    for number in range(200):
+        storage.create(f"from/{number}", b"x")
+
+    def there_and_back(number: int) -> None:
+        storage.move(f"from/{number}", to=f"to/deep/{number}")
+        storage.delete(f"to/deep/{number}")
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(there_and_back, range(200)))
+    assert list(storage.list("")) == []
+
+
+def test_moved_object_keeps_time_and_lock(storage: LocalStorage) -> None:
+    """A move is another name for the same file: its writer goes on protecting it."""
+    writer = storage.writer("a")
+    try:
+        writer.write(b"x")
+        writer.commit()
+        modified = storage.stat("a").modified
+        storage.move("a", to="b/c")
+        assert storage.stat("b/c").modified == modified
+        assert not storage.is_abandoned("b/c", older_than_seconds=-HOUR)
+    finally:
+        writer.close()
+    assert storage.read("b/c") == b"x"
+
+
 def test_second_name_left_by_a_crash_inside_commit_is_reaped(storage: LocalStorage, tmp_path: Path) -> None:
     """Between ``link()`` and ``unlink()`` a crash leaves both names; the object stays, the hidden name goes."""
     storage.create("a/archive", b"whole")

@@ -157,6 +157,67 @@ def test_create_succeeds_when_the_answer_was_lost(s3: LabS3, prefix: str) -> Non
         assert through.read("document") == b"x"
 
 
+def test_object_that_never_got_its_name_is_reaped_when_old_enough(s3: LabS3, storage: Storage, prefix: str) -> None:
+    """A writer that died between upload and copy leaves an object that nobody lists, and that goes with its age."""
+    path = f"staging/{uuid4().hex}"
+    fs = s3fs.S3FileSystem(**s3.storage_options)
+    fs.pipe_file(f"{prefix}/{path}", b"x")
+    fs.pipe_file(f"{prefix}/staging/other", b"foreign")
+    assert [info.path for info in storage.list("")] == ["staging/other"]
+    assert storage.reap("", older_than_seconds=HOUR) == ()
+    assert storage.reap("blobs", older_than_seconds=-HOUR) == ()
+    assert storage.reap("staging", older_than_seconds=-HOUR) == (path,)
+    assert not fs.exists(f"{prefix}/{path}")
+    assert storage.read("staging/other") == b"foreign"
+
+
+def test_path_of_an_object_without_a_name_is_refused(storage: Storage) -> None:
+    """An object that would be hidden from listings cannot be made."""
+    path = f"staging/{uuid4().hex}"
+    storage.create("a", b"x")
+    for attempt in (
+        lambda: storage.create(path, b"x"),
+        lambda: storage.writer(path),
+        lambda: storage.move("a", to=path),
+    ):
+        with pytest.raises(ConfigurationError, match="unfinished"):
+            attempt()
+    assert storage.read("a") == b"x"
+
+
+def test_name_stays_when_the_answer_to_giving_it_was_lost(s3: LabS3, prefix: str) -> None:
+    """Somebody else may count on an object as soon as it has its name, so nobody takes it back."""
+    with losing_first_answer(s3, b"PUT") as endpoint:
+        through = storage_from_url(
+            prefix, key="testing", secret="testing", endpoint_url=endpoint, client_kwargs={"region_name": "us-east-1"}
+        )
+        writer = through.staged("blobs")
+        try:
+            writer.write(b"x")
+            writer.commit("d1")
+        finally:
+            writer.close()
+        assert through.read("blobs/d1") == b"x"
+
+
+def test_object_that_is_reaped_before_it_gets_its_name_fails_its_writer(
+    s3: LabS3, storage: Storage, prefix: str
+) -> None:
+    """A writer that was too slow fails, to be tried again, and publishes nothing."""
+    writer = storage.staged("blobs")
+    try:
+        writer.write(b"x" * 16 * MIB)
+        (upload,) = uploads(s3, prefix)
+        wait_for_parts(s3, f"s3://{s3.bucket}/{upload['Key']}", 2)
+        assert len(storage.reap("staging", older_than_seconds=-HOUR)) == 1
+        with pytest.raises(TransientError, match="ry again"):
+            writer.commit("d1")
+    finally:
+        writer.close()
+    assert list(storage.list("")) == []
+    assert unfinished(s3, prefix) == []
+
+
 def test_missing_bucket_is_named(s3: LabS3) -> None:
     """A bucket that is not there must be created by somebody."""
     storage = storage_from_url("s3://no-such-bucket/x", **s3.storage_options)
