@@ -24,6 +24,10 @@ class IntegrityError(DockerBackupError):
     """Bytes are not what they must be. Nothing was published or deleted because of them; a human should look."""
 
 
+class IncompleteError(IntegrityError):
+    """Something is missing because it was left out on purpose, taken for something else; fetch the whole once more."""
+
+
 class NotFoundError(DockerBackupError):
     """A named image, container, backup or object is not there."""
 

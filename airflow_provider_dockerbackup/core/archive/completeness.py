@@ -4,11 +4,14 @@
 ``manifest.json`` and the configuration decide what the image is (docker image specification v1.2); the OCI documents
 beside them (OCI image specification v1.1) must agree. Engine 25.0.0 wrote OCI manifests with layers missing or in
 another order (moby 47065, 47150): that is a note.
+
+Layers that are held already may have been left out. One counts as there only if the configuration names, at that very
+place, the diff_id that is held under that member's name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.contents import BLOBS, Contents, StoredFile
@@ -16,24 +19,32 @@ from airflow_provider_dockerbackup.core.archive.image import ArchivedImage, Arch
 from airflow_provider_dockerbackup.core.archive.oci_walk import OciWalk
 from airflow_provider_dockerbackup.core.archive.tar import shown_name
 from airflow_provider_dockerbackup.core.archive.wire import History, ImageConfig, ManifestEntry, parse, strict_json
-from airflow_provider_dockerbackup.exceptions import IntegrityError
+from airflow_provider_dockerbackup.exceptions import IncompleteError, IntegrityError
 
 
-def image_in(contents: Contents) -> ArchivedImage:
+def image_in(contents: Contents, *, held: Mapping[str, str] | None = None) -> ArchivedImage:
     """Return the image that an archive holds.
 
+    :param held: the diff_ids of layers that were left out of the archive, by the names of their members.
+    :raises IncompleteError: when something was left out that is not the layer it was taken for.
     :raises IntegrityError: when it holds none, several, or one that is not whole.
     """
+    held = held or {}
     entry = _entry(contents)
+    if entry.config in held and entry.config not in contents.files:
+        raise IncompleteError(f"the configuration {shown_name(entry.config)} was left out as a layer that is held")
     config, config_digest = _config_bytes(contents, entry.config)
     parsed = parse(ImageConfig, strict_json(config, where=entry.config), where=entry.config)
     diff_ids = tuple(parsed.rootfs.diff_ids or ())
     history, notes = _history(parsed.history, diff_ids)
-    members = [_resolve(contents, name) for name in entry.layers or ()]
+    members = [_resolve(contents, name, held) for name in entry.layers or ()]
     if len(members) != len(diff_ids):
         raise IntegrityError(f"manifest.json lists {len(members)} layers, the configuration {len(diff_ids)} diff_ids")
-    layers = tuple(_layer(contents.files[name], name, diff_id) for name, diff_id in zip(members, diff_ids, strict=True))
-    walk = OciWalk(contents, config_digest=config_digest, layers=tuple(layer.digest for layer in layers))
+    layers = tuple(
+        _layer(contents.files[name], name, diff_id) if name in contents.files else _held(held[name], name, diff_id)
+        for name, diff_id in zip(members, diff_ids, strict=True)
+    )
+    walk = OciWalk(contents, config_digest=config_digest, layers=layers, left_out=held)
     is_oci = "index.json" in contents.files
     if is_oci:
         walk.run()
@@ -100,10 +111,10 @@ def _history(
     return history, (said,) if history and with_layer < len(diff_ids) else ()
 
 
-def _resolve(contents: Contents, name: str) -> str:
+def _resolve(contents: Contents, name: str, held: Mapping[str, str]) -> str:
     """Return the member that holds a layer, through the one link that 20.10 and podman write."""
     target = contents.links.get(name, name)
-    if target not in contents.files:
+    if target not in contents.files and target not in held:
         via = f" (linked from {name})" if target != name else ""
         raise IntegrityError(f"layer {shown_name(target)}{via} is missing")
     return target
@@ -124,6 +135,24 @@ def _layer(stored: StoredFile, name: str, diff_id: str) -> ArchivedLayer:
         size_bytes=size,
         stored_size_bytes=stored.size_bytes,
         compression=compression,
+    )
+
+
+def _held(held_diff_id: str, name: str, diff_id: str) -> ArchivedLayer:
+    """Return a layer that was left out; content addressing makes its digest known where its name is one."""
+    if held_diff_id != diff_id:
+        raise IncompleteError(
+            f"layer {shown_name(name)} was left out as that of diff_id {held_diff_id}, which is held; "
+            f"the configuration says it is that of {diff_id}"
+        )
+    return ArchivedLayer(
+        diff_id=diff_id,
+        member=name,
+        digest=f"sha256:{name.removeprefix(BLOBS)}" if name.startswith(BLOBS) else diff_id,
+        size_bytes=0,
+        stored_size_bytes=0,
+        compression=Compression.NONE,
+        held=True,
     )
 
 

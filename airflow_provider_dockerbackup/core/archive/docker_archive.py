@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from airflow_provider_dockerbackup.core.archive.completeness import image_in
 from airflow_provider_dockerbackup.core.archive.contents import ContentsCollector
@@ -36,6 +36,8 @@ class DockerArchiveScanner:
     :param max_total_bytes: length above which the stream is refused; None for any.
     :param decompress_limits: how far compressed layers may grow.
     :param layers: is handed what layers hold, uncompressed, while they stream by.
+    :param held: the diff_ids of layers that may be missing because they are held already, by the names of the members
+        that were left out. What is in the stream all the same is looked at as strictly as without.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class DockerArchiveScanner:
         max_total_bytes: int | None = None,
         decompress_limits: DecompressLimits | None = None,
         layers: LayerConsumer | None = None,
+        held: Mapping[str, str] | None = None,
     ) -> None:
+        self._held = dict(held or {})
         self._collector = ContentsCollector(decompress_limits or DecompressLimits(), layers=layers)
         limits = TarLimits(total_bytes=max_total_bytes)
         self._tar = TarScanner(self._collector, limits=limits, framing=self._collector.framing)
@@ -59,11 +63,12 @@ class DockerArchiveScanner:
     def finish(self) -> DockerArchive:
         """Return what the archive holds, once the stream is over.
 
+        :raises IncompleteError: when something was left out that is not the layer it was taken for.
         :raises IntegrityError: when the tar was cut short, or the image in it is not whole.
         """
         self._tar.finish()
         return DockerArchive(
-            image=image_in(self._collector.contents),
+            image=image_in(self._collector.contents, held=self._held),
             size_bytes=self._tar.total_bytes,
             content_digest=self._collector.content_digest,
         )

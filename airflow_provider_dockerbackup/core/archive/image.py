@@ -19,6 +19,9 @@ class ArchivedLayer:
     :param size_bytes: uncompressed size.
     :param stored_size_bytes: size of the member's body.
     :param compression: how it is stored.
+    :param held: True when it was left out of the archive because it is held elsewhere. Then the digest is the one in
+        the member's name, or the diff_id where that is no digest; the sizes are 0 and the compression is none, for
+        nothing was seen of it.
     """
 
     diff_id: str
@@ -27,6 +30,7 @@ class ArchivedLayer:
     size_bytes: int
     stored_size_bytes: int
     compression: Compression
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

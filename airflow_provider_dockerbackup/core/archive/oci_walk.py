@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from airflow_provider_dockerbackup.core.archive.contents import BLOBS, Contents
+from airflow_provider_dockerbackup.core.archive.image import ArchivedLayer
 from airflow_provider_dockerbackup.core.archive.wire import Descriptor, OciIndex, OciManifest, parse, strict_json
-from airflow_provider_dockerbackup.exceptions import IntegrityError
+from airflow_provider_dockerbackup.exceptions import IncompleteError, IntegrityError
 
 _DEEPEST = 4
 _INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
@@ -25,21 +26,33 @@ class OciWalk:
 
     :param contents: the archive.
     :param config_digest: the image that ``manifest.json`` describes.
-    :param layers: digests of its stored layers, in order.
+    :param layers: its layers, in order.
+    :param left_out: names of members that were left out of the archive as layers that are held.
     """
 
-    def __init__(self, contents: Contents, *, config_digest: str, layers: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        contents: Contents,
+        *,
+        config_digest: str,
+        layers: Sequence[ArchivedLayer],
+        left_out: Collection[str] = (),
+    ) -> None:
         self.image_ids: set[str] = set()
         self.reached: set[str] = set()
         self.notes: list[str] = []
         self._contents = contents
         self._config_digest = config_digest
-        self._layers = layers
+        self._layers = tuple(layer.digest for layer in layers)
+        self._held = {layer.member for layer in layers if layer.held}
+        self._held_sizes: dict[str, int] = {}
+        self._left_out = left_out
         self._leads: dict[str, bool] = {}
 
     def run(self) -> None:
         """Walk.
 
+        :raises IncompleteError: when something is named that was left out and is no layer of the image.
         :raises IntegrityError: when a document is wrong, something of the image is missing, or ``index.json`` names
             another image than ``manifest.json``.
         """
@@ -123,9 +136,20 @@ class OciWalk:
         self.reached.add(name)
         stored = self._contents.files.get(name)
         if stored is None:
-            return False
+            return self._is_held(name, descriptor.size)
         if stored.size_bytes != descriptor.size:
             raise IntegrityError(f"{name} has {stored.size_bytes} bytes, its descriptor says {descriptor.size}")
+        return True
+
+    def _is_held(self, name: str, size_bytes: int) -> bool:
+        """Tell whether it is a layer of the image that was left out; its size is unknown, but it has only one."""
+        if name not in self._held:
+            if name in self._left_out:
+                raise IncompleteError(f"{name} was left out as a layer that is held, and is none of the image's layers")
+            return False
+        announced = self._held_sizes.setdefault(name, size_bytes)
+        if announced != size_bytes:
+            raise IntegrityError(f"{name} has {announced} bytes by one descriptor and {size_bytes} by another")
         return True
 
 
