@@ -20,6 +20,10 @@ class ConfigurationError(DockerBackupError):
     """Settings or arguments are wrong; trying again without changing them is of no use."""
 
 
+class PushUnavailableError(ConfigurationError):
+    """A host cannot push to us: sshd forbids the forwarding, or its engine cannot reach it. Saving works there."""
+
+
 class IntegrityError(DockerBackupError):
     """Bytes are not what they must be. Nothing was published or deleted because of them; a human should look."""
 

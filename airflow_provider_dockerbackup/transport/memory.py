@@ -23,11 +23,14 @@ from airflow_provider_dockerbackup.core.model import (
 from airflow_provider_dockerbackup.exceptions import ConflictError, NotFoundError
 from airflow_provider_dockerbackup.transport.memory_docker import MemoryDockerHost
 from airflow_provider_dockerbackup.transport.memory_images import MemoryImages, MemoryStream, memory_engine
+from airflow_provider_dockerbackup.transport.memory_push import MemoryBlobUpload, MemoryPushTarget
 from airflow_provider_dockerbackup.transport.memory_storage import MemoryStagedWriter, MemoryStorage, MemoryWriter
 
 __all__ = [
     "FixedClock",
+    "MemoryBlobUpload",
     "MemoryDockerHost",
+    "MemoryPushTarget",
     "MemoryStagedWriter",
     "MemoryStorage",
     "MemoryStream",
