@@ -22,6 +22,7 @@ _PACKAGES = {
     "ssh-keygen": "openssh-client",
     "busybox": "busybox-static",
     "zstd": "zstd",
+    "age": "age",
 }
 # Only these can be had without root: then an existing daemon and one's own sshd are used.
 _WITHOUT_ROOT = ("docker", "sshd", "ssh", "ssh-keygen", "busybox")
