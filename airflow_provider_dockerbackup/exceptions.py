@@ -32,6 +32,17 @@ class IncompleteError(IntegrityError):
     """Something is missing because it was left out on purpose, taken for something else; fetch the whole once more."""
 
 
+class BadBlobError(IntegrityError):
+    """A blob of a repository is not what its name or its record says; others may need it as well.
+
+    :param digest: its name, ``sha256:<hex>``; empty when that is not known.
+    """
+
+    def __init__(self, message: str, *, digest: str = "") -> None:
+        super().__init__(message)
+        self.digest = digest
+
+
 class NotFoundError(DockerBackupError):
     """A named image, container, backup or object is not there."""
 

@@ -101,7 +101,7 @@ def _save(session: SshSession, options: argparse.Namespace) -> dict[str, float]:
         raise RuntimeError(f"the save ended as {outcome.status}, expected {options.expect}")
     return {
         "work_seconds": seconds,
-        "stored_bytes": outcome.backup.whole().archive.stored_size_bytes,
+        "stored_bytes": outcome.backup.whole().archive_file.stored_size_bytes,
         "idle_bytes": idle,
         "above_idle_bytes": _status_bytes("VmHWM") - idle,
     }

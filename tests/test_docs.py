@@ -50,8 +50,8 @@ PROGRAMS = {
 }
 # Words of parts that are planned: only the design may speak of them.
 PLANNED = (
-    "garbage collection",
-    "layout `layers`",
+    "DockerImageChangedSensor",
+    "DockerBackupCopyOperator",
 )
 
 _CONTEXT = click.Context(cli)

@@ -134,8 +134,9 @@ def _tell(outcome: BackupOutcome, *, as_json: bool) -> None:
     if as_json:
         print_json(_json(outcome))
         return
-    archive = record.archive
-    sizes = f"{size_text(archive.size_bytes)}, stored {size_text(archive.stored_size_bytes)}"
+    sizes = f"{size_text(record.size_bytes)}, stored {size_text(record.stored_size_bytes)}"
+    if record.blobs is not None and outcome.status == "committed":
+        sizes += f", new {size_text(record.blobs.new_bytes)}, received {size_text(record.blobs.received_bytes)}"
     click.echo(plain(f"{record.source}: {outcome.status} as backup {record.backup_id}, {sizes}"))
     for mount in record.not_covered:
         click.echo(plain(f"not in this backup: {mount.type} {mount.name} at {mount.destination}"))
@@ -149,8 +150,8 @@ def _json(outcome: BackupOutcome) -> dict[str, Any]:
         "host": record.source.host,
         "kind": record.source.kind.value,
         "source": record.source.name,
-        "size_bytes": record.archive.size_bytes,
-        "stored_size_bytes": record.archive.stored_size_bytes,
+        "size_bytes": record.size_bytes,
+        "stored_size_bytes": record.stored_size_bytes,
         "not_covered": [mount.destination for mount in record.not_covered],
         "audit_head": outcome.audit_head,
     }

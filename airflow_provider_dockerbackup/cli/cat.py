@@ -39,7 +39,7 @@ def cat(*, backup_id: str, repository: str, tags: tuple[str, ...], filesystem: b
         raise click.UsageError(f"--filesystem: backup {record.backup_id} is one of an image")
     names = [str(ImageReference.parse(tag)) for tag in tags]
     progress = BarProgress()
-    progress.start(f"cat {record.backup_id}", record.archive.size_bytes)
+    progress.start(f"cat {record.backup_id}", record.size_bytes)
     stream = archive_stream(opened, backup) if filesystem else load_stream(opened, backup, tags=names)
     try:
         with stream as chunks:

@@ -51,11 +51,10 @@ def _row(backup: Backup, now: datetime) -> tuple[str, ...]:
     head = (backup.source.host, backup.source.kind.value, backup.source.name, backup.backup_id)
     if backup.record is None:
         return (*head, "?", "?", "?", "unreadable", "?")
-    archive = backup.record.archive
     return (
         *head,
-        size_text(archive.size_bytes),
-        size_text(archive.stored_size_bytes),
+        size_text(backup.record.size_bytes),
+        size_text(backup.record.stored_size_bytes),
         str(len(backup.record.diff_ids)),
         "not verified" if backup.trust == "none" else backup.trust,
         age_text(backup.newest_point, now),
@@ -74,7 +73,7 @@ def _row_json(backup: Backup) -> dict[str, Any]:
     }
     if backup.record is not None:
         document = backup.record.model_dump(mode="json")
-        row |= {key: document[key] for key in ("captured_at", "capture", "archive")}
+        row |= {key: document[key] for key in ("captured_at", "capture", "archive", "blobs")}
         row["diff_ids"] = list(backup.record.diff_ids)
         row["confirmed_at"] = [each.model_dump(mode="json")["confirmed_at"] for each in backup.confirmations]
     return row

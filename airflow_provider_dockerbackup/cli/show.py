@@ -56,7 +56,6 @@ def show(*, backup_id: str, repository: str, as_json: bool) -> None:
 
 def _facts(backup: Backup) -> Iterator[tuple[str, str]]:
     record = backup.whole()
-    archive = record.archive
     yield "backup", record.backup_id
     yield "source", str(record.source)
     yield (
@@ -67,11 +66,7 @@ def _facts(backup: Backup) -> Iterator[tuple[str, str]]:
     for confirmation in backup.confirmations:
         yield "confirmed", utc_text(confirmation.confirmed_at)
     yield "engine", f"{record.engine.version}, {record.engine.store} store ({record.engine.storage_driver})"
-    yield "archive", backup.path + archive.name
-    yield (
-        "size",
-        f"{size_text(archive.size_bytes)}, stored {size_text(archive.stored_size_bytes)} ({archive.compression})",
-    )
+    yield from _place(backup)
     if record.image is not None:
         yield "image", f"{record.image.config_digest}, {record.image.os}/{record.image.architecture}"
         yield "tags", ", ".join(record.image.repo_tags) or "none"
@@ -95,6 +90,19 @@ def _facts(backup: Backup) -> Iterator[tuple[str, str]]:
         seconds = f", restored in {check.restore_seconds} s" if check.restore_seconds is not None else ""
         problem = f": {check.problem}" if check.problem else ""
         yield check.verification, f"level {check.level}, {utc_text(check.verified_at)}{seconds}{problem}"
+
+
+def _place(backup: Backup) -> Iterator[tuple[str, str]]:
+    """Yield where its bytes are, and how many."""
+    record = backup.whole()
+    sizes = f"{size_text(record.size_bytes)}, stored {size_text(record.stored_size_bytes)}"
+    if record.archive is not None:
+        yield "archive", backup.path + record.archive.name
+        yield "size", f"{sizes} ({record.archive.compression})"
+    if record.blobs is not None:
+        yield "manifest", record.blobs.manifest.digest
+        yield "size", f"{sizes} (zstd), of which new {size_text(record.blobs.new_bytes)}"
+        yield "received", size_text(record.blobs.received_bytes)
 
 
 def _fidelity(fidelity: Fidelity) -> list[tuple[str, str, str, str]]:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, compressor
-from airflow_provider_dockerbackup.core.catalog import RECORD_FILE, Backup, backup_path, source_path
+from airflow_provider_dockerbackup.core.catalog import RECORD_FILE, Backup, backup_path, blob_path, source_path
 from airflow_provider_dockerbackup.core.document import canonical_json, compact_time, sha256_of
 from airflow_provider_dockerbackup.core.ports import ObjectWriter, Progress, Storage
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, DocumentFile, Source
@@ -143,7 +143,13 @@ class Attempt:
 
     def document(self, stem: str, data: bytes) -> DocumentFile:
         """Write the document ``<stem>-<attempt>.json`` beside the record."""
-        name = f"{stem}-{self.name}.json"
+        return self.file(f"{stem}-{self.name}.json", data)
+
+    def file(self, name: str, data: bytes) -> DocumentFile:
+        """Write a small file in the record's folder.
+
+        :param name: must carry the try's name, ``oci-<attempt>/index.json``.
+        """
         # By a writer that stays open, although it is small: until the record stands, only that keeps reap() away.
         writer = self._repository.storage.writer(self.key.path + name)
         self._writers.callback(writer.close)
@@ -175,15 +181,15 @@ class Attempt:
 
     def _require_files(self, record: BackupRecord) -> None:
         """Look once more that all that the record will name is there with its size."""
-        sizes = {record.archive.name: record.archive.stored_size_bytes}
-        if record.container is not None:
-            sizes[record.container.configuration_file.name] = record.container.configuration_file.size_bytes
-        for name, size_bytes in sizes.items():
-            found = self._repository.storage.stat(self.key.path + name).size_bytes
+        storage = self._repository.storage
+        wanted = {self.key.path + name: size_bytes for name, size_bytes in record.files.items()}
+        wanted |= {blob_path(digest): size_bytes for digest, size_bytes in record.blob_sizes.items()}
+        for path, size_bytes in wanted.items():
+            found = storage.stat(path).size_bytes
             if found != size_bytes:
                 raise IntegrityError(
-                    f"{self._repository.storage.url}/{self.key.path}{name} has {found} bytes and not the {size_bytes} "
-                    "that were written; nothing was committed. Is something else writing in the repository?"
+                    f"{storage.url}/{path} has {found} bytes and not the {size_bytes} that were written; nothing was "
+                    "committed. Is something else writing in the repository?"
                 )
 
     def _withdraw(self) -> None:

@@ -91,13 +91,26 @@ class Telling:
             outcome="success",
             backup_id=record.backup_id,
             attempt=attempt,
-            content_digest=record.archive.content_digest,
+            content_digest=record.content_digest,
             diff_ids=list(record.diff_ids),
-            size_bytes=record.archive.size_bytes,
-            stored_size_bytes=record.archive.stored_size_bytes,
+            size_bytes=record.size_bytes,
+            stored_size_bytes=record.stored_size_bytes,
+            **_moved(record),
             **_taken(record),
         )
         return BackupOutcome(status="committed" if ours else "already", backup=backup, audit_head=self._trail.head)
+
+
+def _moved(record: BackupRecord) -> dict[str, Any]:
+    """Return how the bytes came and how many were new, in layout ``layers``; nothing in layout ``archive``."""
+    if record.blobs is None:
+        return {}
+    return {
+        "manifest": record.blobs.manifest.digest,
+        "capture": record.capture,
+        "received_bytes": record.blobs.received_bytes,
+        "new_bytes": record.blobs.new_bytes,
+    }
 
 
 def _taken(record: BackupRecord) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -23,13 +23,24 @@ from airflow_provider_dockerbackup.core.record import BackupRecord, Confirmation
 from airflow_provider_dockerbackup.exceptions import ConflictError, IntegrityError, NotFoundError
 
 RECORD_FILE = "backup.json"
+BLOBS_FOLDER = "blobs/sha256"
 BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{16}")
-_ATTEMPT_FILE = re.compile(r"(?:image|rootfs|container)-([0-9a-f]{12})\.(?:tar|tar\.gz|tar\.zst|json)")
+_ATTEMPT_FILE = re.compile(
+    r"(?:image|rootfs|container)-(?P<file>[0-9a-f]{12})\.(?:tar|tar\.gz|tar\.zst|json)"
+    r"|oci-(?P<folder>[0-9a-f]{12})/(?:oci-layout|index\.json)"
+)
 _OUR_FILE = re.compile(
     rf"{_ATTEMPT_FILE.pattern}|backup\.json|(?:verification|confirmed|hold|release|quarantined|deleted)-[^/]*\.json"
 )
 
-_Folder = dict[str, int]  # file name → size in bytes
+_Folder = dict[str, int]  # file name → size in bytes; in a folder below it, with that folder's name
+BlobSize = Callable[[str], int | None]
+"""Returns the size of the blob of a digest, None when it is not there."""
+
+
+def _no_blob(digest: str) -> int | None:
+    del digest
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +53,7 @@ class Backup:
     :param quarantined: whether it is out of the catalog because somebody put it aside.
     :param holds: those that were not released, by the names of their files.
     :param sizes: size in bytes of every file in its folder.
+    :param blob_size: tells the sizes of the repository's blobs.
     """
 
     path: str
@@ -55,6 +67,7 @@ class Backup:
     verifications: tuple[Verification, ...] = ()
     holds: Mapping[str, Hold] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    blob_size: BlobSize = field(default=_no_blob, compare=False, repr=False)
 
     @property
     def last_verification(self) -> Verification | None:
@@ -101,12 +114,10 @@ class Backup:
 
     @property
     def complete(self) -> bool:
-        """Whether the files that the record names are there with their recorded sizes; their bytes are not read."""
+        """Whether the files and blobs that the record names are there with their recorded sizes; they are not read."""
         record = self.whole()
-        sizes = {record.archive.name: record.archive.stored_size_bytes}
-        if record.container is not None:
-            sizes[record.container.configuration_file.name] = record.container.configuration_file.size_bytes
-        return all(self.sizes.get(name) == size_bytes for name, size_bytes in sizes.items())
+        files = all(self.sizes.get(name) == size_bytes for name, size_bytes in record.files.items())
+        return files and all(self.blob_size(digest) == size_bytes for digest, size_bytes in record.blob_sizes.items())
 
     def whole(self) -> BackupRecord:
         """Return the record.
@@ -146,9 +157,10 @@ class Catalog:
         prefix = "backups" if host is None else f"backups/{_name(host)}"
         if source is not None:
             prefix = source_path(source)
+        blob_size = self._stat_blob if source is not None else _Listing(self._storage).size
         for path, files in self._folders(prefix).items():
             if RECORD_FILE in files and not any(_is_aside(name) for name in files):
-                yield self._read(path, files)
+                yield self._read(path, files, blob_size)
 
     def quarantined(self) -> list[Backup]:
         """Return the backups that were put aside."""
@@ -161,9 +173,8 @@ class Catalog:
     def foreign(self) -> Iterator[str]:
         """Yield the paths of objects below ``backups`` that this package does not write."""
         for info in self._storage.list("backups"):
-            parts = info.path.split("/")
-            ours = len(parts) == 5 and BACKUP_ID.fullmatch(parts[3]) and _source_of(parts[1], parts[2]) is not None
-            if not ours or not _OUR_FILE.fullmatch(parts[4]):
+            place = _place_of(info.path)
+            if place is None or not _OUR_FILE.fullmatch(place[1]):
                 yield info.path
 
     def deleted(self) -> list[Backup]:
@@ -175,7 +186,10 @@ class Catalog:
         ]
 
     def unfinished_deletions(self) -> list[Backup]:
-        """Return the deleted backups of which bytes are still there: somebody works on them, or died over it."""
+        """Return the deleted backups of which bytes are still there: somebody works on them, or died over it.
+
+        In layout ``layers`` these are all that garbage collection has not come to yet.
+        """
         return [
             self._read(path, files)
             for path, files in self._folders("backups").items()
@@ -242,19 +256,25 @@ class Catalog:
                 winner = record.attempt
             for name in files:
                 match = _ATTEMPT_FILE.fullmatch(name)
-                if match and match[1] != winner:
+                if match and (match["file"] or match["folder"]) != winner:
                     yield path + name
 
     def _folders(self, prefix: str) -> dict[str, _Folder]:
         """List once, and return the folders of backups below ``prefix`` with their files."""
         folders: dict[str, _Folder] = defaultdict(dict)
         for info in self._storage.list(prefix):
-            parts = info.path.split("/")
-            if len(parts) == 5 and BACKUP_ID.fullmatch(parts[3]) and _source_of(parts[1], parts[2]) is not None:
-                folders["/".join(parts[:4]) + "/"][parts[4]] = info.size_bytes
+            place = _place_of(info.path)
+            if place is not None:
+                folders[place[0]][place[1]] = info.size_bytes
         return dict(sorted(folders.items()))
 
-    def _read(self, path: str, files: _Folder) -> Backup:
+    def _stat_blob(self, digest: str) -> int | None:
+        try:
+            return self._storage.stat(blob_path(digest)).size_bytes
+        except NotFoundError:
+            return None
+
+    def _read(self, path: str, files: _Folder, blob_size: BlobSize | None = None) -> Backup:
         source = source_from_path(path)
         record, problem = None, ""
         confirmations: list[Confirmation] = []
@@ -290,7 +310,27 @@ class Catalog:
             confirmations=tuple(sorted(confirmations, key=lambda each: each.confirmed_at)),
             verifications=tuple(sorted(verifications, key=lambda each: each.verified_at)),
             sizes=files,
+            blob_size=blob_size or self._stat_blob,
         )
+
+
+class _Listing:
+    """Sizes of blobs by one listing, made when first asked: for a look at many backups."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._sizes: dict[str, int] | None = None
+
+    def size(self, digest: str) -> int | None:
+        """Return the size of a blob, None when it is not there."""
+        if self._sizes is None:
+            self._sizes = {info.path: info.size_bytes for info in self._storage.list(BLOBS_FOLDER)}
+        return self._sizes.get(blob_path(digest))
+
+
+def blob_path(digest: str) -> str:
+    """Return the path of the blob of a digest, ``sha256:<hex>``."""
+    return f"{BLOBS_FOLDER}/{digest.removeprefix('sha256:')}"
 
 
 def source_path(source: Source) -> str:
@@ -313,6 +353,16 @@ def source_from_path(path: str) -> Source:
     if source is None:
         raise IntegrityError(f"{path} is not a folder of backups; expected backups/HOST/image-… or container-…")
     return source
+
+
+def _place_of(path: str) -> tuple[str, str] | None:
+    """Return the backup's folder in which ``path`` lies, and its name there; None when it lies in none."""
+    parts = path.split("/", 4)
+    if len(parts) < 5 or not BACKUP_ID.fullmatch(parts[3]) or _source_of(parts[1], parts[2]) is None:
+        return None
+    if "/" in parts[4] and not _ATTEMPT_FILE.fullmatch(parts[4]):
+        return None
+    return "/".join(parts[:4]) + "/", parts[4]
 
 
 @lru_cache(maxsize=16384)

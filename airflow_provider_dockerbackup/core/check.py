@@ -46,6 +46,8 @@ def _oddities(catalog: Catalog) -> Iterator[Oddity]:
                 advice="a try is at work, or died; the next backup of its source or a rotation removes it",
             )
     for backup in catalog.unfinished_deletions():
+        if backup.record is not None and backup.record.blobs is not None:
+            continue  # garbage collection removes what is left
         yield Oddity(
             problem="interrupted",
             path=backup.path,

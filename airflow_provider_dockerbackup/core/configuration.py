@@ -8,10 +8,13 @@ import hmac
 import json
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
+from airflow_provider_dockerbackup.core.archive.rootfs import image_config_from
+from airflow_provider_dockerbackup.core.document import utc_text
 from airflow_provider_dockerbackup.core.model import JsonObject
-from airflow_provider_dockerbackup.core.record import Configuration, UncoveredMount
+from airflow_provider_dockerbackup.core.record import Configuration, Engine, UncoveredMount
 
 # The keys of ``.Config`` that make up an image's configuration (image-spec 1.1 config.md, and Docker's additions).
 IMAGE_KEYS = (
@@ -115,4 +118,25 @@ def declared_volumes(config: JsonObject) -> tuple[UncoveredMount, ...]:
     """Return the volumes that an image declares; their content lives outside of images."""
     return tuple(
         UncoveredMount(type="volume", destination=str(path)) for path in sorted((config.get("Volumes") or {}).keys())
+    )
+
+
+def filesystem_config(document: JsonObject, *, engine: Engine, created: datetime, diff_id: str, comment: str) -> bytes:
+    """Return the image configuration with which a container's filesystem is restored: always the same bytes.
+
+    :param document: what ``container-<attempt>.json`` holds.
+    :param engine: whence it was taken; its platform counts where the container's image is gone.
+    :param created: time for the image.
+    :param diff_id: ``sha256:<hex>`` of the filesystem's tar.
+    :param comment: of its one step of history.
+    """
+    image = document.get("image") or {}
+    return image_config_from(
+        document["container"].get("Config") or {},
+        architecture=str(image.get("Architecture") or engine.architecture),
+        os=str(image.get("Os") or engine.os),
+        variant=str(image.get("Variant") or ""),
+        created=utc_text(created),
+        diff_id=diff_id,
+        comment=comment,
     )

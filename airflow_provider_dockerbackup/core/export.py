@@ -28,9 +28,9 @@ from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands, Quiesced
 from airflow_provider_dockerbackup.core.record import (
     ArchiveFile,
     BackupRecord,
-    Capture,
     Consistent,
     Container,
+    ContainerCapture,
     DocumentFile,
     Filesystem,
 )
@@ -84,7 +84,7 @@ class _Capturing:
     """The stream of one export, and how it is taken."""
 
     stream: RemoteStream
-    capture: Capture
+    capture: ContainerCapture
     paused: PausedStream | None = None
     commit_seconds: float | None = None
     pause_seconds: float | None = None
@@ -96,7 +96,7 @@ class _Capturing:
         """How far the files agree with each other."""
         if self.rest is not None and self.rest.before_seconds is not None:
             return "quiesced"
-        return "snapshot" if self.capture == "save" else self.capture
+        return self.capture
 
 
 def export_container(

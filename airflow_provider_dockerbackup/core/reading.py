@@ -16,9 +16,11 @@ from typing import Protocol
 from airflow_provider_dockerbackup.core.archive.compression import decompressed
 from airflow_provider_dockerbackup.core.archive.docker_archive import DockerArchiveScanner
 from airflow_provider_dockerbackup.core.archive.load_form import retagged
-from airflow_provider_dockerbackup.core.archive.rootfs import RootfsScanner, image_config_from, one_layer_image
-from airflow_provider_dockerbackup.core.catalog import Backup
-from airflow_provider_dockerbackup.core.document import sha256_of, utc_text
+from airflow_provider_dockerbackup.core.archive.rootfs import RootfsScanner, one_layer_image
+from airflow_provider_dockerbackup.core.catalog import Backup, blob_path
+from airflow_provider_dockerbackup.core.configuration import filesystem_config
+from airflow_provider_dockerbackup.core.document import sha256_of
+from airflow_provider_dockerbackup.core.layers import reading as blobs
 from airflow_provider_dockerbackup.core.model import JsonObject
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord
 from airflow_provider_dockerbackup.core.repository import Repository
@@ -36,21 +38,50 @@ class _Check(Protocol):
 
 @contextmanager
 def archive_stream(repository: Repository, backup: Backup) -> Iterator[Iterator[bytes]]:
-    """Give the uncompressed tar of a backup as it was captured, in pieces of at most 1 MiB.
+    """Give the uncompressed tar of a backup, in pieces of at most 1 MiB.
+
+    In layout ``archive`` it is the one that was captured; in layout ``layers`` an image is put together again,
+    untagged, in the form of :mod:`~airflow_provider_dockerbackup.core.archive.hybrid`.
 
     :raises IntegrityError: while reading, when a byte is not the recorded one; before the last piece at the latest.
-    :raises NotFoundError: when the archive is gone.
+    :raises NotFoundError: when the archive, or a blob, is gone.
     """
     record = backup.whole()
-    path = backup.path + record.archive.name
+    where = f"{repository.storage.url}/{backup.path}"
+    if record.archive is not None:
+        with _archive_file(repository, backup, record.archive) as tar:
+            yield _until_proven(tar, _check_for(record, where + record.archive.name))
+    elif record.image is not None:
+        yield blobs.image_stream(repository.storage, record, tags=(), where=where)
+    else:
+        with blobs.layer_stream(repository.storage, blobs.only_layer(record, where)) as tar:
+            yield _until_proven(tar, _check_for(record, where))
+
+
+@contextmanager
+def _archive_file(repository: Repository, backup: Backup, archive: ArchiveFile) -> Iterator[Iterator[bytes]]:
+    """Give the tar in a backup's one file, compared with that file's own size and digest."""
+    path = backup.path + archive.name
     where = f"{repository.storage.url}/{path}"
     stored = repository.storage.stat(path).size_bytes
-    if stored != record.archive.stored_size_bytes:
-        raise IntegrityError(f"{where} has {stored} bytes, the record says {record.archive.stored_size_bytes}")
+    if stored != archive.stored_size_bytes:
+        raise IntegrityError(f"{where} has {stored} bytes, the record says {archive.stored_size_bytes}")
     with repository.storage.chunks(path) as raw:
-        checked = _stored_digest_checked(raw, record.archive, where)
-        tar = decompressed(checked, record.archive.compression)
-        yield _until_proven(tar, _check_for(record, where))
+        yield decompressed(_stored_digest_checked(raw, archive, where), archive.compression)
+
+
+def require_bytes(repository: Repository, backup: Backup) -> None:
+    """Return only if all that a backup's bytes lie in is there with its recorded size; nothing is read.
+
+    :raises NotFoundError: when something is missing.
+    :raises IntegrityError: when something has another size.
+    """
+    record = backup.whole()
+    sizes = {backup.path + name: size_bytes for name, size_bytes in record.files.items()}
+    sizes |= {blob_path(digest): size_bytes for digest, size_bytes in record.blob_sizes.items()}
+    for path, size_bytes in sizes.items():
+        found = repository.storage.stat(path).size_bytes
+        _same("size", found, size_bytes, f"{repository.storage.url}/{path}")
 
 
 def _stored_digest_checked(raw: Iterator[bytes], archive: ArchiveFile, where: str) -> Iterator[bytes]:
@@ -94,7 +125,7 @@ class _ImageCheck:
     def __init__(self, record: BackupRecord, where: str) -> None:
         self._record = record
         self._where = where
-        self._scanner = DockerArchiveScanner(max_total_bytes=record.archive.size_bytes)
+        self._scanner = DockerArchiveScanner(max_total_bytes=record.size_bytes)
 
     def feed(self, chunk: bytes) -> None:
         self._scanner.feed(chunk)
@@ -105,7 +136,7 @@ class _ImageCheck:
             raise IntegrityError(f"{self._where}: the record describes no image")
         _same("configuration digest", archive.image.config_digest, image.config_digest, self._where)
         _same("diff_ids", archive.image.diff_ids, image.diff_ids, self._where)
-        _same("content digest", archive.content_digest, self._record.archive.content_digest, self._where)
+        _same("content digest", archive.content_digest, self._record.content_digest, self._where)
 
 
 class _FilesystemCheck:
@@ -114,7 +145,7 @@ class _FilesystemCheck:
     def __init__(self, record: BackupRecord, where: str) -> None:
         self._record = record
         self._where = where
-        self._scanner = RootfsScanner(max_total_bytes=record.archive.size_bytes)
+        self._scanner = RootfsScanner(max_total_bytes=record.size_bytes)
 
     def feed(self, chunk: bytes) -> None:
         self._scanner.feed(chunk)
@@ -152,14 +183,10 @@ def restored_config(repository: Repository, backup: Backup) -> bytes:
     record = backup.whole()
     if record.filesystem is None:
         raise IntegrityError(f"backup {backup.backup_id} of {backup.source} holds no filesystem")
-    document = container_document(repository, backup)
-    image = document.get("image") or {}
-    return image_config_from(
-        document["container"].get("Config") or {},
-        architecture=str(image.get("Architecture") or record.engine.architecture),
-        os=str(image.get("Os") or record.engine.os),
-        variant=str(image.get("Variant") or ""),
-        created=utc_text(record.captured_at),
+    return filesystem_config(
+        container_document(repository, backup),
+        engine=record.engine,
+        created=record.captured_at,
         diff_id=record.filesystem.diff_id,
         comment=f"exported from container {record.source.name}, backup {record.backup_id}",
     )
@@ -174,6 +201,10 @@ def load_stream(repository: Repository, backup: Backup, *, tags: Sequence[str]) 
     :param tags: ``name:tag`` each; none leaves the image untagged.
     """
     record = backup.whole()
+    if record.blobs is not None:
+        where = f"{repository.storage.url}/{backup.path}"
+        yield blobs.image_stream(repository.storage, record, tags=tags, where=where)
+        return
     with archive_stream(repository, backup) as tar:
         if record.image is not None:
             yield retagged(tar, tags=tags)
@@ -181,7 +212,7 @@ def load_stream(repository: Repository, backup: Backup, *, tags: Sequence[str]) 
         yield one_layer_image(
             config=restored_config(repository, backup),
             layer_chunks=tar,
-            layer_size_bytes=record.archive.size_bytes,
+            layer_size_bytes=record.size_bytes,
             diff_id=record.diff_ids[0],
             tags=tags,
         )
@@ -190,4 +221,6 @@ def load_stream(repository: Repository, backup: Backup, *, tags: Sequence[str]) 
 def config_digest_of(repository: Repository, backup: Backup) -> str:
     """Return the digest of the configuration that the restored image has."""
     record = backup.whole()
+    if record.blobs is not None:
+        return record.blobs.config.digest
     return record.image.config_digest if record.image is not None else sha256_of(restored_config(repository, backup))

@@ -8,14 +8,18 @@ only names and salted HMACs.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.document import Document, Part, UtcTime
 from airflow_provider_dockerbackup.core.model import SourceKind
+from airflow_provider_dockerbackup.exceptions import IntegrityError
 
 Level = Literal["digests", "load", "run"]
-Capture = Literal["save", "snapshot", "paused", "crash", "stopped"]
+ContainerCapture = Literal["snapshot", "paused", "crash", "stopped"]
+Capture = Literal["save", "push", "snapshot", "paused", "crash", "stopped"]
 Consistent = Literal["crash", "snapshot", "paused", "stopped", "quiesced"]
 
 
@@ -66,16 +70,66 @@ class ArchiveFile(Part):
 
 
 class DocumentFile(Part):
-    """A document beside the record, such as the container's configuration."""
+    """A document in the record's folder, such as the container's configuration."""
 
     name: str
     size_bytes: int
     sha256: str
 
 
+class Blob(Part):
+    """One blob of the repository, named by its digest."""
+
+    digest: str
+    size_bytes: int
+
+
+class LayerBlob(Part):
+    """The blob that holds a layer, compressed with zstd.
+
+    :param diff_id: ``sha256:<hex>`` of the uncompressed layer.
+    :param digest: of the blob.
+    :param size_bytes: size of the uncompressed layer.
+    :param stored_size_bytes: size of the blob.
+    """
+
+    diff_id: str
+    digest: str
+    size_bytes: int
+    stored_size_bytes: int
+
+
+class BlobSet(Part):
+    """Where a backup's bytes are in a repository of layout ``layers``.
+
+    :param manifest: the OCI manifest that names configuration and layers.
+    :param layers: lowest first.
+    :param documents: the files in the record's folder that make it an OCI image layout.
+    :param size_bytes: length of the archive as it is read back, see ``core.archive.hybrid``; of a container's backup,
+        of the exported tar.
+    :param received_bytes: what the host sent for it.
+    :param new_bytes: what its new blobs take.
+    """
+
+    manifest: Blob
+    config: Blob
+    layers: tuple[LayerBlob, ...]
+    documents: tuple[DocumentFile, ...]
+    size_bytes: int
+    received_bytes: int
+    new_bytes: int
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Size of each blob by its digest."""
+        documents = {each.digest: each.size_bytes for each in (self.manifest, self.config)}
+        return documents | {each.digest: each.stored_size_bytes for each in self.layers}
+
+
 class Layer(Part):
     """One layer of an archived image, lowest first.
 
+    :param member: its name in the archive as it is read back.
     :param size_bytes: size of the uncompressed layer.
     :param stored_size_bytes: size of the archive's member.
     """
@@ -203,12 +257,15 @@ class BackupRecord(Document):
     :param backup_id: ``<UTC time of the run>-<16 hex of the idempotency key>``.
     :param attempt: random name of the try that won; its files carry it.
     :param captured_at: when the bytes were really taken.
-    :param capture: how: ``save`` for images; for containers ``snapshot``, ``paused``, ``crash`` or ``stopped``.
+    :param capture: how: ``save`` or ``push`` for images; for containers ``snapshot``, ``paused``, ``crash`` or
+        ``stopped``.
     :param consistency: how far a container's files agree with each other: ``crash`` when it ran on meanwhile,
         ``snapshot`` or ``paused`` when they are of one moment, ``stopped`` when nothing ran, ``quiesced`` when a
         command in the container also brought the application to rest; None for images, and in older records.
     :param access: how the host was reached: user, address, host key fingerprint.
     :param actor: who did it: DAG run or user, and software versions.
+    :param archive: the file that holds the bytes, in layout ``archive``.
+    :param blobs: the blobs that hold the bytes, in layout ``layers``; either this or ``archive``.
     """
 
     backup_id: str
@@ -222,7 +279,8 @@ class BackupRecord(Document):
     engine: Engine
     access: dict[str, str]
     actor: dict[str, str]
-    archive: ArchiveFile
+    archive: ArchiveFile | None = None
+    blobs: BlobSet | None = None
     image: Image | None = None
     filesystem: Filesystem | None = None
     container: Container | None = None
@@ -230,6 +288,62 @@ class BackupRecord(Document):
     not_covered: tuple[UncoveredMount, ...] = ()
     fidelity: Fidelity
     notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _require_one_place(self) -> Self:
+        if (self.archive is None) == (self.blobs is None):
+            raise ValueError("expected either 'archive' or 'blobs'")
+        return self
+
+    @property
+    def archive_file(self) -> ArchiveFile:
+        """The file that holds the bytes, in layout ``archive``.
+
+        :raises IntegrityError: when the backup is one of layout ``layers``.
+        """
+        if self.archive is None:
+            raise IntegrityError(f"backup {self.backup_id} lies in blobs, not in an archive")
+        return self.archive
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the uncompressed archive as it is read back."""
+        return self._place.size_bytes
+
+    @property
+    def stored_size_bytes(self) -> int:
+        """What its files or blobs take; blobs that other backups use as well are counted in full."""
+        return self.archive.stored_size_bytes if self.archive is not None else sum(self.blob_sizes.values())
+
+    @property
+    def content_digest(self) -> str:
+        """Digest that stands for all of its bytes: that of the archive, or of the OCI manifest."""
+        return self.archive.content_digest if self.archive is not None else self._blobs.manifest.digest
+
+    @property
+    def blob_sizes(self) -> dict[str, int]:
+        """Size of each blob of the repository that it needs, by digest."""
+        return {} if self.blobs is None else self.blobs.sizes
+
+    @property
+    def files(self) -> dict[str, int]:
+        """Size of each file in its folder that it needs, by name."""
+        files = {each.name: each.size_bytes for each in (self.blobs.documents if self.blobs is not None else ())}
+        if self.archive is not None:
+            files[self.archive.name] = self.archive.stored_size_bytes
+        if self.container is not None:
+            files[self.container.configuration_file.name] = self.container.configuration_file.size_bytes
+        return files
+
+    @property
+    def _place(self) -> ArchiveFile | BlobSet:
+        return self.archive if self.archive is not None else self._blobs
+
+    @property
+    def _blobs(self) -> BlobSet:
+        if self.blobs is None:
+            raise IntegrityError(f"the record of backup {self.backup_id} names neither an archive nor blobs")
+        return self.blobs
 
     @property
     def diff_ids(self) -> tuple[str, ...]:

@@ -223,7 +223,7 @@ def _covered(target: _Target, source: Source, repository: Repository, level: Lev
 def _require_same_files(backup: Backup, target: _Target, source: Source, host: DockerHost, progress: Progress) -> None:
     """Export the container once more: of one that nothing changed, engines write the same bytes again."""
     record, digest = backup.whole(), hashlib.sha256()
-    progress.start(f"compare {source} with backup {backup.backup_id}", record.archive.size_bytes)
+    progress.start(f"compare {source} with backup {backup.backup_id}", record.size_bytes)
     stream = host.export_container(target.id)
     try:
         for chunk in stream:

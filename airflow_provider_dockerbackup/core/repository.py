@@ -17,7 +17,7 @@ from airflow_provider_dockerbackup.exceptions import ConfigurationError, Conflic
 if TYPE_CHECKING:
     from airflow_provider_dockerbackup.core.audit.signature import Signer
 
-Layout = Literal["archive"]
+Layout = Literal["archive", "layers"]
 REPOSITORY_FILE = "repository.json"
 # A writer on a storage without locks that has not come back for a day is gone: no attempt may run that long.
 ABANDONED_AFTER_SECONDS = 24 * 3600.0
@@ -26,7 +26,8 @@ ABANDONED_AFTER_SECONDS = 24 * 3600.0
 class RepositoryDocument(Document):
     """``repository.json``: what this repository is.
 
-    :param layout: how archives are kept; ``archive`` is one plain file a backup.
+    :param layout: how backups are kept: ``archive`` is one plain file a backup, ``layers`` each layer once for all of
+        them.
     :param compression: what new archives are compressed with unless a task says otherwise.
     """
 
@@ -100,24 +101,26 @@ class Repository:
         *,
         clock: Clock,
         layout: str = "archive",
-        compression: Compression = Compression.NONE,
+        compression: Compression | None = None,
         signer: Signer | None = None,
     ) -> Repository:
         """Return the repository on ``storage``, made now if there is none yet.
 
         :param layout: layout of a new repository.
-        :param compression: default compression of a new repository; an existing one keeps its own.
+        :param compression: default compression of a new repository, None for its layout's: ``none``, or ``zstd`` in
+            layout ``layers``; an existing one keeps its own.
         :param signer: signs audit events.
         :raises ConfigurationError: when the layout is unknown or the storage cannot be used.
         """
-        _check_layout(layout)
+        _check_layout(layout, compression)
         try:
             return cls.open(storage, clock=clock, signer=signer)
         except NotFoundError:
             if next(iter(storage.list("backups")), None) is not None:
                 raise
+        usual = Compression.ZSTD if layout == "layers" else Compression.NONE
         document = RepositoryDocument(
-            repository_id=str(uuid.uuid4()), layout=layout, compression=compression, created_at=clock.now()
+            repository_id=str(uuid.uuid4()), layout=layout, compression=compression or usual, created_at=clock.now()
         )
         try:
             storage.create(REPOSITORY_FILE, document.to_bytes())
@@ -127,6 +130,20 @@ class Repository:
         return cls(storage, document, clock=clock, signer=signer)
 
 
-def _check_layout(layout: str) -> None:
-    if layout not in get_args(Layout):
-        raise ConfigurationError(f"repository layout {layout!r} is not known; expected one of: archive")
+def _check_layout(layout: str, compression: Compression | None = None) -> None:
+    known = get_args(Layout)
+    if layout not in known:
+        raise ConfigurationError(f"repository layout {layout!r} is not known; expected one of: {', '.join(known)}")
+    if layout == "layers":
+        check_layers_compression(compression)
+
+
+def check_layers_compression(compression: Compression | None) -> None:
+    """Refuse a compression that layout ``layers`` does not have.
+
+    :raises ConfigurationError: when it is neither zstd nor None.
+    """
+    if compression not in {None, Compression.ZSTD}:
+        raise ConfigurationError(
+            f"compression: a repository of layout 'layers' stores zstd, got {str(compression)!r}; leave it out"
+        )

@@ -15,7 +15,7 @@ from airflow_provider_dockerbackup.core.configuration import differences
 from airflow_provider_dockerbackup.core.model import ImageInspect
 from airflow_provider_dockerbackup.core.names import WorkingName, before_names, standing, whole_tag
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
-from airflow_provider_dockerbackup.core.reading import archive_stream, config_digest_of, load_stream
+from airflow_provider_dockerbackup.core.reading import archive_stream, config_digest_of, load_stream, require_bytes
 from airflow_provider_dockerbackup.core.record import BackupRecord
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import (
@@ -90,7 +90,7 @@ def restore_backup(
         raise _in_use(taken, host)
     kept = _kept(taken, tags, host, record.backup_id)
     if request.dry_run:
-        repository.storage.stat(backup.path + record.archive.name)
+        require_bytes(repository, backup)
         return RestoreOutcome(
             backup_id=record.backup_id, image_id="", tags=tags, kept=kept, identical=False, seconds=0.0
         )
@@ -125,7 +125,7 @@ def _restore(
     record = backup.whole()
     own = WorkingName(RESTORED, record.backup_id)
     began = repository.clock.monotonic()
-    progress.start(f"restore {record.backup_id} to {host.name}", record.archive.size_bytes)
+    progress.start(f"restore {record.backup_id} to {host.name}", record.size_bytes)
     try:
         image = _load(backup, request.method, own.tag, host=host, repository=repository, progress=progress)
         identical, notes = _compare(repository, backup, request.method, host, image)

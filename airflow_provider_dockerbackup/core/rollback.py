@@ -15,6 +15,7 @@ from airflow_provider_dockerbackup.core.drill import DrillPlan
 from airflow_provider_dockerbackup.core.model import ImageInspect, SourceKind
 from airflow_provider_dockerbackup.core.names import WorkingName, before_names, is_before_name, standing, whole_tag
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
+from airflow_provider_dockerbackup.core.reading import require_bytes
 from airflow_provider_dockerbackup.core.record import Drill, Source
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.rollback_image import Candidate, candidate_of, load_proven, prove_in
@@ -162,7 +163,7 @@ def roll_back(
         note = f"{tag} on {host.name} stands for this image already; nothing was done; other backups are given by id"
         return work.outcome(image_id=held.id, previous=held, notes=(note,))
     if request.dry_run:
-        repository.storage.stat(backup.path + backup.whole().archive.name)
+        require_bytes(repository, backup)
         return work.outcome(image_id="", previous=held, kept=_before(tag, backup.backup_id, held, host))
     trail = repository.trail(request.actor)
     work.tell(trail, "rollback.started", "intent", previous_id=held.id if held else "")
@@ -195,7 +196,7 @@ def _roll_back(work: _Work, *, repository: Repository, test_daemon: TestDaemonFa
     drill = None
     loads = 1 if request.prove == "none" else 2
     what = f"roll {tag} on {host.name} back to {backup.backup_id}"
-    progress.start(what, loads * backup.whole().archive.size_bytes)
+    progress.start(what, loads * backup.whole().size_bytes)
     try:
         if request.prove != "none":
             plan = request.drill if request.prove == "run" else None

@@ -77,7 +77,7 @@ def verify_backup(
     record = backup.whole()
     findings, problem = _Findings(), ""
     running = request.level == "run"
-    progress.start(f"verify {record.backup_id} at level {request.level}", record.archive.size_bytes)
+    progress.start(f"verify {record.backup_id} at level {request.level}", record.size_bytes)
     try:
         if request.level == "digests":
             _read_all(repository, backup, findings, progress)

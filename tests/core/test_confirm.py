@@ -17,7 +17,7 @@ def _confirmations(world: World) -> list[str]:
 
 
 def _archive(backup: Backup) -> str:
-    return backup.path + backup.whole().archive.name
+    return backup.path + backup.whole().archive_file.name
 
 
 def test_an_unchanged_image_is_confirmed_and_not_saved() -> None:

@@ -42,7 +42,7 @@ def test_the_last_piece_of_a_damaged_archive_is_withheld(source: Source, compres
     """For bits all over the file, the last included: the reader gets an error in the place of the last piece."""
     world = World()
     backup = world.backup(1, source, compression=compression).backup
-    path, size = backup.path + backup.whole().archive.name, backup.whole().archive.stored_size_bytes
+    path, size = backup.path + backup.whole().archive_file.name, backup.whole().archive_file.stored_size_bytes
     whole = list(_pieces(world, backup))
     for position in [*range(0, size, max(1, size // 40)), size - 1]:
         spoil(world.storage, path, position=position)
@@ -64,7 +64,7 @@ def test_a_damaged_filesystem_is_never_imported_whole() -> None:
     """``import`` gets the same protection as ``load``: no image, no tag."""
     world, target = World(), MemoryDockerHost("ship-2")
     backup = world.backup(1, CONTAINER).backup
-    spoil(world.storage, backup.path + backup.whole().archive.name, position=len(FILESYSTEM) - 1)
+    spoil(world.storage, backup.path + backup.whole().archive_file.name, position=len(FILESYSTEM) - 1)
     with pytest.raises(IntegrityError):
         world.restore(backup, RestoreRequest(method="import"), host=target)
     assert target.list_images() == ()
@@ -74,8 +74,8 @@ def test_a_missing_archive_is_not_found_by_its_path() -> None:
     """The message names the file."""
     world = World()
     backup = world.backup(1).backup
-    world.storage.delete(backup.path + backup.whole().archive.name)
-    with pytest.raises(NotFoundError, match=backup.whole().archive.name):
+    world.storage.delete(backup.path + backup.whole().archive_file.name)
+    with pytest.raises(NotFoundError, match=backup.whole().archive_file.name):
         list(_pieces(world, backup))
 
 

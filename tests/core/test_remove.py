@@ -177,14 +177,14 @@ def digests_only(world: World) -> None:
 def failed_since(world: World) -> None:
     """Verified, then found damaged."""
     backup = verified(world, CONTAINER)
-    spoil(world.storage, backup.path + backup.whole().archive.name)
+    spoil(world.storage, backup.path + backup.whole().archive_file.name)
     assert world.verify(backup, "digests").verification == "failed"
 
 
 def incomplete(world: World) -> None:
     """Verified, then its archive went."""
     backup = verified(world, CONTAINER)
-    world.storage.delete(backup.path + backup.whole().archive.name)
+    world.storage.delete(backup.path + backup.whole().archive_file.name)
 
 
 def unreadable(world: World) -> None:
@@ -305,7 +305,7 @@ def test_the_demanded_level_decides(world: World) -> None:
         remove(world, CONTAINER, required_level="run", dry_run=True)
     assert world.verify(backup, "run").proves_restore
     assert remove(world, CONTAINER, required_level="run", dry_run=True).status == "removed"
-    archive = backup.path + backup.whole().archive.name
+    archive = backup.path + backup.whole().archive_file.name
     data = world.storage.read(archive)
     spoil(world.storage, archive)
     assert world.verify(backup, "digests").verification == "failed"
@@ -450,7 +450,7 @@ def test_a_backup_that_goes_between_check_and_removal_saves_the_container(
             if loss is deleted:
                 world.storage.create(backup.path + "deleted-20260301T060000Z.json", b"{}")
             else:
-                archive = backup.path + backup.whole().archive.name
+                archive = backup.path + backup.whole().archive_file.name
                 if loss is incomplete:
                     world.storage.delete(archive)
                 else:

@@ -73,7 +73,7 @@ def _tags(host: MemoryDockerHost) -> dict[str, str]:
 
 
 def _archive(backup: Backup) -> str:
-    return backup.path + backup.whole().archive.name
+    return backup.path + backup.whole().archive_file.name
 
 
 @pytest.mark.parametrize("compression", list(Compression))
@@ -311,7 +311,7 @@ def test_no_flipped_bit_anywhere_completes_a_load(source: Source) -> None:
     world = World()
     backup = world.backup(1, source).backup
     repository = world.on(FaultyStorage(world.storage, Plan(), piece_bytes=PIECE_BYTES))
-    for position in range(0, backup.whole().archive.stored_size_bytes, 331):
+    for position in range(0, backup.whole().archive_file.stored_size_bytes, 331):
         spoil(world.storage, _archive(backup), position=position)
         target = _target()
         host, before = _Receiving(target), _tags(target)

@@ -311,9 +311,9 @@ def test_without_a_proof_no_test_daemon_is_asked() -> None:
 def test_a_damaged_archive_moves_no_tag(step: int | None) -> None:
     """For bits all over the archive, with and without a proof first."""
     world, first, _ = two_versions()
-    path = first.path + first.whole().archive.name
+    path = first.path + first.whole().archive_file.name
     before = tags(world.host)
-    for position in range(7, first.whole().archive.stored_size_bytes, 997):
+    for position in range(7, first.whole().archive_file.stored_size_bytes, 997):
         spoil(world.storage, path, position=position)
         for prove in ("load", "none"):
             with pytest.raises(IntegrityError):

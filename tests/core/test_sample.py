@@ -64,8 +64,8 @@ def test_damaged_backups_are_always_chosen_besides() -> None:
     world, ids = _world(8)
     unreadable, short, gone = (world.repository.catalog.find(each) for each in ids[2:5])
     spoil(world.storage, f"{unreadable.path}backup.json", data=b"{}")
-    spoil(world.storage, short.path + short.whole().archive.name, data=b"short")
-    world.storage.delete(gone.path + gone.whole().archive.name)
+    spoil(world.storage, short.path + short.whole().archive_file.name, data=b"short")
+    world.storage.delete(gone.path + gone.whole().archive_file.name)
     found = _by_reason(_draw(world, newest=1, oldest=0, random=0))
     assert sorted(found["damaged"]) == sorted(ids[2:5])
     assert found["newest"] == [ids[7]]

@@ -89,7 +89,7 @@ def test_a_save_stream_with_a_flipped_bit_publishes_nothing() -> None:
             continue
         (backup,) = assert_all_whole(world.repository)
         assert world.verify(backup).verification == "passed"
-        stored = world.storage.read(backup.path + backup.whole().archive.name)
+        stored = world.storage.read(backup.path + backup.whole().archive_file.name)
         assert sum(a != b for a, b in zip(stored, archive, strict=True)) == 1
     assert refused > len(_positions(IMAGE)) * 0.9
 
@@ -117,8 +117,8 @@ def test_a_backup_does_not_depend_on_how_the_stream_was_cut(
     host = FaultyHost(world.host, cutter=in_pieces(piece_bytes))
     cut = world.backup(1, source, host=host, compression=compression, consistency="none").backup
     plain = world.backup(2, source, compression=compression, consistency="none").backup
-    assert cut.whole().archive.content_digest == plain.whole().archive.content_digest
-    assert cut.whole().archive.size_bytes == SIZES[source.name]
+    assert cut.whole().archive_file.content_digest == plain.whole().archive_file.content_digest
+    assert cut.whole().archive_file.size_bytes == SIZES[source.name]
     assert_all_whole(world.repository)
 
 

@@ -41,7 +41,7 @@ FAULTS = pytest.mark.parametrize("fault", list(Fault))
 
 
 def _archive(backup: Backup) -> str:
-    return backup.path + backup.whole().archive.name
+    return backup.path + backup.whole().archive_file.name
 
 
 def _documents(world: World) -> list[str]:
@@ -57,7 +57,7 @@ def test_a_sound_backup_passes(source: Source, level: Any, compression: Compress
     backup = world.backup(1, source, compression=compression).backup
     done = world.verify(backup, level, daemon=daemon)
     assert (done.verification, done.problem, done.level) == ("passed", "", level)
-    assert done.bytes_read >= backup.whole().archive.size_bytes
+    assert done.bytes_read >= backup.whole().archive_file.size_bytes
     assert world.again(backup).verifications == (done,)
     assert world.again(backup).trust == ("verified" if level == "load" else "checked")
     assert (done.cleanup, done.daemon is None) == (("passed", False) if level == "load" else ("none", True))
@@ -100,7 +100,7 @@ def test_every_flipped_bit_of_a_plain_archive_is_found(source: Source) -> None:
     """A bit that changes anywhere in an archive fails the digests; padding included."""
     world = World()
     backup = world.backup(1, source).backup
-    size = backup.whole().archive.stored_size_bytes
+    size = backup.whole().archive_file.stored_size_bytes
     for position in range(0, size, 173):
         spoil(world.storage, _archive(backup), position=position)
         assert world.verify(backup, "digests").verification == "failed", position

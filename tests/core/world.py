@@ -210,7 +210,7 @@ def assert_all_whole(repository: Repository) -> list[Backup]:
     for backup in backups:
         assert backup.problem == ""
         with archive_stream(repository, backup) as tar:
-            assert sum(len(chunk) for chunk in tar) == backup.whole().archive.size_bytes
+            assert sum(len(chunk) for chunk in tar) == backup.whole().archive_file.size_bytes
         if backup.whole().container is not None:
             assert container_document(repository, backup)["container"]
     return backups
@@ -221,7 +221,7 @@ def assert_nothing_left(repository: Repository) -> None:
     expected = set()
     for backup in repository.catalog.backups():
         record = backup.whole()
-        names = {"backup.json", record.archive.name}
+        names = {"backup.json", record.archive_file.name}
         if record.container is not None:
             names.add(record.container.configuration_file.name)
         names |= {name for name in backup.sizes if name.startswith(("verification-", "confirmed-"))}

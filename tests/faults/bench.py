@@ -111,7 +111,7 @@ class Bench:
         needed = {"repository.json"}
         for backup in self.repository.catalog.backups():
             record = backup.whole()
-            needed |= {backup.path + "backup.json", backup.path + record.archive.name}
+            needed |= {backup.path + "backup.json", backup.path + record.archive_file.name}
             if record.container is not None:
                 needed.add(backup.path + record.container.configuration_file.name)
         paths = {path for path in self._paths() if not path.startswith("audit/")}

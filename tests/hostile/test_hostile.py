@@ -96,7 +96,7 @@ def test_every_flipped_bit_and_every_cut_of_a_backup_is_found_without_a_daemon(
     """A bit of every byte of the whole archive, headers, documents, layers and padding alike; every block cut off."""
     world = World()
     backup = world.backup(1, source, compression=compression).backup
-    path = backup.path + backup.whole().archive.name
+    path = backup.path + backup.whole().archive_file.name
     good = world.storage.read(path)
     repository = world.repository
     assert proven(repository, backup)
@@ -116,8 +116,8 @@ def test_a_damaged_backup_fails_its_verification_at_level_digests() -> None:
     """For a sample of the bits above: the verification says so and is kept."""
     world = World()
     backup = world.backup(1).backup
-    path = backup.path + backup.whole().archive.name
-    for position in range(0, backup.whole().archive.stored_size_bytes, 307):
+    path = backup.path + backup.whole().archive_file.name
+    for position in range(0, backup.whole().archive_file.stored_size_bytes, 307):
         spoil(world.storage, path, position=position)
         found = world.verify(backup, "digests")
         assert (found.verification, found.daemon) == ("failed", None)

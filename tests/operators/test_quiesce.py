@@ -52,7 +52,7 @@ def test_the_capture_holds_what_the_first_command_wrote(
     backup = repository.catalog.find(summary["backup_id"])
     assert backup.whole().consistency == "quiesced"
     assert backup.whole().notes == ()
-    archive = (tmp_path / "repository" / backup.path / backup.whole().archive.name).read_bytes()
+    archive = (tmp_path / "repository" / backup.path / backup.whole().archive_file.name).read_bytes()
     assert text.encode() in archive
     assert in_container(host, "ls /tmp/flushed /tmp/released 2>/dev/null || true") == b"/tmp/released\n"
     in_container(host, "rm /tmp/released")

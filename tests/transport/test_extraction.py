@@ -205,7 +205,7 @@ def test_the_target_of_a_link_can_be_taken_where_the_link_is_not(tmp_path: Path)
 def test_a_damaged_archive_leaves_no_file(tmp_path: Path) -> None:
     """The first file is long written when the digest at the end is wrong; it never gets its name."""
     exported = Exported(GOOD)
-    spoil(exported.world.storage, exported.backup.path + exported.backup.whole().archive.name, position=20_000)
+    spoil(exported.world.storage, exported.backup.path + exported.backup.whole().archive_file.name, position=20_000)
     with pytest.raises(IntegrityError):
         exported.extract(tmp_path / "out", "etc")
     with pytest.raises(IntegrityError):

@@ -68,10 +68,7 @@ def compressor(compression: Compression, *, level: int | None = None, threads: i
     :param threads: threads that zstd may use; gzip has one.
     :raises ConfigurationError: when the compression has no such level, or ``threads`` is below 1.
     """
-    if level is not None and level not in _LEVELS[compression]:
-        raise ConfigurationError(f"compression level: {compression} has no level {level}")
-    if threads < 1:
-        raise ConfigurationError(f"compression threads: expected a number >= 1, got {threads}")
+    _check_level(compression, level, threads)
     if compression is Compression.NONE:
         return _Plain()
     chosen = _DEFAULT_LEVEL[compression] if level is None else level
@@ -79,6 +76,26 @@ def compressor(compression: Compression, *, level: int | None = None, threads: i
         return zlib.compressobj(chosen, zlib.DEFLATED, _GZIP)  # zlib writes 0 as the time
     threads_of_zstd = 0 if threads == 1 else threads
     return zstandard.ZstdCompressor(level=chosen, write_checksum=True, threads=threads_of_zstd).compressobj()
+
+
+def layer_compressor(*, level: int | None = None, threads: int = 1) -> Compressor:
+    """Return a zstd compressor whose output does not depend on the number of threads.
+
+    zstd cuts its input into jobs only when it has a worker thread, so there is always at least one.
+
+    :param level: -7 to 22, default 3.
+    :raises ConfigurationError: when there is no such level, or ``threads`` is below 1.
+    """
+    _check_level(Compression.ZSTD, level, threads)
+    chosen = _DEFAULT_LEVEL[Compression.ZSTD] if level is None else level
+    return zstandard.ZstdCompressor(level=chosen, write_checksum=True, threads=threads).compressobj()
+
+
+def _check_level(compression: Compression, level: int | None, threads: int) -> None:
+    if level is not None and level not in _LEVELS[compression]:
+        raise ConfigurationError(f"compression level: {compression} has no level {level}")
+    if threads < 1:
+        raise ConfigurationError(f"compression threads: expected a number >= 1, got {threads}")
 
 
 class Inflater(Protocol):

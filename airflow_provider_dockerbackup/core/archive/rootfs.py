@@ -7,17 +7,15 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_dockerbackup.core.archive.contents import BLOBS
-from airflow_provider_dockerbackup.core.archive.load_form import compact_json, name_annotations, tag_references
+from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, check_digest, image_archive
 from airflow_provider_dockerbackup.core.archive.tar import MemberKind, TarLimits, TarMember, TarScanner, shown_name
-from airflow_provider_dockerbackup.core.archive.tar_header import ZERO_BLOCK, file_header, padding
-from airflow_provider_dockerbackup.core.document import canonical_json, sha256_of
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
+from airflow_provider_dockerbackup.core.document import canonical_json
+from airflow_provider_dockerbackup.exceptions import IntegrityError
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _NOT_PLAIN = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")
 _CONFIG_KEYS = (
     "Cmd",
@@ -191,7 +189,7 @@ def image_config_from(
     :returns: canonical JSON (docker image specification v1.2); the same arguments always give the same bytes.
     :raises ConfigurationError: when ``diff_id`` is no digest or a value has no JSON form.
     """
-    _check_digest(diff_id)
+    check_digest(diff_id)
     config = {key: container_config[key] for key in _CONFIG_KEYS if container_config.get(key)}
     image: dict[str, Any] = {
         "architecture": architecture,
@@ -216,9 +214,7 @@ def one_layer_image(
 ) -> Iterator[bytes]:
     """Yield a docker-archive with one layer, in the one form that every engine from 20.10 on loads.
 
-    That form is an OCI layout with ``manifest.json`` beside it, the layer uncompressed. It depends on the arguments
-    alone. ``index.json``, ``manifest.json`` and the end of the tar come last and only if the layer is the announced
-    one: without them no engine loads anything.
+    See :func:`~airflow_provider_dockerbackup.core.archive.hybrid.image_archive`.
 
     :param config: image configuration, as :func:`image_config_from` returns it.
     :param layer_chunks: the uncompressed layer.
@@ -228,68 +224,5 @@ def one_layer_image(
     :raises ConfigurationError: when a tag or the digest is not one.
     :raises IntegrityError: when the layer has another size or digest.
     """
-    _check_digest(diff_id)
-    references = tag_references(tags)
-    manifest = _oci_manifest(config, diff_id, layer_size_bytes)
-    head = _blob(config) + _blob(manifest) + file_header(BLOBS + diff_id[7:], layer_size_bytes)
-    index = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [
-            _descriptor("application/vnd.oci.image.manifest.v1+json", sha256_of(manifest), len(manifest), **extra)
-            for extra in [{"annotations": name_annotations(tag)} for tag in references] or [{}]
-        ],
-    }
-    entry = {
-        "Config": BLOBS + sha256_of(config)[7:],
-        "RepoTags": [str(tag) for tag in references] or None,
-        "Layers": [BLOBS + diff_id[7:]],
-    }
-    tail = _document("oci-layout", {"imageLayoutVersion": "1.0.0"})
-    tail += _document("index.json", index) + _document("manifest.json", [entry]) + 2 * ZERO_BLOCK
-    return _streamed(head, layer_chunks, layer_size_bytes, diff_id, padding(layer_size_bytes) + tail)
-
-
-def _streamed(head: bytes, chunks: Iterable[bytes], size_bytes: int, diff_id: str, tail: bytes) -> Iterator[bytes]:
-    yield head
-    digest, seen = hashlib.sha256(), 0
-    for chunk in chunks:
-        seen += len(chunk)
-        if seen > size_bytes:
-            raise IntegrityError(f"the filesystem is longer than its recorded {size_bytes} bytes")
-        digest.update(chunk)
-        yield chunk
-    if seen != size_bytes:
-        raise IntegrityError(f"the filesystem has {seen} bytes, the record says {size_bytes}")
-    if f"sha256:{digest.hexdigest()}" != diff_id:
-        raise IntegrityError(f"the filesystem has sha256:{digest.hexdigest()}, the record says {diff_id}")
-    yield tail
-
-
-def _check_digest(diff_id: str) -> None:
-    if _DIGEST.fullmatch(diff_id) is None:
-        raise ConfigurationError(f"diff_id {diff_id!r:.100}: expected sha256:<64 hex digits>")
-
-
-def _descriptor(media_type: str, digest: str, size: int, **extra: Any) -> dict[str, Any]:
-    return {"mediaType": media_type, "digest": digest, "size": size, **extra}
-
-
-def _oci_manifest(config: bytes, diff_id: str, layer_size_bytes: int) -> bytes:
-    return compact_json(
-        {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": _descriptor("application/vnd.oci.image.config.v1+json", sha256_of(config), len(config)),
-            "layers": [_descriptor("application/vnd.oci.image.layer.v1.tar", diff_id, layer_size_bytes)],
-        }
-    )
-
-
-def _blob(body: bytes) -> bytes:
-    return file_header(BLOBS + sha256_of(body)[7:], len(body)) + body + padding(len(body))
-
-
-def _document(name: str, value: Any) -> bytes:
-    body = compact_json(value)
-    return file_header(name, len(body)) + body + padding(len(body))
+    layer = PlainLayer(diff_id=diff_id, size_bytes=layer_size_bytes, chunks=lambda: nullcontext(layer_chunks))
+    return image_archive(config=config, layers=[layer], tags=tags)

@@ -152,10 +152,8 @@ def read_members(
     """
     require_container(backup)
     record = backup.whole()
-    scanner = TarScanner(
-        _Dispatcher(handler), limits=TarLimits(members=_MAX_MEMBERS, total_bytes=record.archive.size_bytes)
-    )
-    progress.start(f"files of {record.backup_id}", record.archive.size_bytes)
+    scanner = TarScanner(_Dispatcher(handler), limits=TarLimits(members=_MAX_MEMBERS, total_bytes=record.size_bytes))
+    progress.start(f"files of {record.backup_id}", record.size_bytes)
     try:
         with archive_stream(repository, backup) as tar:
             for chunk in tar:

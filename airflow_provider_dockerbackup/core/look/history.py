@@ -58,7 +58,7 @@ def image_history(repository: Repository, backup: Backup, *, progress: Progress)
     scanner = ImageStepsScanner(
         config_digest=image.config_digest, layer_members=[layer.member for layer in image.layers]
     )
-    progress.start(f"history of {record.backup_id}", record.archive.size_bytes)
+    progress.start(f"history of {record.backup_id}", record.size_bytes)
     try:
         with archive_stream(repository, backup) as tar:
             for chunk in tar:

@@ -129,6 +129,8 @@ class Remover:
             self._progress.note(f"the removal of {backup.backup_id} is left alone: {err}")
             return None
         newcomers = any(self._newcomers(backup, each.path, deletion) for each, deletion in read)
+        if backup.record is not None and backup.record.blobs is not None and not newcomers:
+            return None  # its bytes are garbage collection's
         about: dict[str, Any] = {
             "backup_id": backup.backup_id,
             "how": read[0][1].how,
@@ -189,14 +191,16 @@ class Remover:
         return self._storage.is_abandoned(path, older_than_seconds=ABANDONED_AFTER_SECONDS)
 
     def _delete_bytes(self, backup: Backup) -> int:
-        """Delete the files that the record names and no other, and return what they took."""
+        """Delete the files that the record names and no other, and return what they took.
+
+        In layout ``layers`` all of them stay for garbage collection, which can still be undone.
+        """
         record = backup.whole()
-        names = [record.archive.name]
-        if record.container is not None:
-            names.append(record.container.configuration_file.name)
-        for name in names:
+        if record.blobs is not None:
+            return 0
+        for name in record.files:
             self._storage.delete(backup.path + name)
-        return sum(backup.sizes.get(name, 0) for name in names)
+        return sum(backup.sizes.get(name, 0) for name in record.files)
 
     def _tell(
         self, type_: str, outcome: Literal["success", "failure"], backup: Backup, about: Mapping[str, Any]
@@ -211,7 +215,7 @@ def _digests(backup: Backup) -> dict[str, Any]:
     record = backup.whole()
     return {
         "captured_at": record.model_dump(mode="json", include={"captured_at"})["captured_at"],
-        "content_digest": record.archive.content_digest,
+        "content_digest": record.content_digest,
         "trust": backup.trust,
     }
 

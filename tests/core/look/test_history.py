@@ -70,7 +70,7 @@ def test_a_damaged_archive_gives_no_history() -> None:
     """One flipped bit, and the digests are not those of the record."""
     world = world_with(HISTORY)
     backup = world.backup(1).backup
-    spoil(world.storage, backup.path + backup.whole().archive.name)
+    spoil(world.storage, backup.path + backup.whole().archive_file.name)
     with pytest.raises(IntegrityError):
         image_history(world.repository, backup, progress=world.progress)
 

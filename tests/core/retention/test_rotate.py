@@ -93,7 +93,7 @@ def test_what_no_rule_keeps_goes_and_a_tombstone_stays() -> None:
     left = paths(world.storage, prefix=backups[0].path.rstrip("/"))
     assert backups[0].path + "backup.json" in left
     assert not any(".tar" in path for path in left)
-    assert outcome.freed_bytes == sum(each.whole().archive.stored_size_bytes for each in backups[:2])
+    assert outcome.freed_bytes == sum(each.whole().archive_file.stored_size_bytes for each in backups[:2])
     told = events(world, "backup.deleted")
     assert [each.outcome for each in told] == ["intent", "success"] * 2
     assert told[-1].object["rules"] == ["no rule keeps it"]

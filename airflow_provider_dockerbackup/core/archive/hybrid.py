@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An image as the one archive that every engine from 20.10 on loads: an OCI layout with ``manifest.json`` beside it.
+
+Layers are uncompressed and named by their diff_ids. ``index.json``, ``manifest.json`` and the end of the tar come last,
+and only if every layer was the announced one: without them no engine loads anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_dockerbackup.core.archive.contents import BLOBS
+from airflow_provider_dockerbackup.core.archive.load_form import compact_json, name_annotations, tag_references
+from airflow_provider_dockerbackup.core.archive.tar_header import ZERO_BLOCK, file_header, padding
+from airflow_provider_dockerbackup.core.document import sha256_of
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainLayer:
+    """One uncompressed layer.
+
+    :param diff_id: ``sha256:<hex>`` of it.
+    :param chunks: gives its bytes, each time anew.
+    """
+
+    diff_id: str
+    size_bytes: int
+    chunks: Callable[[], AbstractContextManager[Iterable[bytes]]]
+
+
+def descriptor(media_type: str, digest: str, size_bytes: int, **extra: Any) -> dict[str, Any]:
+    """Return an OCI descriptor (OCI image specification v1.1)."""
+    return {"mediaType": media_type, "digest": digest, "size": size_bytes, **extra}
+
+
+def image_manifest(config: bytes, layers: Sequence[dict[str, Any]]) -> bytes:
+    """Return the OCI manifest of an image; the same arguments always give the same bytes.
+
+    :param config: its configuration.
+    :param layers: descriptors of its layers, lowest first.
+    """
+    return compact_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": descriptor(CONFIG_TYPE, sha256_of(config), len(config)),
+            "layers": list(layers),
+        }
+    )
+
+
+def image_index(manifest: bytes, *, tags: Sequence[str]) -> bytes:
+    """Return the ``index.json`` that names one manifest, once for each of ``tags``."""
+    named = [{"annotations": name_annotations(tag)} for tag in tag_references(tags)] or [{}]
+    manifests = [descriptor(MANIFEST_TYPE, sha256_of(manifest), len(manifest), **extra) for extra in named]
+    return compact_json({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests})
+
+
+def oci_layout() -> bytes:
+    """Return the file that marks a folder as an OCI image layout."""
+    return compact_json({"imageLayoutVersion": "1.0.0"})
+
+
+def plain_manifest(config: bytes, layers: Iterable[tuple[str, int]]) -> bytes:
+    """Return the manifest that the archive names the image by; containerd stores take its digest for ``.Id``.
+
+    :param layers: diff_id and size of each uncompressed layer, lowest first.
+    """
+    return image_manifest(config, [descriptor(LAYER_TYPE, diff_id, size) for diff_id, size in layers])
+
+
+def image_archive(
+    *, config: bytes, layers: Sequence[PlainLayer], tags: Sequence[str], without: Collection[str] = ()
+) -> Iterator[bytes]:
+    """Yield the archive of an image; it depends on the arguments alone.
+
+    :param config: the image's configuration.
+    :param layers: its layers, lowest first; one that comes twice is written once.
+    :param tags: ``name:tag`` each; none leaves the image untagged.
+    :param without: diff_ids of layers that are named and left out, for a daemon that has them.
+    :raises ConfigurationError: when a tag or a digest is not one.
+    :raises IntegrityError: when a layer has another size or digest.
+    """
+    for layer in layers:
+        check_digest(layer.diff_id)
+    head, tail = _frame(config, [(layer.diff_id, layer.size_bytes) for layer in layers], tags)
+    bodies = {layer.diff_id: layer for layer in layers if layer.diff_id not in without}
+    return _streamed(head, list(bodies.values()), tail)
+
+
+def archive_size(config: bytes, layers: Sequence[tuple[str, int]]) -> int:
+    """Return how long :func:`image_archive` is without tags.
+
+    :param layers: diff_id and size of each layer.
+    """
+    head, tail = _frame(config, layers, ())
+    bodies = dict(layers)
+    framing = (len(file_header(BLOBS + diff_id[7:], size)) + len(padding(size)) for diff_id, size in bodies.items())
+    return len(head) + len(tail) + sum(bodies.values()) + sum(framing)
+
+
+def check_digest(diff_id: str) -> None:
+    """Return only if ``diff_id`` is a digest.
+
+    :raises ConfigurationError: when it is not ``sha256:`` and 64 hex digits.
+    """
+    if _DIGEST.fullmatch(diff_id) is None:
+        raise ConfigurationError(f"diff_id {diff_id!r:.100}: expected sha256:<64 hex digits>")
+
+
+def _frame(config: bytes, layers: Sequence[tuple[str, int]], tags: Sequence[str]) -> tuple[bytes, bytes]:
+    """Return what comes before the layers, and what comes after them."""
+    manifest = plain_manifest(config, layers)
+    references = tag_references(tags)
+    entry = {
+        "Config": BLOBS + sha256_of(config)[7:],
+        "RepoTags": [str(tag) for tag in references] or None,
+        "Layers": [BLOBS + diff_id[7:] for diff_id, _ in layers],
+    }
+    tail = _file("oci-layout", oci_layout()) + _file("index.json", image_index(manifest, tags=tags))
+    tail += _file("manifest.json", compact_json([entry])) + 2 * ZERO_BLOCK
+    return _blob(config) + _blob(manifest), tail
+
+
+def _streamed(head: bytes, layers: Sequence[PlainLayer], tail: bytes) -> Iterator[bytes]:
+    yield head
+    for layer in layers:
+        # A size of 8 GiB and more needs a header of several blocks.
+        yield file_header(BLOBS + layer.diff_id[7:], layer.size_bytes)
+        with layer.chunks() as chunks:
+            yield from _proven(chunks, layer)
+        if end := padding(layer.size_bytes):
+            yield end
+    yield tail
+
+
+def _proven(chunks: Iterable[bytes], layer: PlainLayer) -> Iterator[bytes]:
+    """Pass a layer through; its size and digest are compared at its end."""
+    digest, seen = hashlib.sha256(), 0
+    for chunk in chunks:
+        seen += len(chunk)
+        if seen > layer.size_bytes:
+            raise IntegrityError(f"layer {layer.diff_id} is longer than its recorded {layer.size_bytes} bytes")
+        digest.update(chunk)
+        yield chunk
+    if seen != layer.size_bytes:
+        raise IntegrityError(f"layer {layer.diff_id} has {seen} bytes, the record says {layer.size_bytes}")
+    if f"sha256:{digest.hexdigest()}" != layer.diff_id:
+        raise IntegrityError(f"a layer has sha256:{digest.hexdigest()}, the record says {layer.diff_id}")
+
+
+def _blob(body: bytes) -> bytes:
+    return _file(BLOBS + sha256_of(body)[7:], body)
+
+
+def _file(name: str, body: bytes) -> bytes:
+    return file_header(name, len(body)) + body + padding(len(body))
