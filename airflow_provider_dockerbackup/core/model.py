@@ -18,6 +18,9 @@ JsonObject = Mapping[str, Any]
 Store = Literal["graphdriver", "containerd"]
 Consistency = Literal["snapshot", "pause", "none"]
 
+# The time 0 in UTC, as Go and JSON write it.
+EPOCH = "1970-01-01T00:00:00Z"
+
 
 class SourceKind(StrEnum):
     """What a backup is taken of."""
@@ -36,6 +39,8 @@ class EngineInfo:
     :param storage_driver: name of the storage driver or snapshotter.
     :param engine_id: the daemon's own identifier; says whether two connections reach the same daemon.
     :param data_root: directory in which the daemon keeps its data, on the host.
+    :param epoch: the time 0 as its host writes it in its own time zone, such as ``1970-01-01T01:00:00+01:00``; names in
+        archives of engines before 25.0 depend on it.
     """
 
     version: str
@@ -46,6 +51,7 @@ class EngineInfo:
     architecture: str
     engine_id: str
     data_root: str
+    epoch: str = EPOCH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -270,6 +270,11 @@ def date() -> str:
     return quoted_line((*_ENVIRONMENT, "date", "-u", "+%Y-%m-%dT%H:%M:%SZ"))
 
 
+def epoch() -> str:
+    """Return the line that prints the time 0 in the host's own time zone as ``YYYY-MM-DDTHH:MM:SS+HHMM``."""
+    return quoted_line(("env", "LC_ALL=C", "date", "-d", "@0", "+%Y-%m-%dT%H:%M:%S%z"))
+
+
 def _changes(changes: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"--change={change}" for change in changes)
 

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
+from airflow_provider_dockerbackup.core.archive.member_names import archive_forms
 from airflow_provider_dockerbackup.core.container_options import ContainerOption
 from airflow_provider_dockerbackup.core.model import (
     ContainerInspect,
@@ -104,12 +106,17 @@ class SshDockerHost:
         """Return what the daemon says of itself."""
         version = self._run(commands.version(self._docker), what="docker version")
         info = self._run(commands.info(self._docker), what="docker info")
-        return self._read(
+        engine = self._read(
             "docker info",
             lambda: docker_output.engine(
                 version=docker_output.json_object(version.stdout), info=docker_output.json_object(info.stdout)
             ),
         )
+        if "legacy" not in archive_forms(engine):
+            return engine
+        # Not every `date` knows the option; then names that depend on the time zone are just not foreseen.
+        date = self._session.run(commands.epoch(), what="date")
+        return replace(engine, epoch=docker_output.epoch(date.stdout))
 
     def list_images(self, *, labels: Sequence[str] = ()) -> tuple[ImageSummary, ...]:
         """Return the images that carry all ``labels``, one item a tag."""

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_dockerbackup.core.model import (
+    EPOCH,
     ContainerInspect,
     ContainerSummary,
     EngineInfo,
@@ -29,6 +30,7 @@ _SHOWN_BYTES = 200
 _DOCUMENT = re.compile(r"[\[{\"]")
 _ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}", re.ASCII)
 _PAUSED = re.compile(rb"^dockerbackup: paused from ([0-9.]+) to ([0-9.]+)$", re.MULTILINE)
+_LOCAL_TIME = re.compile(r"^(19(?:69|70)-\d\d-\d\dT\d\d:\d\d:\d\d)([+-]\d\d)(\d\d)$", re.MULTILINE | re.ASCII)
 _LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
 _NO_NAME = "<none>"
 _ZERO_SIZES = frozenset({"0", "0B", ""})
@@ -105,6 +107,15 @@ def moment(stdout: bytes) -> datetime:
         except ValueError:
             continue
     raise _unreadable(stdout)
+
+
+def epoch(stdout: bytes) -> str:
+    """Return the time 0 that ``date`` printed last, as Go writes it; in UTC when it printed none."""
+    found = _LOCAL_TIME.findall(stdout.decode("utf-8", "replace"))
+    if not found:
+        return EPOCH
+    local, hours, minutes = found[-1]
+    return EPOCH if (hours[1:], minutes) == ("00", "00") else f"{local}{hours}:{minutes}"
 
 
 def engine(*, version: Mapping[str, Any], info: Mapping[str, Any]) -> EngineInfo:

@@ -77,6 +77,23 @@ def test_time_is_read_behind_a_banner() -> None:
 
 
 @pytest.mark.parametrize(
+    ("printed", "epoch"),
+    [
+        (b"1970-01-01T00:00:00+0000\n", "1970-01-01T00:00:00Z"),
+        (b"1970-01-01T00:00:00-0000\n", "1970-01-01T00:00:00Z"),
+        (BANNER + b"1970-01-01T01:00:00+0100\n", "1970-01-01T01:00:00+01:00"),
+        (b"1969-12-31T23:15:30-0044\n", "1969-12-31T23:15:30-00:44"),
+        (b"1969-12-31T19:00:00-0500\n", "1969-12-31T19:00:00-05:00"),
+        (b"date: illegal option -- d\n", "1970-01-01T00:00:00Z"),
+        (b"", "1970-01-01T00:00:00Z"),
+    ],
+)
+def test_the_time_0_in_the_hosts_time_zone_is_written_as_go_writes_it(printed: bytes, epoch: str) -> None:
+    """UTC where the host does not say."""
+    assert docker_output.epoch(printed) == epoch
+
+
+@pytest.mark.parametrize(
     ("driver", "status", "store"),
     [
         ("overlay2", [["Backing Filesystem", "extfs"]], "graphdriver"),
