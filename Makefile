@@ -1,7 +1,7 @@
 # make demo   sets everything up and runs the example DAGs against real Docker hosts on this machine
 # make test   sets everything up and runs all checks and tests
 # make pyz    builds dist/dockerbackup.pyz: the command in one file, without Airflow
-# make bench  compares with what a user would otherwise type
+# make bench  compares with what a user would otherwise type; BENCH=quick takes minutes, but proves nothing
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
@@ -29,7 +29,7 @@ unit: $(VENV)/.ready
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.ready
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(if $(filter quick,$(BENCH)),--quick)
 
 pyz: $(VENV)/.ready
 	tests/build-pyz "$(BIN)" dist/dockerbackup.pyz

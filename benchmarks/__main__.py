@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m benchmarks``: starts a lab, runs the comparisons, writes ``benchmarks/results/latest.{json,md}``.
+"""``python -m benchmarks``: starts a lab, runs the comparisons, writes the result to ``benchmarks/results/``.
 
 Exit codes: 0 when no figure misses its target's floor, 1 when one does, 2 when something could not be measured.
 """
@@ -12,15 +12,21 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
 from benchmarks import report
 from benchmarks.bench import Bench, BenchError, Options
 from benchmarks.comparisons import COMPARISONS
+from benchmarks.contestants import PROGRAMS
 from benchmarks.figures import Measure
 from tests.lab.errors import LabError
+from tests.lab.install import ensure_programs
 from tests.lab.lab import Lab
+
+_FULL = Options(rounds=5, size_mb=800, large_mb=10_000, generations=10, blobs=100_000, patience_seconds=120)
+_QUICK = Options(rounds=2, size_mb=100, large_mb=300, generations=3, blobs=5_000, patience_seconds=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,23 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parsed = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _leave)  # else the lab would go on
-    options = Options(
-        rounds=parsed.rounds,
-        size_mb=parsed.size_mb,
-        large_mb=parsed.large_mb,
-        patience_seconds=parsed.patience,
-    )
+    options = _options(parsed)
+    name = parsed.name or ("quick" if parsed.quick else "latest")
     # A short name: a throw-away daemon lives below it, and takes at most 14 bytes for that path.
     directory = Path(tempfile.mkdtemp(prefix="b", dir=parsed.dir))
     measures: list[Measure] = []
     try:
-        with Lab.start(directory / "lab") as lab:
+        ensure_programs(PROGRAMS)
+        with Lab.start(directory / "lab", hosts=2) as lab, Bench(lab, directory, options) as bench:
             about = report.circumstances(lab)
             for comparison in COMPARISONS:
                 if not parsed.only or comparison.name in parsed.only:
                     print(f"\n=== {comparison.name}: {comparison.about}", flush=True)
-                    measures += comparison.measure(Bench(lab, directory, options))
-                    written = report.write(measures, about, options)
+                    bench.renew_patience()
+                    measures += comparison.measure(bench)
+                    written = report.write(measures, list(bench.series.values()), about, options, name=name)
                     print(f"written to {written}", flush=True)
     except (LabError, BenchError) as err:
         print(f"benchmarks: {err}", file=sys.stderr)
@@ -61,15 +65,25 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
     sys.exit(2)
 
 
+def _options(parsed: argparse.Namespace) -> Options:
+    """Return the options that were given, and for the rest the defaults of the full or the quick run."""
+    defaults = _QUICK if parsed.quick else _FULL
+    return Options(**{name: getattr(parsed, name) or default for name, default in asdict(defaults).items()})
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Compare with what one would type.")
     names = [each.name for each in COMPARISONS]
-    parser.add_argument("--rounds", type=_positive, default=5, help="rounds a figure is from (default 5)")
-    parser.add_argument("--size-mb", type=_positive, default=1000, help="image and file, in 10^6 bytes (default 1000)")
-    parser.add_argument("--large-mb", type=_positive, default=5000, help="large image of `memory` (default 5000)")
+    parser.add_argument("--quick", action="store_true", help="small images and few rounds: minutes, but no proof")
+    parser.add_argument("--name", help="of the files with the result (default: latest, or quick)")
+    parser.add_argument("--rounds", type=_positive, help="rounds a figure is from (default 5)")
+    parser.add_argument("--size-mb", type=_positive, help="image and file, in 10^6 bytes (default 800)")
+    parser.add_argument("--large-mb", type=_positive, help="large image of `memory` (default 10000)")
+    parser.add_argument("--generations", type=_positive, help="generations of an image (default 10)")
+    parser.add_argument("--blobs", type=_positive, help="blobs that garbage collection goes over (default 100000)")
     parser.add_argument("--only", action="append", choices=names, default=[], help="a comparison; can be repeated")
     parser.add_argument("--dir", default="/tmp", help="disk to write to, at most 4 characters (default /tmp)")
-    parser.add_argument("--patience", type=float, default=120, help="seconds to wait for quiet in each comparison")
+    parser.add_argument("--patience", type=float, dest="patience_seconds", help="seconds to wait for quiet in each")
     return parser
 
 

@@ -8,16 +8,18 @@ import os
 import secrets
 import shlex
 import shutil
-import subprocess
 import sys
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from benchmarks.figures import Run
+from benchmarks.figures import Run, Series
+from benchmarks.generations import DEPLOYED, generation
 from benchmarks.load import LoadMeter
-from tests.lab.images import LARGE, build_large
+from benchmarks.meters import Metered, Meters
 from tests.lab.install import require_program
 from tests.lab.lab import Lab, LabHost
 
@@ -35,19 +37,23 @@ class Options:
     :param rounds: how many rounds a figure is from.
     :param size_mb: size of the image and of the streamed file, in 10^6 bytes.
     :param large_mb: size of the large image of the memory test, in 10^6 bytes.
+    :param generations: how many generations of an image are backed up one after the other.
+    :param blobs: how many blobs garbage collection goes over; a fifth as many records.
     :param patience_seconds: how long each comparison may wait for quiet moments.
     """
 
     rounds: int
     size_mb: int
     large_mb: int
+    generations: int
+    blobs: int
     patience_seconds: float
 
 
 class Bench:
     """A started lab and a folder on the disk that both sides write to.
 
-    :param lab: with one host and a test daemon.
+    :param lab: with two hosts, the second for restores, and a test daemon.
     :param directory: where files go; its path is short, for a test daemon's sockets lie below it.
     """
 
@@ -55,23 +61,48 @@ class Bench:
         self.lab = lab
         self.directory = directory
         self.options = options
+        self.series: dict[str, Series] = {}
         self.load = LoadMeter(directory, patience_seconds=options.patience_seconds)
+        self._meters = {host.name: Meters(host, directory) for host in lab.hosts}
+
+    def __enter__(self) -> Self:
+        """Give the bench."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the meters."""
+        for meters in self._meters.values():
+            meters.close()
+
+    def renew_patience(self) -> None:
+        """Wait for quiet moments as long as at the beginning: each comparison has its share."""
+        self.load = LoadMeter(self.directory, patience_seconds=self.options.patience_seconds)
 
     @property
     def host(self) -> LabHost:
-        """The Docker host."""
+        """The Docker host that is backed up."""
         return self.lab.hosts[0]
+
+    @property
+    def target(self) -> LabHost:
+        """The Docker host that is restored to."""
+        return self.lab.hosts[1]
 
     @cached_property
     def image(self) -> str:
         """The image of realistic data, built when first asked for."""
-        build_large(self.host.daemon, size_mb=self.options.size_mb)
-        return LARGE
+        return generation(self.host.daemon, DEPLOYED, 1, size_mb=self.options.size_mb)
 
     @property
     def ssh(self) -> str:
         """OpenSSH's client with its defaults, host included, quoted for a shell."""
-        return shlex.join([str(require_program("ssh")), "-F", str(self.host.ssh_config_path), self.host.name])
+        return self.ssh_to(self.host)
+
+    def ssh_to(self, host: LabHost) -> str:
+        """Return OpenSSH's client with its defaults, host included, quoted for a shell."""
+        return shlex.join([str(require_program("ssh")), "-F", str(host.ssh_config_path), host.name])
 
     def fresh(self, stem: str) -> Path:
         """Return a path below :attr:`directory` that does not exist yet."""
@@ -83,44 +114,53 @@ class Bench:
         folder.mkdir()
         return folder
 
-    def shell(self, line: str) -> Run:
+    def shell(self, line: str, *, environment: Mapping[str, str] | None = None, host: LabHost | None = None) -> Run:
         """Run what a user would type; a failure anywhere in a pipe counts.
 
+        :param environment: more variables.
+        :param host: whose work is metered; None is the host that is backed up.
         :raises BenchError: when it fails.
         """
-        began = time.monotonic()
-        done = subprocess.run(
-            ["/bin/bash", "-o", "pipefail", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        done = self._meters[(host or self.host).name].run(
+            ["/bin/bash", "-o", "pipefail", "-c", line], environment={**os.environ, **(environment or {})}
         )
-        seconds = time.monotonic() - began
-        if done.returncode != 0:
-            raise BenchError(
-                f"`{line}` failed with {done.returncode}: {done.stderr.decode('utf-8', 'replace')[-2000:]}"
-            )
-        return Run(seconds=seconds)
+        _require_success(done, line)
+        return Run(seconds=done.seconds, details=done.figures)
 
-    def ours(self, verb: str, *arguments: str) -> Run:
+    def on_host(self, line: str, *, host: LabHost | None = None) -> Run:
+        """Run what a user would type on a Docker host itself, where ``docker`` is the engine's own client.
+
+        :param host: None is the host that is backed up.
+        :raises BenchError: when it fails.
+        """
+        chosen = host or self.host
+        return self.shell(line, environment=chosen.daemon.environment(), host=chosen)
+
+    def ours(self, verb: str, *arguments: str, host: LabHost | None = None) -> Run:
         """Run one of this project's use cases in a Python process of its own, its start from bytecode included.
 
         :param verb: as :mod:`benchmarks.ours` takes it.
+        :param host: whom it talks to; None is the host that is backed up.
         :raises BenchError: when it fails.
         """
-        config = ("--ssh-config", str(self.host.ssh_config_path), "--host", self.host.name)
+        chosen = host or self.host
+        config = ("--ssh-config", str(chosen.ssh_config_path), "--host", chosen.name)
         command = [sys.executable, "-m", "benchmarks.ours", *config, verb, *arguments]
         # As an installed package has it; the round that is thrown away writes it.
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(self.directory / "bytecode")}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        began = time.monotonic()
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
-        seconds = time.monotonic() - began
-        if done.returncode != 0:
-            said = done.stderr.decode("utf-8", "replace")[-3000:]
-            raise BenchError(f"`{shlex.join(command)}` failed with {done.returncode}: {said}")
+        done = self._meters[chosen.name].run(command, cwd=ROOT, environment=environment)
+        _require_success(done, shlex.join(command))
         details: dict[str, float] = json.loads(done.stdout)
-        details["start_seconds"] = details.pop("ready_at_seconds") - began
-        return Run(seconds=seconds, details=details)
+        details["start_seconds"] = details.pop("ready_at_seconds") - done.began
+        # Of the whole process, reaped children included, in place of what it says of itself.
+        return Run(seconds=done.seconds, details={**details, **done.figures})
+
+
+def _require_success(done: Metered, line: str) -> None:
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace")[-3000:]
+        raise BenchError(f"`{line}` failed with {done.returncode}: {said}")
 
 
 def remove(path: Path) -> None:

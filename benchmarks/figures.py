@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Literal
+from typing import Literal, TypedDict
 
 DISTURBED_CORES = 0.35
 """CPU of other jobs, in cores, above which a run counts as disturbed."""
 
+Unit = Literal["x", "MB", "kB", "s"]
 Verdict = Literal["met", "near", "missed", "no target"]
 
 
@@ -68,6 +69,34 @@ class Goal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """What each contestant took to back up one generation of an image after the other.
+
+    :param kind: how the generations differ.
+    :param about: the same in a few words.
+    :param runs: of each contestant, by its name, one run a generation; ``stored_bytes`` among a run's details is the
+        size of all that it stores by then.
+    """
+
+    kind: str
+    about: str
+    runs: Mapping[str, Sequence[Run]]
+
+    def later(self, contestant: str) -> Sequence[Run]:
+        """Return the runs of the second and all later generations."""
+        return self.runs[contestant][1:]
+
+    def rounds(self, ours: str, theirs: str) -> list[Round]:
+        """Return what two contestants took for the second and all later generations, generation by generation."""
+        pairs = zip(self.later(ours), self.later(theirs), strict=True)
+        return [Round(ours=one, theirs=other) for one, other in pairs]
+
+    def stored_bytes(self, contestant: str) -> float:
+        """Return the size of all that a contestant stores in the end."""
+        return self.runs[contestant][-1].details["stored_bytes"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
     """One line of the result.
 
@@ -75,7 +104,7 @@ class Measure:
     :param value: the figure; of several rounds the median.
     :param low: smallest of the rounds.
     :param high: largest of the rounds.
-    :param unit: ``x`` for a ratio, ``MB`` for 10^6 bytes.
+    :param unit: ``x`` for a ratio, ``MB`` for 10^6 bytes, ``kB`` for 10^3, ``s`` for seconds.
     :param details: medians of what each side took, by name with unit.
     :param rounds: how many rounds the figure is from.
     :param disturbed: in how many of them other jobs used more than :data:`DISTURBED_CORES`.
@@ -87,7 +116,7 @@ class Measure:
     value: float
     low: float
     high: float
-    unit: Literal["x", "MB"]
+    unit: Unit
     goal: Goal | None
     details: Mapping[str, float]
     rounds: int
@@ -109,15 +138,12 @@ def quietest(rounds: Sequence[Round], *, count: int) -> list[Round]:
 
 def ratio_of(name: str, rounds: Sequence[Round], *, goal: Goal | None, note: str = "") -> Measure:
     """Return the median of the rounds' ratios, theirs to ours: each round compares what ran side by side."""
-    ratios = [each.ratio for each in rounds]
     return Measure(
         name=name,
-        value=median(ratios),
-        low=min(ratios),
-        high=max(ratios),
+        **spread([each.ratio for each in rounds]),
         unit="x",
         goal=goal,
-        details=_medians(rounds),
+        details=medians({"ours": [each.ours for each in rounds], "theirs": [each.theirs for each in rounds]}),
         rounds=len(rounds),
         disturbed=sum(each.others_cores > DISTURBED_CORES for each in rounds),
         others_cores=median(each.others_cores for each in rounds),
@@ -125,10 +151,45 @@ def ratio_of(name: str, rounds: Sequence[Round], *, goal: Goal | None, note: str
     )
 
 
-def _medians(rounds: Sequence[Round]) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
-    for each in rounds:
-        for side, run in (("ours", each.ours), ("theirs", each.theirs)):
-            for key, value in {"seconds": run.seconds, **run.details}.items():
-                found.setdefault(f"{side}_{key}", []).append(value)
-    return {key: median(values) for key, values in found.items()}
+def figure_of(
+    name: str, runs: Sequence[Run], values: Sequence[float], *, unit: Unit, goal: Goal | None, note: str = ""
+) -> Measure:
+    """Return the median of a figure of our own runs.
+
+    :param values: the figure, one a run.
+    """
+    return Measure(
+        name=name,
+        **spread(values),
+        unit=unit,
+        goal=goal,
+        details=medians({"ours": runs}),
+        rounds=len(runs),
+        disturbed=sum(each.others_cores > DISTURBED_CORES for each in runs),
+        others_cores=median(each.others_cores for each in runs),
+        note=note,
+    )
+
+
+class Spread(TypedDict):
+    """Median and range of some values."""
+
+    value: float
+    low: float
+    high: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return median, smallest and largest."""
+    return Spread(value=median(values), low=min(values), high=max(values))
+
+
+def medians(sides: Mapping[str, Sequence[Run]]) -> dict[str, float]:
+    """Return the median of each figure of each side, ``<side>_<figure>``, and the range of its seconds."""
+    found: dict[str, float] = {}
+    for side, runs in sides.items():
+        seconds = [run.seconds for run in runs]
+        found |= {f"{side}_seconds": median(seconds), f"{side}_low": min(seconds), f"{side}_high": max(seconds)}
+        for key in sorted(set[str]().union(*(run.details for run in runs))):
+            found[f"{side}_{key}"] = median(run.details[key] for run in runs if key in run.details)
+    return found

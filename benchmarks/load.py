@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.figures import DISTURBED_CORES
@@ -29,16 +30,16 @@ class LoadMeter:
         self._mark = f"{directory}/"
         self._patience = patience_seconds
         self._own = self._family()
-        self._began = (time.monotonic(), _busy_seconds(), _cpu_seconds(self._own))
+        self._began = (time.monotonic(), _busy_seconds(), cpu_seconds(self._own))
 
     def begin(self) -> None:
         """Begin a measurement."""
         self._own = self._family()
-        self._began = (time.monotonic(), _busy_seconds(), _cpu_seconds(self._own))
+        self._began = (time.monotonic(), _busy_seconds(), cpu_seconds(self._own))
 
     def end(self) -> float:
         """Return the cores that others used since :meth:`begin`."""
-        moment, busy, own = time.monotonic(), _busy_seconds(), _cpu_seconds(self._family())
+        moment, busy, own = time.monotonic(), _busy_seconds(), cpu_seconds(self._family())
         others = (busy - self._began[1]) - (own - self._began[2])
         return max(0.0, others / (moment - self._began[0]))
 
@@ -52,8 +53,13 @@ class LoadMeter:
             self._patience -= _WINDOW_SECONDS
 
     def _family(self) -> frozenset[int]:
-        roots = [pid for pid in pids() if pid == os.getpid() or self._mark in command_line(pid)]
-        return frozenset(roots).union(*(descendants(pid) for pid in roots))
+        return with_descendants(pid for pid in pids() if pid == os.getpid() or self._mark in command_line(pid))
+
+
+def with_descendants(roots: Iterable[int]) -> frozenset[int]:
+    """Return processes, their children, and theirs."""
+    found = frozenset(roots)
+    return found.union(*(descendants(pid) for pid in found))
 
 
 def _busy_seconds() -> float:
@@ -61,8 +67,11 @@ def _busy_seconds() -> float:
     return sum(int(fields[index]) for index in _BUSY) / _TICKS
 
 
-def _cpu_seconds(family: frozenset[int]) -> float:
-    """A process that ended meanwhile is in its parent's time then, and the parent is in the family."""
+def cpu_seconds(family: frozenset[int]) -> float:
+    """Return the CPU that processes and those of their children that ended used until now, in seconds.
+
+    A process that ended meanwhile is in its parent's time then, and the parent is in the family.
+    """
     total = 0
     for pid in family:
         try:

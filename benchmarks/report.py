@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,12 +14,17 @@ from os import cpu_count
 from pathlib import Path
 
 from benchmarks.bench import ROOT, Options
-from benchmarks.figures import DISTURBED_CORES, Measure
-from tests.lab.install import require_program
+from benchmarks.charts import charts
+from benchmarks.figures import DISTURBED_CORES, Measure, Series, medians
+from tests.lab.install import find_program, require_program
 from tests.lab.lab import Lab
 
 RESULTS = Path(__file__).parent / "results"
 _HEADINGS = ("comparison", "figure", "range", "target", "verdict", "ours", "theirs", "Python start", "rounds", "others")
+_SIDES = ("comparison", "side", "wall time", "range", "on the wire", "stored", "peak memory", "CPU here", "CPU on host")
+_SERIES = ("each further generation", *_SIDES[2:])
+_MEGABYTE = 1_000_000
+_PEERS = {"restic": "version", "borg": "--version", "skopeo": "--version"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +61,18 @@ def circumstances(lab: Lab) -> Circumstances:
             "docker engine": f"{engine} ({driver})",
             "openssh": _first_line(str(require_program("ssh")), "-V"),
             "zstd": _first_line(str(require_program("zstd")), "-V"),
+            **{peer: _first_line(peer, flag) for peer, flag in _PEERS.items() if find_program(peer) is not None},
         },
     )
 
 
 def table(measures: Sequence[Measure]) -> str:
     """Return the figures as a Markdown table, aligned for a terminal as well."""
-    rows = [_HEADINGS, *(_row(each) for each in measures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    return _aligned([_HEADINGS, *(_row(each) for each in measures)])
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
     ]
@@ -71,46 +80,96 @@ def table(measures: Sequence[Measure]) -> str:
     return "\n".join(lines)
 
 
-def write(measures: Sequence[Measure], about: Circumstances, options: Options) -> Path:
-    """Write ``results/latest.json`` and ``results/latest.md``, and return the latter's path."""
+def write(
+    measures: Sequence[Measure], series: Sequence[Series], about: Circumstances, options: Options, *, name: str
+) -> Path:
+    """Write ``results/<name>.json``, ``.md`` and the charts, and return the second's path."""
     RESULTS.mkdir(exist_ok=True)
     document = {
-        "schema_version": 1,
+        "schema_version": 2,
         "circumstances": asdict(about),
         "options": asdict(options),
         "measures": [asdict(each) | {"verdict": each.verdict} for each in measures],
+        "series": [asdict(each) for each in series],
     }
-    (RESULTS / "latest.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    path = RESULTS / "latest.md"
-    path.write_text(markdown(measures, about, options), encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    drawn = charts(series)
+    for stem, svg in drawn.items():
+        (RESULTS / f"{name}-{stem}.svg").write_text(svg, encoding="utf-8")
+    path = RESULTS / f"{name}.md"
+    images = "".join(f"![{stem}]({name}-{stem}.svg)\n" for stem in drawn)
+    path.write_text(markdown(measures, series, about, options) + (f"\n{images}" if images else ""), encoding="utf-8")
     return path
 
 
-def markdown(measures: Sequence[Measure], about: Circumstances, options: Options) -> str:
+def markdown(measures: Sequence[Measure], series: Sequence[Series], about: Circumstances, options: Options) -> str:
     """Return the figures with all that is needed to read them."""
     versions = ", ".join(f"{name} {value}" for name, value in about.versions.items())
     notes = "".join(f"- {each.name}: {each.note}\n" for each in measures if each.note)
     return (
         f"Measured {about.measured_at} on {about.machine}; host and worker are this one machine, linked by loopback.\n"
         f"Versions: {versions}.\n"
-        f"{options.rounds} rounds, image and file of {options.size_mb} MB (10^6 bytes).\n\n"
+        f"{options.rounds} rounds, {options.generations} generations, image and file of {options.size_mb} MB "
+        f"(10^6 bytes).\n\n"
         f"{table(measures)}\n\n{notes}\n"
         "A ratio is theirs to ours, the median of the rounds' own ratios, with the smallest and the largest; above 1 "
-        "ours is faster. Ours is a fresh Python process, its start included, which is also shown apart. `others` is "
-        "the CPU, in cores, that other jobs (kernel threads among them) used meanwhile, and the number of rounds in "
-        f"which that was above {DISTURBED_CORES}.\n"
+        "ours is faster, or smaller. Ours is a fresh Python process, its start included, which is also shown apart. "
+        "`others` is the CPU, in cores, that other jobs (kernel threads among them) used meanwhile, and the number of "
+        f"rounds in which that was above {DISTURBED_CORES}.\n\n"
+        f"{_aligned([_SIDES, *(row for each in measures for row in _sides(each))])}\n\n"
+        f"{''.join(_series_table(each) for each in series)}"
+        "Medians. On the wire: payload of the SSH connections, both directions. Stored: size of all files. Peak "
+        "memory: of the largest process here, Python's own modules included. CPU here: of all processes of the "
+        "worker's side; on the host: of sshd, dockerd and what they start.\n"
     )
+
+
+def _sides(measure: Measure) -> list[tuple[str, ...]]:
+    sides = [side for side in ("ours", "theirs") if f"{side}_cpu_seconds" in measure.details]
+    return [(measure.name, side, *_taken(measure.details, side)) for side in sides]
+
+
+def _series_table(series: Series) -> str:
+    figures = medians({name: runs[1:] or runs for name, runs in series.runs.items()})
+    for name in series.runs:
+        if f"{name}_stored_bytes" in figures:
+            figures[f"{name}_stored_bytes"] = series.stored_bytes(name)
+    rows = [(name, *_taken(figures, name)) for name in series.runs]
+    return f"{series.kind}: {series.about}; stored is that of all generations.\n\n{_aligned([_SERIES, *rows])}\n\n"
+
+
+def _taken(figures: Mapping[str, float], side: str) -> tuple[str, ...]:
+    """Return the cells of what one side took."""
+    low, high = figures.get(f"{side}_low"), figures.get(f"{side}_high")
+    return (
+        _cell(figures.get(f"{side}_seconds"), "s"),
+        "" if low is None or high is None or low == high else f"{low:.2f}-{high:.2f}",
+        _size(figures.get(f"{side}_wire_bytes")),
+        _size(figures.get(f"{side}_stored_bytes")),
+        _size(figures.get(f"{side}_peak_bytes")),
+        _cell(figures.get(f"{side}_cpu_seconds"), "s"),
+        _cell(figures.get(f"{side}_host_cpu_seconds"), "s"),
+    )
+
+
+def _size(value: float | None) -> str:
+    return _cell(None if value is None else value / _MEGABYTE, "MB")
+
+
+def _cell(value: float | None, unit: str) -> str:
+    return "" if value is None else f"{value:.2f} {unit}"
 
 
 def _row(measure: Measure) -> tuple[str, ...]:
     unit = measure.unit if measure.unit == "x" else f" {measure.unit}"
+    digits = 1 if measure.unit in {"MB", "kB"} else 2
     goal = measure.goal
     sign = "" if goal is None else ">= " if goal.upward else "< "
     return (
         measure.name,
-        f"{measure.value:.2f}{unit}" if measure.unit == "x" else f"{measure.value:.1f}{unit}",
-        f"{measure.low:.2f}-{measure.high:.2f}" if measure.rounds > 1 else "",
-        "" if goal is None else f"{sign}{goal.target:g}{unit}",
+        f"{measure.value:.{digits}f}{unit}",
+        f"{measure.low:.{digits}f}-{measure.high:.{digits}f}" if measure.rounds > 1 else "",
+        "" if goal is None else f"{sign}{goal.target:.3g}{unit}",
         measure.verdict,
         _seconds(measure, "ours_seconds"),
         _seconds(measure, "theirs_seconds"),

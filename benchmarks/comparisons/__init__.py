@@ -11,4 +11,11 @@ from benchmarks.comparisons.verify_load import VerifyLoad
 from benchmarks.comparisons.zstd import Zstd
 from benchmarks.runner import Comparison
 
-COMPARISONS: tuple[Comparison, ...] = (Stream(), Save(), Zstd(), VerifyLoad(), Unchanged(), Memory())
+COMPARISONS: tuple[Comparison, ...] = (
+    Stream(),
+    Save(),
+    Zstd(),
+    VerifyLoad(),
+    Unchanged(),
+    Memory(),
+)

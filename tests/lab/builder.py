@@ -15,7 +15,7 @@ from typing import IO, Final
 
 from tests.lab.daemon import LabDaemon
 from tests.lab.errors import LabError
-from tests.lab.layers import Entry
+from tests.lab.layers import TIME, Entry
 
 LayerWriter = Callable[[tarfile.TarFile], None]
 """Adds the members of one layer."""
@@ -84,9 +84,12 @@ def build_layers(daemon: LabDaemon, reference: str, *, base: str, layers: Sequen
     build_image(daemon, reference, write)
 
 
-def add_file(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    """Add a regular file."""
-    tar.addfile(Entry(name=name, data=data).header(), io.BytesIO(data))
+def add_file(tar: tarfile.TarFile, name: str, data: bytes, *, time: int = TIME) -> None:
+    """Add a regular file.
+
+    :param time: when it was changed, in seconds since 1970.
+    """
+    tar.addfile(Entry(name=name, data=data, time=time).header(), io.BytesIO(data))
 
 
 def add_random(layer: tarfile.TarFile, stem: str, *, size_bytes: int, seed: int) -> None:
@@ -118,9 +121,12 @@ def add_system_files(layer: tarfile.TarFile, folder: str, *, files: Iterator[Pat
     return written
 
 
-def system_files() -> Iterator[Path]:
-    """Give files of this system that are not too large, always in the same order."""
-    for root in ("/usr/lib", "/usr/share", "/usr/bin"):
+def system_files(*, roots: Sequence[str] = ("/usr/lib", "/usr/share", "/usr/bin")) -> Iterator[Path]:
+    """Give files of this system that are not too large, always in the same order.
+
+    :param roots: folders to look in.
+    """
+    for root in roots:
         for folder, folders, names in os.walk(root):
             folders.sort()
             for name in sorted(names):

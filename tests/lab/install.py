@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,35 +54,40 @@ def require_program(name: str) -> Path:
     """
     found = find_program(name)
     if found is None:
-        raise LabError(_missing_message([name]))
+        raise LabError(_missing_message({name: _PACKAGES.get(name, name)}))
     return found
 
 
-def ensure_programs() -> None:
-    """See that all programs are there, installing them where that is possible.
+def ensure_programs(programs: Mapping[str, str] | None = None) -> None:
+    """See that programs are there, installing them where that is possible.
 
+    :param programs: their names, each with the Debian package that has it; None is what the lab runs.
     :raises LabError: when some are missing and cannot be installed.
     """
-    missing = _missing()
+    wanted = _lab_programs() if programs is None else programs
+    missing = _missing(wanted)
     if not missing:
         return
     if not is_root() or shutil.which("apt-get") is None:
         raise LabError(_missing_message(missing))
-    _apt_install(sorted({_PACKAGES[name] for name in missing}))
-    still = _missing()
+    _apt_install(sorted(set(missing.values())))
+    still = _missing(wanted)
     if still:
         raise LabError(_missing_message(still))
 
 
-def _missing() -> list[str]:
-    names = tuple(_PACKAGES) if is_root() else _WITHOUT_ROOT
-    return [name for name in names if find_program(name) is None]
+def _lab_programs() -> Mapping[str, str]:
+    return _PACKAGES if is_root() else {name: _PACKAGES[name] for name in _WITHOUT_ROOT}
 
 
-def _missing_message(names: list[str]) -> str:
-    packages = " ".join(sorted({_PACKAGES.get(name, name) for name in names}))
+def _missing(programs: Mapping[str, str]) -> dict[str, str]:
+    return {name: package for name, package in programs.items() if find_program(name) is None}
+
+
+def _missing_message(missing: Mapping[str, str]) -> str:
+    packages = " ".join(sorted(set(missing.values())))
     return (
-        f"the lab needs {', '.join(names)}; install them, on Debian and Ubuntu as root with "
+        f"the lab needs {', '.join(missing)}; install them, on Debian and Ubuntu as root with "
         f"`apt-get install {packages}` (busybox must be the statically linked one)"
     )
 

@@ -30,6 +30,7 @@ class Entry:
     :param mode: permission bits; None is 0755 for directories and 0644 for others.
     :param owner: uid and gid.
     :param extended: PAX headers.
+    :param time: when it was changed, in seconds since 1970.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Entry:
     mode: int | None = None
     owner: tuple[int, int] = (0, 0)
     extended: Mapping[str, str] = field(default_factory=dict)
+    time: int = TIME
 
     def header(self) -> tarfile.TarInfo:
         """Give the member's header."""
@@ -48,7 +50,7 @@ class Entry:
         info.linkname = self.link
         info.mode = self.mode if self.mode is not None else (0o755 if self.kind == tarfile.DIRTYPE else 0o644)
         info.uid, info.gid = self.owner
-        info.mtime = TIME
+        info.mtime = self.time
         info.pax_headers = dict(self.extended)
         return info
 
