@@ -39,6 +39,7 @@ __all__ = [
     "Storage",
     "TestDaemon",
 ]
+from airflow_provider_dockerbackup.core.push import PushResult, PushTarget
 
 
 class Clock(Protocol):
@@ -136,6 +137,19 @@ class DockerHost(Protocol):
 
     def save_image(self, image_id: str) -> RemoteStream:
         """Stream ``docker save`` of one image, by ID, so that a moving tag cannot change what is saved."""
+
+    def push_image(self, image_id: str, *, target: PushTarget, repository: str, attempt: str) -> PushResult:
+        """Let the engine push one image, by ID, to ``target``.
+
+        MUST return only when the engine said that the push succeeded and the image's manifest was taken. MUST leave no
+        name of ours on the image, and take away those that killed pushes left; MUST NOT delete an image by that.
+        When it raises, the target may have got any part of the image; no method of it is called any more.
+
+        :param repository: name under which the engine remembers what it sent; the same for the same repository.
+        :param attempt: the attempt's name; the manifest is put under it.
+        :raises PushUnavailableError: when this host cannot push, whatever the image.
+        :raises DockerBackupError: what ``target`` raised.
+        """
 
     def export_container(self, container: str) -> RemoteStream:
         """Stream ``docker export`` of a container as it is."""

@@ -9,8 +9,16 @@ it and calls a :class:`PushTarget`.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Protocol
+
+from airflow_provider_dockerbackup.core.reference import image_id as checked_image_id
+from airflow_provider_dockerbackup.exceptions import ConfigurationError
+
+_ATTEMPT = re.compile(r"[a-z0-9]{1,40}", re.ASCII)
+_COMPONENT = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*", re.ASCII)
+_MAX_COMPONENT = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,3 +110,21 @@ class PushResult:
     received_bytes: int
     uploaded_blobs: int
     uploaded_bytes: int
+
+
+def check_names(image_id: str, *, repository: str, attempt: str) -> None:
+    """Refuse what cannot be part of the name of an image that is pushed.
+
+    :param image_id: full ID of the image.
+    :param repository: one component of a registry's name, by the grammar of the distribution specification.
+    :param attempt: lower-case letters and digits, at most 40.
+    :raises ConfigurationError: says which one, and what is expected.
+    """
+    checked_image_id(image_id)
+    if _COMPONENT.fullmatch(repository) is None or len(repository) > _MAX_COMPONENT:
+        raise ConfigurationError(
+            f"repository: expected lower-case letters and digits, with single '.', '_' or '-' between them, at most "
+            f"{_MAX_COMPONENT} characters, got {repository[:120]!a}"
+        )
+    if _ATTEMPT.fullmatch(attempt) is None:
+        raise ConfigurationError(f"attempt: expected lower-case letters and digits, at most 40, got {attempt[:120]!a}")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from airflow_provider_dockerbackup.core.container_options import ContainerOption
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.export_script import EXPORT_TEMPORARY, WHILE_PAUSED
+from airflow_provider_dockerbackup.transport.push_script import PUSH
 
 # The kernel takes no single argument above 128 KiB, and sshd hands the whole line over as one (`sh -c LINE`).
 MAX_LINE_BYTES = 120 * 1024
@@ -148,6 +149,20 @@ def export_temporary(docker: DockerCommand, container: str, *, image: str) -> st
     """Return the line that does :func:`export` and then, in any case, removes the container and its image."""
     script = ("sh", "-c", EXPORT_TEMPORARY, "dockerbackup", container, image)
     return quoted_line((*_ENVIRONMENT, *script, *docker.docker))
+
+
+def push(docker: DockerCommand, image_id: str, *, port: int, repository: str, attempt: str) -> str:
+    """Return the line that pushes an image to a port of the host's loopback interface.
+
+    Its input is the client's configuration, in one line; its push ends when that input does. It takes away the tag that
+    it gave the image, and what killed ones left.
+
+    :param repository: name of the repository in that registry.
+    :param attempt: first part of the tag.
+    """
+    daemon = "given" if "-H" in docker.docker else "default"
+    script = ("sh", "-c", PUSH, "dockerbackup", image_id, str(port), repository, attempt, daemon)
+    return quoted_line(("exec", *_ENVIRONMENT, "DOCKER_CONTENT_TRUST=0", *script, *docker.docker))
 
 
 def commit(

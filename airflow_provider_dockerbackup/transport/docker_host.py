@@ -21,13 +21,14 @@ from airflow_provider_dockerbackup.core.model import (
     LoadedImage,
     PausedCommit,
 )
+from airflow_provider_dockerbackup.core.push import PushResult, PushTarget
 from airflow_provider_dockerbackup.exceptions import (
     ConflictError,
     DockerBackupError,
     IntegrityError,
     NotFoundError,
 )
-from airflow_provider_dockerbackup.transport import commands, docker_output
+from airflow_provider_dockerbackup.transport import commands, docker_output, push
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
 from airflow_provider_dockerbackup.transport.docker_errors import docker_error, exec_error, one_line
 from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshRemoteStream, SshSession
@@ -161,6 +162,21 @@ class SshDockerHost:
     def save_image(self, image_id: str) -> SshRemoteStream:
         """Stream ``docker save`` of one image."""
         return self._stream(commands.save(self._docker, image_id), what=f"docker save {image_id}")
+
+    def push_image(self, image_id: str, *, target: PushTarget, repository: str, attempt: str) -> PushResult:
+        """Let the engine push one image, by ID, to ``target``, and leave nothing of that on the host.
+
+        :raises PushUnavailableError: when sshd, the client or the engine there do not allow it.
+        """
+        return push.push_image(
+            self._session,
+            self._docker,
+            host=self._name,
+            image_id=image_id,
+            target=target,
+            repository=repository,
+            attempt=attempt,
+        )
 
     def export_container(self, container: str) -> SshRemoteStream:
         """Stream ``docker export`` of a container as it is."""

@@ -22,8 +22,15 @@ from airflow_provider_dockerbackup.core.model import (
     PausedCommit,
 )
 from airflow_provider_dockerbackup.core.ports import Clock
-from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, NotFoundError, TransientError
-from airflow_provider_dockerbackup.transport import docker_output
+from airflow_provider_dockerbackup.core.push import PushResult, PushTarget, check_names
+from airflow_provider_dockerbackup.exceptions import (
+    ConflictError,
+    DockerBackupError,
+    NotFoundError,
+    PushUnavailableError,
+    TransientError,
+)
+from airflow_provider_dockerbackup.transport import docker_output, memory_push
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.memory_images import (
     MemoryImages,
@@ -67,6 +74,8 @@ class MemoryDockerHost:
         self._containers: dict[str, MemoryContainer] = {}
         self.executed: list[tuple[str, tuple[str, ...], int]] = []  # what, command, and how many tags there were then
         self.exec_failures: set[str] = set()
+        self.push_forbidden = False
+        self.pushed: dict[str, dict[str, str]] = {}  # by repository: digests of compressed layers by diff_id
 
     @property
     def name(self) -> str:
@@ -179,6 +188,24 @@ class MemoryDockerHost:
         :raises NotFoundError: when there is no such image.
         """
         return MemoryStream(self._images.find(image_id).archive)
+
+    def push_image(self, image_id: str, *, target: PushTarget, repository: str, attempt: str) -> PushResult:
+        """Push an image as a classic engine does; it remembers for each repository what it sent.
+
+        :raises PushUnavailableError: when :attr:`push_forbidden` says so.
+        :raises NotFoundError: when there is no such image.
+        """
+        check_names(image_id, repository=repository, attempt=attempt)
+        if self.push_forbidden:
+            raise PushUnavailableError(f"sshd on {self._name} forwards no port to us; back up by save instead")
+        image = self._images.find(image_id)
+        return memory_push.push(
+            self._images.plain_layers(image),
+            image.config_bytes,
+            target=target,
+            attempt=attempt,
+            remembered=self.pushed.setdefault(repository, {}),
+        )
 
     def export_container(self, container: str) -> MemoryStream:
         """Stream a container's filesystem."""

@@ -118,6 +118,14 @@ class MemoryImages:
         """Return the diff_ids of all layers."""
         return frozenset(diff_id for image in self.by_id.values() for diff_id in image.diff_ids)
 
+    def plain_layers(self, image: MemoryImage) -> tuple[bytes, ...]:
+        """Return an image's layers, uncompressed, lowest first; some may have come with other images."""
+        held: dict[str, bytes] = {}
+        for each in (image, *self.by_id.values()):
+            if not held.keys() >= set(image.diff_ids):
+                held = {**layers_of_archive(each.archive), **held}
+        return tuple(held[diff_id] for diff_id in image.diff_ids)
+
     def tags_of(self, image_id: str) -> tuple[str, ...]:
         """Return the tags of an image."""
         return tuple(sorted(tag for tag, target in self.tags.items() if target == image_id))
@@ -192,6 +200,19 @@ def images_of_archive(archive: bytes, *, known: frozenset[str] = frozenset()) ->
         raise
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError) as err:
         raise IntegrityError(f"the daemon refuses the archive: {type(err).__name__}: {err}") from err
+
+
+def layers_of_archive(archive: bytes) -> dict[str, bytes]:
+    """Return the layers that a docker-archive holds, uncompressed, by diff_id."""
+    found = {}
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        names = set(tar.getnames())
+        for entry in json.loads(_member(tar, "manifest.json")):
+            for name in names.intersection(entry["Layers"]):
+                data = _member(tar, name)
+                plain = gzip.decompress(data) if data.startswith(_GZIP) else data
+                found[f"sha256:{hashlib.sha256(plain).hexdigest()}"] = plain
+    return found
 
 
 def image_of_filesystem(

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""In-memory twin of what an engine pushes to; public through :mod:`.memory`."""
+"""In-memory twins of an engine that pushes and of what it pushes to; public through :mod:`.memory`."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
-from airflow_provider_dockerbackup.core.push import PushedManifest
+from airflow_provider_dockerbackup.core.push import PushedManifest, PushResult, PushTarget
 from airflow_provider_dockerbackup.exceptions import IntegrityError, NotFoundError
+
+_DOCKER: Final = "application/vnd.docker"
+_MANIFEST: Final = f"{_DOCKER}.distribution.manifest.v2+json"
+_PIECE_BYTES: Final = 32 * 1024
 
 
 class MemoryPushTarget:
@@ -89,7 +94,7 @@ class MemoryBlobUpload:
         """
         if self.state != "open":
             raise ValueError(f"the upload is {self.state}")
-        found = f"sha256:{hashlib.sha256(self._data).hexdigest()}"
+        found = _digest(self._data)
         if found != digest:
             raise IntegrityError(f"the blob is {found}, not {digest}")
         self._keep(digest, bytes(self._data))
@@ -100,6 +105,65 @@ class MemoryBlobUpload:
         if self.state == "open":
             self.state = "aborted"
             self._data.clear()
+
+
+def push(
+    layers: Sequence[bytes], config: bytes, *, target: PushTarget, attempt: str, remembered: dict[str, str]
+) -> PushResult:
+    """Push an image as a classic engine does, and return what came.
+
+    A layer whose compressed digest the engine does not remember is compressed and sent without a question.
+
+    :param layers: uncompressed, lowest first.
+    :param config: the configuration document.
+    :param remembered: digests of compressed layers by diff_id, as the engine keeps them for one registry; added to.
+    """
+    pushing = _Push(target)
+    entries = []
+    for plain in layers:
+        diff_id = _digest(plain)
+        known = remembered.get(diff_id)
+        size_bytes = target.blob_size(known) if known is not None else None
+        if known is None or size_bytes is None:
+            compressed = gzip.compress(plain, compresslevel=6, mtime=0)
+            known, size_bytes = pushing.send(compressed), len(compressed)
+            remembered[diff_id] = known
+        entries.append({"mediaType": f"{_DOCKER}.image.rootfs.diff.tar.gzip", "size": size_bytes, "digest": known})
+    if target.blob_size(_digest(config)) is None:
+        pushing.send(config)
+    described = {"mediaType": f"{_DOCKER}.container.image.v1+json", "size": len(config), "digest": _digest(config)}
+    manifest = {"schemaVersion": 2, "mediaType": _MANIFEST, "config": described, "layers": entries}
+    return pushing.finish(attempt, json.dumps(manifest, indent=3).encode())
+
+
+class _Push:
+    def __init__(self, target: PushTarget) -> None:
+        self._target = target
+        self._sent: list[int] = []
+
+    def send(self, data: bytes) -> str:
+        upload = self._target.upload()
+        try:
+            for at in range(0, len(data), _PIECE_BYTES):
+                upload.write(data[at : at + _PIECE_BYTES])
+            upload.finish(_digest(data))
+        finally:
+            upload.abort()
+        self._sent.append(len(data))
+        return _digest(data)
+
+    def finish(self, attempt: str, data: bytes) -> PushResult:
+        self._target.manifest(attempt, media_type=_MANIFEST, data=data)
+        return PushResult(
+            manifest=PushedManifest(media_type=_MANIFEST, data=data),
+            received_bytes=sum(self._sent) + len(data),
+            uploaded_blobs=len(self._sent),
+            uploaded_bytes=sum(self._sent),
+        )
+
+
+def _digest(data: bytes | bytearray) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def _named(data: bytes) -> Iterator[str]:

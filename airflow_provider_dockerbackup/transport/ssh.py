@@ -11,13 +11,15 @@ from __future__ import annotations
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import paramiko
 from paramiko.ssh_exception import IncompatiblePeer
 
 from airflow_provider_dockerbackup.exceptions import DockerBackupError, TransientError
+from airflow_provider_dockerbackup.transport.registry_access import Activity
+from airflow_provider_dockerbackup.transport.ssh_buffers import Tail
 from airflow_provider_dockerbackup.transport.ssh_command import (
     COMMAND_TIMEOUT,
     CommandResult,
@@ -26,6 +28,7 @@ from airflow_provider_dockerbackup.transport.ssh_command import (
     tune,
 )
 from airflow_provider_dockerbackup.transport.ssh_errors import explain_connect_error, fingerprint
+from airflow_provider_dockerbackup.transport.ssh_forward import ForwardedCommand, ForwardedConnection, ReverseForward
 from airflow_provider_dockerbackup.transport.ssh_stream import Explain, SshRemoteStream
 from airflow_provider_dockerbackup.transport.ssh_watch import SshTimeouts
 
@@ -45,6 +48,8 @@ SshClientFactory = Callable[[], paramiko.SSHClient]
 """Returns a new client, connected and logged in, whose host key was checked; the session closes it."""
 
 Spoil = Callable[[int], bytes]
+
+
 DisabledAlgorithms = dict[str, list[str]]
 
 _MAX_OUTPUT_BYTES: Final = 64 * 1024 * 1024
@@ -171,6 +176,37 @@ class SshSession:
         stdout = output.whole(f"{what} on {self.where}")
         return CommandResult(exit_status=status, stdout=stdout, stderr=running.stderr(), input_taken=taken)
 
+    def run_forwarding(
+        self,
+        command: Callable[[int], ForwardedCommand],
+        serve: Callable[[ForwardedConnection], None],
+        *,
+        ports: Sequence[int],
+        activity: Activity,
+        what: str = "remote command",
+    ) -> CommandResult:
+        """Run a command with a port of the host's loopback interface beside it that leads to ``serve``.
+
+        Both live on a connection of their own. The command's input stays open until it has ended, so that it can tell
+        when the connection is gone.
+
+        :param command: gives the command for the port that was got.
+        :param serve: called in a thread of its own with each connection made to that port; closes it.
+        :param ports: those to try first, in order.
+        :param activity: tells whether anything moves on these connections.
+        :param what: what the command does, for messages.
+        :raises PushUnavailableError: when sshd allows no forwarding.
+        :raises TransientError: when the link is lost, or a limit passes.
+        """
+        client = self._connect()
+        forward = ReverseForward(client, serve, where=self.where)
+        try:
+            port = forward.open(ports, seconds=self.timeouts.command_seconds)
+            return self._run_beside(client, command(port), activity=activity, what=what)
+        finally:
+            client.close()
+            forward.close(seconds=self.timeouts.command_seconds)
+
     def peer(self) -> dict[str, str]:
         """Return how the host was reached: ``user``, ``address``, ``host_key`` (fingerprint), ``cipher``.
 
@@ -229,8 +265,24 @@ class SshSession:
             self._forget(client)
             return start(self._connected())
 
+    def _run_beside(
+        self, client: paramiko.SSHClient, command: ForwardedCommand, *, activity: Activity, what: str
+    ) -> CommandResult:
+        running = self._start_on(client, command.line, what=what)
+        try:
+            output = Tail(64 * 1024)
+            thread = running.output_beside(output.add)
+            running.write(command.input)
+            running.join_moving(thread, idle_seconds=activity.idle_seconds, begun=lambda: activity.received_bytes > 0)
+            status = running.finish()
+        finally:
+            running.abort()
+        return CommandResult(exit_status=status, stdout=output.value(), stderr=running.stderr())
+
     def _start_own(self, command: str, *, what: str) -> RunningCommand:
-        client = self._connect()
+        return self._start_on(self._connect(), command, what=what)
+
+    def _start_on(self, client: paramiko.SSHClient, command: str, *, what: str) -> RunningCommand:
         try:
             running = RunningCommand(
                 client,

@@ -24,6 +24,7 @@ _DRAIN_JOIN_SECONDS = 10.0
 _SIGNAL_SECONDS = 5.0
 _GIVE_UP_SECONDS = 15.0
 _KEEPALIVE_SECONDS = 30
+_TICK_SECONDS = 0.2
 # RFC 4344 allows 64 GiB under one AES key. Paramiko asks for new keys after 512 MiB, and when the channel closes while
 # it does, its thread waits for itself (paramiko #822): streams that end near a multiple of that would fail every time.
 _REKEY_BYTES = 1 << 35
@@ -194,6 +195,23 @@ class RunningCommand:
         limit = self._timeouts.first_byte_seconds
         with self._link(), self._watch.limit(limit, waiting_for="no answer came", setting=_FIRST_BYTE):
             output.join()
+
+    def join_moving(
+        self, output: threading.Thread, *, idle_seconds: Callable[[], float], begun: Callable[[], bool]
+    ) -> None:
+        """Wait for the end of the output of a command that does its work through something else than its output.
+
+        :param idle_seconds: for how long nothing has moved there.
+        :param begun: whether anything has moved at all: before, the daemon may work in silence.
+        :raises TransientError: when nothing moves for too long, or a limit passes.
+        """
+        while output.is_alive():
+            with self._link():
+                output.join(_TICK_SECONDS)
+            moving = begun()
+            limit = self._timeouts.stall_seconds if moving else self._timeouts.first_byte_seconds
+            if output.is_alive() and idle_seconds() > limit:
+                raise self._lost(f"nothing came for {limit:g} s ({_STALL if moving else _FIRST_BYTE})")
 
     def signal(self, name: Literal["TERM", "KILL"]) -> None:
         """Ask sshd to send a signal to the command's process group; best effort.

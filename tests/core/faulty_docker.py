@@ -21,6 +21,7 @@ from airflow_provider_dockerbackup.core.model import (
     RunningContainer,
 )
 from airflow_provider_dockerbackup.core.ports import DockerHost, RemoteStream, TestDaemon
+from airflow_provider_dockerbackup.core.push import BlobUpload, PushedManifest, PushResult, PushTarget
 from tests.core.faults import Plan
 
 Cutter = Callable[[Iterator[bytes]], Iterator[bytes]]
@@ -93,6 +94,56 @@ class FaultyStream:
         """How long the container was paused."""
         found: float | None = getattr(self._inner, "pause_seconds", None)
         return found
+
+
+class FaultyUpload:
+    """One blob of a push whose bytes pass a cutter, each piece a call of the plan."""
+
+    def __init__(self, inner: BlobUpload, cutter: Cutter, plan: Plan) -> None:
+        self._inner = inner
+        self._cutter = cutter
+        self._plan = plan
+        self._pieces: list[bytes] = []
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Keep a piece until the end, for a cutter sees all of them."""
+        self._plan.call("piece of a blob", lambda: self._pieces.append(bytes(data)))
+
+    def finish(self, digest: str) -> None:
+        """Write what the cutter leaves and keep it."""
+        for piece in self._cutter(iter(self._pieces)):
+            self._inner.write(piece)
+        self._plan.call("end of a blob", lambda: self._inner.finish(digest))
+
+    def abort(self) -> None:
+        """End it; nobody does when our process is dead."""
+        if not self._plan.dead:
+            self._inner.abort()
+
+
+class FaultyPushTarget:
+    """What an engine pushes to, behind a plan."""
+
+    def __init__(self, inner: PushTarget, plan: Plan, cutter: Cutter = whole) -> None:
+        self._inner = inner
+        self._plan = plan
+        self._cutter = cutter
+
+    def blob_size(self, digest: str) -> int | None:
+        """Ask for a blob."""
+        return self._plan.call("blob_size", lambda: self._inner.blob_size(digest))
+
+    def upload(self) -> FaultyUpload:
+        """Begin a blob."""
+        return self._plan.call("upload", lambda: FaultyUpload(self._inner.upload(), self._cutter, self._plan))
+
+    def manifest(self, reference: str, *, media_type: str, data: bytes) -> None:
+        """Put a manifest."""
+        self._plan.call("manifest", lambda: self._inner.manifest(reference, media_type=media_type, data=data))
+
+    def manifest_of(self, reference: str) -> PushedManifest | None:
+        """Ask for a manifest."""
+        return self._plan.call("manifest_of", lambda: self._inner.manifest_of(reference))
 
 
 class FaultyHost:
@@ -171,6 +222,15 @@ class FaultyHost:
     def save_image(self, image_id: str) -> RemoteStream:
         """Stream an image."""
         return self._stream("save_image", lambda: self._inner.save_image(image_id))
+
+    def push_image(self, image_id: str, *, target: PushTarget, repository: str, attempt: str) -> PushResult:
+        """Push an image; each call of the target is a call of the plan, too."""
+        self._at("push_image")
+        faulty = FaultyPushTarget(target, self._plan, self._cutter)
+        return self._plan.call(
+            "push_image",
+            lambda: self._inner.push_image(image_id, target=faulty, repository=repository, attempt=attempt),
+        )
 
     def export_container(self, container: str) -> RemoteStream:
         """Stream a container."""
