@@ -19,6 +19,7 @@ from airflow_provider_dockerbackup.transport.registry_access import Activity
 
 _HEADER_BYTES: Final = 16 * 1024
 _PIECE_BYTES: Final = 1024 * 1024
+_DROPPED_BYTES: Final = 256 * 1024
 # A connection that has not shown the credential may not keep a place for longer.
 _UNKNOWN_SECONDS: Final = 15.0
 _FIXED_HEADERS: Final = (
@@ -58,14 +59,17 @@ class CutError(Exception):
     """A request ended before its time."""
 
 
-def serve(connection: Connection, answering: Answering, *, activity: Activity) -> None:
+def serve(
+    connection: Connection, answering: Answering, *, activity: Activity, unknown_seconds: float = _UNKNOWN_SECONDS
+) -> None:
     """Answer the requests of one connection, one after the other, until it ends; then close it.
 
     :param answering: gives the answers.
     :param activity: is told what came.
+    :param unknown_seconds: for how long somebody may stay who has not shown the credential.
     """
     try:
-        connection.limit(_UNKNOWN_SECONDS)
+        connection.limit(unknown_seconds)
         _Conversation(connection, answering, activity).run()
     except (OSError, EOFError, CutError, h11.ProtocolError):
         return  # nobody is there any more to be told
@@ -95,6 +99,9 @@ class _Conversation:
 
     def _serve(self, event: h11.Request) -> bool:
         """Answer one request and return whether another may follow."""
+        if event.http_version not in {b"1.0", b"1.1"}:
+            self._reply(Answer(status=505), head_only=False, last=True)
+            return False
         try:
             answer = self._answering(_request(event, self._body()))
         except h11.RemoteProtocolError as err:
@@ -115,12 +122,20 @@ class _Conversation:
             yield bytes(event.data)
 
     def _ended(self) -> bool:
-        """Tell whether the request was read to its end, as far as that can be told without waiting."""
+        """Tell whether the request was read to its end; a little that was not asked for is read and dropped.
+
+        Closing a connection on somebody who still sends may take the answer away from him.
+        """
         if self._http.their_state is not h11.SEND_BODY:
             return True
         if self._http.they_are_waiting_for_100_continue:
             return False
-        return isinstance(self._http.next_event(), h11.EndOfMessage)
+        dropped_bytes = 0
+        for piece in self._body():
+            dropped_bytes += len(piece)
+            if dropped_bytes > _DROPPED_BYTES:
+                return False
+        return True
 
     def _next(self, *, patient: bool) -> object:
         while True:
@@ -129,7 +144,7 @@ class _Conversation:
                 return event
             if self._http.they_are_waiting_for_100_continue:
                 self._send(h11.InformationalResponse(status_code=100, headers=[]))
-            data = self._connection.receive(_PIECE_BYTES, patient=patient)
+            data = self._connection.receive(_PIECE_BYTES if patient else _HEADER_BYTES, patient=patient)
             self._activity.received(len(data))
             self._http.receive_data(data)
 
