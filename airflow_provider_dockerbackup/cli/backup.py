@@ -20,10 +20,11 @@ from airflow_provider_dockerbackup.cli.options import (
     repository_option,
 )
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json
-from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
+from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
-from airflow_provider_dockerbackup.core.capture import BackupOutcome
+from airflow_provider_dockerbackup.core.capture import BackupOutcome, Tuning
 from airflow_provider_dockerbackup.core.export import ExportRequest, check_consistency, export_container
+from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import ImageReference, container_name
@@ -36,6 +37,13 @@ from airflow_provider_dockerbackup.core.sizes import size_text
 @repository_option
 @host_options
 @compression_options
+@click.option(
+    "--capture",
+    type=click.Choice(get_args(CaptureChoice)),
+    default="auto",
+    show_default=True,
+    help="In layout layers: have the host push or save what is new, or take what is expected to be faster.",
+)
 @click.option("--force", is_flag=True, help="Save also when the newest backup holds the same image.")
 @json_option
 def save(
@@ -43,8 +51,10 @@ def save(
     image: str,
     repository: str,
     host: HostOptions,
+    layout: str,
     compression: str | None,
-    compression_level: int | None,
+    tuning: Tuning,
+    capture: CaptureChoice,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -52,19 +62,19 @@ def save(
 
     \b
     Example:
-      dockerbackup save app:1 -r /srv/backups --host web1 --compression zstd
+      dockerbackup save app:1 -r /srv/backups --host web1 --layout layers
     """
     reference = str(ImageReference.parse(image))
-    check_compression(compression, level=compression_level)
     with host.connected() as docker:
         docker.inspect_image(reference)
-        opened = open_or_create_repository(repository, compression=compression)
+        opened = open_or_create_repository(repository, compression=compression, layout=layout)
         source = Source(host=docker.name, kind=SourceKind.IMAGE, name=reference)
         request = SaveRequest(
             key=BackupKey.of(source, run_time=opened.clock.now(), work=one_off_work()),
             actor=actor(),
             compression=Compression(compression) if compression else None,
-            level=compression_level,
+            capture=capture,
+            tuning=tuning,
             force=force,
         )
         outcome = save_image(request, host=docker, repository=opened, progress=BarProgress())
@@ -93,8 +103,9 @@ def export(
     container: str,
     repository: str,
     host: HostOptions,
+    layout: str,
     compression: str | None,
-    compression_level: int | None,
+    tuning: Tuning,
     consistency: Consistency,
     pause_limit: int,
     pre_command: str | None,
@@ -109,12 +120,11 @@ def export(
       dockerbackup export db -r /srv/backups --host web1 --pre-command "psql -U app -c CHECKPOINT"
     """
     name = container_name(container)
-    check_compression(compression, level=compression_level)
     check_consistency(consistency, pause_limit_seconds=pause_limit)
     commands = quiesce_commands(pre_command, post_command, timeout_seconds=command_timeout)
     with host.connected() as docker:
         docker.inspect_container(name)
-        opened = open_or_create_repository(repository, compression=compression)
+        opened = open_or_create_repository(repository, compression=compression, layout=layout)
         source = Source(host=docker.name, kind=SourceKind.CONTAINER, name=name)
         request = ExportRequest(
             key=BackupKey.of(source, run_time=opened.clock.now(), work=one_off_work()),
@@ -123,7 +133,7 @@ def export(
             pause_limit_seconds=pause_limit,
             commands=commands,
             compression=Compression(compression) if compression else None,
-            level=compression_level,
+            tuning=tuning,
         )
         outcome = export_container(request, host=docker, repository=opened, progress=BarProgress())
     _tell(outcome, as_json=as_json)

@@ -14,14 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from airflow_provider_dockerbackup import __version__
-from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
+from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
-from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.repository import Layout, Repository
+from airflow_provider_dockerbackup.core.sizes import bytes_in
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
@@ -129,24 +131,55 @@ def open_repository(url: str) -> Repository:
     return Repository.open(storage_from_url(url), clock=SystemClock(), signer=signer())
 
 
-def open_or_create_repository(url: str, *, compression: str | None) -> Repository:
-    """Return the repository at ``url``, made now if there is none; compression is then that of the first backup."""
+def open_or_create_repository(url: str, *, compression: str | None, layout: str = "archive") -> Repository:
+    """Return the repository at ``url``, made now if there is none, with this layout and compression."""
     return Repository.open_or_create(
         storage_from_url(url),
         clock=SystemClock(),
-        compression=Compression(compression or "none"),
+        layout=layout,
+        compression=Compression(compression) if compression else None,
         signer=signer(),
     )
 
 
 def compression_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of how an archive is stored; a verb gets them as ``compression`` and ``compression_level``."""
-    function = click.option("--compression-level", type=int, metavar="N", help="Level of that compression.")(function)
-    return click.option(
+    """Add the options of how bytes come and are stored.
+
+    A verb gets them as ``layout``, ``compression`` and ``tuning``.
+    """
+
+    @click.option(
+        "--layout",
+        type=click.Choice(get_args(Layout)),
+        default="archive",
+        show_default=True,
+        help="Of a new repository: one plain file a backup, or each layer once for all of them.",
+    )
+    @click.option(
         "--compression",
         type=click.Choice([each.value for each in Compression]),
-        help="How it is stored.  [default: the repository's own, none for a new one]",
-    )(function)
+        help="How it is stored.  [default: the repository's own; for a new one none, in layout layers zstd]",
+    )
+    @click.option("--compression-level", type=int, metavar="N", help="Level of that compression.")
+    @click.option(
+        "--compression-threads", type=int, default=2, show_default=True, metavar="N", help="Threads, in layout layers."
+    )
+    @click.option("--bandwidth-limit", metavar="BYTES", help="Bytes a second from the host, such as 20M.")
+    @wraps(function)
+    def with_compression(
+        *args: Any,
+        compression_level: int | None,
+        compression_threads: int,
+        bandwidth_limit: str | None,
+        **kwargs: Any,
+    ) -> Any:
+        limit = None if bandwidth_limit is None else bytes_in(bandwidth_limit, name="--bandwidth-limit")
+        tuning = Tuning(level=compression_level, threads=compression_threads, bandwidth_limit=limit)
+        tuning.check()
+        check_compression(kwargs.get("compression"), level=compression_level)
+        return function(*args, tuning=tuning, **kwargs)
+
+    return with_compression
 
 
 def quiesce_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -114,11 +114,12 @@ class Attempt:
     def __init__(self, repository: Repository, key: BackupKey, *, progress: Progress) -> None:
         self.name = uuid.uuid4().hex[:12]
         self.key = key
-        self._repository = repository
+        self.repository = repository
         self._progress = progress
         self._writers = ExitStack()
         self._files: list[str] = []
         self._record_sent = False
+        self._before_record: list[Callable[[], None]] = []
 
     def __enter__(self) -> Self:
         """Return the attempt."""
@@ -136,7 +137,7 @@ class Attempt:
     def archive(self, stem: str, *, compression: Compression, level: int | None) -> ArchiveSink:
         """Begin the archive ``<stem>-<attempt>.tar[.gz|.zst]``."""
         path = f"{self.key.path}{stem}-{self.name}.tar{compression.suffix}"
-        writer = self._repository.storage.writer(path)
+        writer = self.repository.storage.writer(path)
         self._writers.callback(writer.close)
         self._files.append(path)
         return ArchiveSink(writer, compression=compression, level=level)
@@ -151,12 +152,16 @@ class Attempt:
         :param name: must carry the try's name, ``oci-<attempt>/index.json``.
         """
         # By a writer that stays open, although it is small: until the record stands, only that keeps reap() away.
-        writer = self._repository.storage.writer(self.key.path + name)
+        writer = self.repository.storage.writer(self.key.path + name)
         self._writers.callback(writer.close)
         self._files.append(self.key.path + name)
         writer.write(data)
         writer.commit()
         return DocumentFile(name=name, size_bytes=len(data), sha256=sha256_of(data))
+
+    def before_record(self, check: Callable[[], None]) -> None:
+        """Have ``check`` called right before the record is created; what it raises ends the try."""
+        self._before_record.append(check)
 
     def commit(self, record: BackupRecord) -> Backup:
         """Create the record, and return the backup that stands under the key now: ours, or the winner's.
@@ -165,13 +170,20 @@ class Attempt:
         """
         path = self.key.path + RECORD_FILE
         self._require_files(record)
+        for check in self._before_record:
+            check()
         # From here until an answer came the record may still appear, even after our own end: files stay if none comes.
         self._record_sent = True
         try:
-            self._repository.storage.create(path, record.to_bytes())
+            self.repository.storage.create(path, record.to_bytes())
         except ConflictError:
             self._progress.note(f"another try committed backup {self.key.backup_id} first; this one withdraws")
-        winner = self._repository.catalog.at(self.key.path)
+        winner = self.repository.catalog.at(self.key.path)
+        if winner is not None and winner.record is not None and winner.record.blobs and not winner.complete:
+            raise IntegrityError(
+                f"the record {path} was created, and bytes that it names are gone since; what deletes in the "
+                "repository? The backup counts for nothing; look into it, and start a new run"
+            )
         if winner is None:
             raise NotFoundError(f"the record {path} was created and is gone again; who deletes in the repository?")
         self._record_sent = False
@@ -181,7 +193,7 @@ class Attempt:
 
     def _require_files(self, record: BackupRecord) -> None:
         """Look once more that all that the record will name is there with its size."""
-        storage = self._repository.storage
+        storage = self.repository.storage
         wanted = {self.key.path + name: size_bytes for name, size_bytes in record.files.items()}
         wanted |= {blob_path(digest): size_bytes for digest, size_bytes in record.blob_sizes.items()}
         for path, size_bytes in wanted.items():
@@ -203,11 +215,11 @@ class Attempt:
             )
             return
         try:
-            standing = self._repository.catalog.at(self.key.path)
+            standing = self.repository.catalog.at(self.key.path)
             if standing is not None and (standing.record is None or standing.record.attempt == self.name):
                 return
             for path in self._files:
-                self._repository.storage.delete(path)
+                self.repository.storage.delete(path)
         except DockerBackupError as err:
             self._progress.note(f"files of try {self.name} in {self.key.path} stay for the next run to remove: {err}")
 

@@ -6,15 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from airflow_provider_dockerbackup.core.attempt import ArchiveSink, BackupKey
+from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.audit.event import Outcome
 from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.model import EngineInfo
 from airflow_provider_dockerbackup.core.ports import Progress, RemoteStream
 from airflow_provider_dockerbackup.core.record import BackupRecord, Engine
+from airflow_provider_dockerbackup.core.throttle import Throttle, check_bandwidth
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, IntegrityError
 
 # A tar header holds a NUL after its first two fields at the latest: a name of 100 bytes and a mode of 7.
@@ -32,6 +33,29 @@ class BackupOutcome:
     status: Literal["committed", "unchanged", "already"]
     backup: Backup
     audit_head: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """How bytes are moved.
+
+    :param level: compression level, None for the compression's default.
+    :param threads: how many threads may compress; layout ``layers`` uses them.
+    :param bandwidth_limit: bytes a second that may come from the host, None for no limit.
+    """
+
+    level: int | None = None
+    threads: int = 2
+    bandwidth_limit: int | None = None
+
+    def check(self) -> None:
+        """Refuse what cannot be meant.
+
+        :raises ConfigurationError: names the value.
+        """
+        if self.threads < 1:
+            raise ConfigurationError(f"compression_threads: expected a number >= 1, got {self.threads}")
+        check_bandwidth(self.bandwidth_limit)
 
 
 class Telling:
@@ -95,8 +119,7 @@ class Telling:
             diff_ids=list(record.diff_ids),
             size_bytes=record.size_bytes,
             stored_size_bytes=record.stored_size_bytes,
-            **_moved(record),
-            **_taken(record),
+            **(_moved(record) | _taken(record)),
         )
         return BackupOutcome(status="committed" if ours else "already", backup=backup, audit_head=self._trail.head)
 
@@ -125,11 +148,19 @@ def _taken(record: BackupRecord) -> dict[str, Any]:
     }
 
 
+class Sink(Protocol):
+    """What takes an uncompressed archive, or layer."""
+
+    def write(self, chunk: bytes) -> None:
+        """Append a piece."""
+
+
 def pour(
     stream: RemoteStream,
     scan: Callable[[bytes], None],
-    sink: ArchiveSink,
+    sink: Sink | None,
     *,
+    throttle: Throttle,
     progress: Progress,
     what: str,
     estimate_bytes: int | None,
@@ -137,6 +168,8 @@ def pour(
     """Move a stream through the scanner into the sink; returns only after a proper end of the stream.
 
     :param scan: takes each piece before it is written; raises when it is not what it must be.
+    :param sink: None when the scanner keeps what is to be kept.
+    :param throttle: limits how fast it is read.
     :param estimate_bytes: about how much will come, for the reader.
     :raises ConfigurationError: when the stream begins with text, as a remote shell's greeting does.
     """
@@ -146,8 +179,10 @@ def pour(
         for chunk in stream:
             head = head or chunk[: 2 * _TEXT_BYTES]
             scan(chunk)
-            sink.write(chunk)
+            if sink is not None:
+                sink.write(chunk)
             progress.advance(len(chunk))
+            throttle.passed(len(chunk))
     except IntegrityError as err:
         _refuse_text(head, what, err)
         raise

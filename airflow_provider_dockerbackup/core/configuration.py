@@ -121,6 +121,11 @@ def declared_volumes(config: JsonObject) -> tuple[UncoveredMount, ...]:
     )
 
 
+def filesystem_comment(container: str, backup_id: str) -> str:
+    """Return what the history of a restored filesystem says of itself."""
+    return f"exported from container {container}, backup {backup_id}"
+
+
 def filesystem_config(document: JsonObject, *, engine: Engine, created: datetime, diff_id: str, comment: str) -> bytes:
     """Return the image configuration with which a container's filesystem is restored: always the same bytes.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import get_args
@@ -19,23 +19,32 @@ from typing import get_args
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.rootfs import Rootfs, RootfsScanner
 from airflow_provider_dockerbackup.core.attempt import ArchiveSink, Attempt, BackupKey, reap, winner_of
-from airflow_provider_dockerbackup.core.capture import BackupOutcome, Telling, engine_part, pour
-from airflow_provider_dockerbackup.core.configuration import configuration_of, uncovered_mounts
+from airflow_provider_dockerbackup.core.capture import BackupOutcome, Sink, Telling, Tuning, engine_part, pour
+from airflow_provider_dockerbackup.core.configuration import (
+    configuration_of,
+    filesystem_comment,
+    filesystem_config,
+    uncovered_mounts,
+)
 from airflow_provider_dockerbackup.core.fidelity import container_fidelity
+from airflow_provider_dockerbackup.core.layers.backup import blob_set, layer_store
+from airflow_provider_dockerbackup.core.layers.store import LayerStore, LayerWriter
 from airflow_provider_dockerbackup.core.model import Consistency, ContainerInspect, EngineInfo, ImageInspect
 from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, PausedStream, Progress, RemoteStream
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands, Quiesced, quiesced, require_running
 from airflow_provider_dockerbackup.core.record import (
     ArchiveFile,
     BackupRecord,
+    BlobSet,
     Consistent,
     Container,
     ContainerCapture,
     DocumentFile,
+    Engine,
     Filesystem,
 )
 from airflow_provider_dockerbackup.core.reference import container_name
-from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.repository import Repository, check_layers_compression
 from airflow_provider_dockerbackup.core.temporary import (
     container_of,
     discard,
@@ -44,6 +53,7 @@ from airflow_provider_dockerbackup.core.temporary import (
     temporary_tag,
     unless_taken_away,
 )
+from airflow_provider_dockerbackup.core.throttle import Throttle
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
     NotFoundError,
@@ -66,7 +76,7 @@ class ExportRequest:
         the commit is done, else after the whole stream.
     :param deadline_seconds: after this long temporary images and containers of this try count as left behind.
     :param compression: None for the repository's own.
-    :param level: compression level, None for the compression's default.
+    :param tuning: how bytes are moved.
     """
 
     key: BackupKey
@@ -76,7 +86,7 @@ class ExportRequest:
     commands: QuiesceCommands = field(default_factory=QuiesceCommands)
     deadline_seconds: int = 6 * 3600
     compression: Compression | None = None
-    level: int | None = None
+    tuning: Tuning = field(default_factory=Tuning)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -111,6 +121,9 @@ def export_container(
     :raises TransientError: when the link, the daemon or the storage failed; nothing was published.
     """
     name = container_name(request.key.source.name)
+    request.tuning.check()
+    if repository.document.layout == "layers":
+        check_layers_compression(request.compression)
     check_consistency(request.consistency, pause_limit_seconds=request.pause_limit_seconds)
     trail = repository.trail(request.actor)
     asked = {"consistency_asked": request.consistency, "pre_command": bool(request.commands.before)}
@@ -158,11 +171,11 @@ def _export(
 ) -> BackupOutcome:
     image = _image_of(container, host)
     captured_at = repository.clock.now()
-    with Attempt(repository, request.key, progress=telling.progress) as attempt:
-        document = attempt.document("container", _container_document(container, image))
-        sink = attempt.archive(
-            "rootfs", compression=request.compression or repository.document.compression, level=request.level
-        )
+    with ExitStack() as within:
+        attempt = within.enter_context(Attempt(repository, request.key, progress=telling.progress))
+        described = _container_document(container, image)
+        document = attempt.document("container", described)
+        sink = _sink(request, attempt, within, progress=telling.progress)
         capturing, rootfs = _capture(
             request,
             host,
@@ -187,11 +200,67 @@ def _export(
             container=container,
             capturing=capturing,
             rootfs=rootfs,
-            archive=sink.publish(content_digest=rootfs.diff_id),
+            place=_placed(request, sink, rootfs, described, attempt, engine=engine_part(engine), at=captured_at),
             document=document,
         )
         backup = attempt.commit(record)
     return telling.committed(backup, attempt=attempt.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LayerSink:
+    """Where an export goes in layout ``layers``: one layer, and what belongs to it."""
+
+    store: LayerStore
+    writer: LayerWriter
+
+    def write(self, chunk: bytes) -> None:
+        """Append a piece."""
+        self.writer.write(chunk)
+
+
+def _sink(
+    request: ExportRequest, attempt: Attempt, within: ExitStack, *, progress: Progress
+) -> ArchiveSink | _LayerSink:
+    """Return what takes the export in the repository's layout; what it holds is released with ``within``."""
+    settings = attempt.repository.document
+    if settings.layout == "layers":
+        store = within.enter_context(layer_store(attempt, tuning=request.tuning, progress=progress))
+        return _LayerSink(store=store, writer=within.enter_context(store.layer()))
+    return attempt.archive(
+        "rootfs", compression=request.compression or settings.compression, level=request.tuning.level
+    )
+
+
+def _placed(
+    request: ExportRequest,
+    sink: ArchiveSink | _LayerSink,
+    rootfs: Rootfs,
+    described: bytes,
+    attempt: Attempt,
+    *,
+    engine: Engine,
+    at: datetime,
+) -> ArchiveFile | BlobSet:
+    """Publish an export that was read whole, and return where it is."""
+    if not isinstance(sink, _LayerSink):
+        return sink.publish(content_digest=rootfs.diff_id)
+    key = request.key
+    config = filesystem_config(
+        json.loads(described),
+        engine=engine,
+        created=at,
+        diff_id=rootfs.diff_id,
+        comment=filesystem_comment(key.source.name, key.backup_id),
+    )
+    return blob_set(
+        config,
+        [sink.writer.publish(diff_id=rootfs.diff_id)],
+        store=sink.store,
+        attempt=attempt,
+        size_bytes=rootfs.size_bytes,
+        received_bytes=rootfs.size_bytes,
+    )
 
 
 def _capture(
@@ -200,7 +269,7 @@ def _capture(
     container: ContainerInspect,
     image: ImageInspect | None,
     *,
-    sink: ArchiveSink,
+    sink: Sink,
     attempt: str,
     clock: Clock,
     progress: Progress,
@@ -216,6 +285,7 @@ def _capture(
                 capturing.stream,
                 scanner.feed,
                 sink,
+                throttle=Throttle(clock, request.tuning.bandwidth_limit),
                 progress=progress,
                 what=f"docker export {container.name}",
                 estimate_bytes=image.size_bytes if image else None,
@@ -349,7 +419,7 @@ def _record(
     container: ContainerInspect,
     capturing: _Capturing,
     rootfs: Rootfs,
-    archive: ArchiveFile,
+    place: ArchiveFile | BlobSet,
     document: DocumentFile,
 ) -> BackupRecord:
     configuration = configuration_of(container.config, salt=secrets.token_bytes(16))
@@ -365,7 +435,8 @@ def _record(
         engine=engine_part(engine),
         access=dict(host.access),
         actor=dict(request.actor),
-        archive=archive,
+        archive=place if isinstance(place, ArchiveFile) else None,
+        blobs=place if isinstance(place, BlobSet) else None,
         filesystem=Filesystem(diff_id=rootfs.diff_id, tree_digest=rootfs.tree_digest, members=rootfs.members),
         container=Container(
             id=container.id,

@@ -33,14 +33,22 @@ TIMES_OF_DOCKER = (
 _EMPTIED = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 
 
-def image_fidelity(image: ArchivedImage, inspected: ImageInspect, configuration: Configuration) -> Fidelity:
+def image_fidelity(
+    image: ArchivedImage, inspected: ImageInspect, configuration: Configuration, *, stored_anew: bool = False
+) -> Fidelity:
     """Return the report of a saved image.
 
     :param image: as it came in the archive.
     :param inspected: as the host showed it.
     :param configuration: names and salted HMACs of the configuration that the host showed.
+    :param stored_anew: whether its layers are kept compressed anew, as layout ``layers`` does.
     """
-    return Fidelity(items=tuple(_image_items(image, inspected, configuration)))
+    items = list(_image_items(image, inspected, configuration))
+    if stored_anew:
+        items.append(
+            _item("identity", "manifest digest", "lost", "layers are compressed anew; configuration and diff_ids stay")
+        )
+    return Fidelity(items=tuple(items))
 
 
 def _image_items(image: ArchivedImage, inspected: ImageInspect, configuration: Configuration) -> Iterator[FidelityItem]:

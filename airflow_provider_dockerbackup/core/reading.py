@@ -18,7 +18,7 @@ from airflow_provider_dockerbackup.core.archive.docker_archive import DockerArch
 from airflow_provider_dockerbackup.core.archive.load_form import retagged
 from airflow_provider_dockerbackup.core.archive.rootfs import RootfsScanner, one_layer_image
 from airflow_provider_dockerbackup.core.catalog import Backup, blob_path
-from airflow_provider_dockerbackup.core.configuration import filesystem_config
+from airflow_provider_dockerbackup.core.configuration import filesystem_comment, filesystem_config
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.layers import reading as blobs
 from airflow_provider_dockerbackup.core.model import JsonObject
@@ -188,7 +188,7 @@ def restored_config(repository: Repository, backup: Backup) -> bytes:
         engine=record.engine,
         created=record.captured_at,
         diff_id=record.filesystem.diff_id,
-        comment=f"exported from container {record.source.name}, backup {record.backup_id}",
+        comment=filesystem_comment(record.source.name, record.backup_id),
     )
 
 

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
 
 from airflow_provider_dockerbackup.core import confirm
 from airflow_provider_dockerbackup.core.archive.compression import Compression
@@ -15,14 +18,25 @@ from airflow_provider_dockerbackup.core.archive.docker_archive import (
     require_image,
 )
 from airflow_provider_dockerbackup.core.attempt import Attempt, BackupKey, reap, winner_of
-from airflow_provider_dockerbackup.core.capture import BackupOutcome, Telling, engine_part, pour
+from airflow_provider_dockerbackup.core.capture import BackupOutcome, Telling, Tuning, engine_part, pour
 from airflow_provider_dockerbackup.core.configuration import configuration_of, declared_volumes, step_without_values
 from airflow_provider_dockerbackup.core.fidelity import image_fidelity
+from airflow_provider_dockerbackup.core.layers.backup import (
+    fetch_image,
+    image_blobs,
+    known_ids,
+    layer_store,
+    layers_read_back,
+)
+from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice, check_capture
+from airflow_provider_dockerbackup.core.layers.store import LayerStore
 from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
-from airflow_provider_dockerbackup.core.record import BackupRecord, History, Image, Layer
+from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, BlobSet, History, Image, Layer
 from airflow_provider_dockerbackup.core.reference import ImageReference
-from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.repository import Repository, check_layers_compression
+from airflow_provider_dockerbackup.core.throttle import Throttle
+from airflow_provider_dockerbackup.exceptions import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,25 +46,41 @@ class SaveRequest:
     :param key: the work; its source's name is the image reference.
     :param actor: who does it: DAG run or user, and software versions.
     :param compression: None for the repository's own.
-    :param level: compression level, None for the compression's default.
+    :param capture: how layout ``layers`` fetches: ``push``, ``save``, or ``auto`` for what is expected to be faster.
+    :param tuning: how bytes are moved.
     :param force: save also when the newest backup holds the same image.
     """
 
     key: BackupKey
     actor: Mapping[str, str] = field(default_factory=dict)
     compression: Compression | None = None
-    level: int | None = None
+    capture: CaptureChoice = "auto"
+    tuning: Tuning = field(default_factory=Tuning)
     force: bool = False
+
+    def check(self, repository: Repository) -> None:
+        """Refuse what a repository cannot do.
+
+        :raises ConfigurationError: names the value.
+        """
+        self.tuning.check()
+        check_capture(self.capture)
+        if repository.document.layout == "layers":
+            check_layers_compression(self.compression)
+        elif self.capture == "push":
+            raise ConfigurationError("capture: 'push' is for repositories of layout 'layers'; leave it out")
 
 
 def save_image(request: SaveRequest, *, host: DockerHost, repository: Repository, progress: Progress) -> BackupOutcome:
     """Return the backup of an image, made now, found unchanged, or committed by an earlier try of the same work.
 
+    :raises ConfigurationError: when the repository's layout does not have that compression or way of fetching.
     :raises NotFoundError: when the host has no such image.
     :raises IntegrityError: when the stream is not exactly the announced image; nothing was published.
     :raises TransientError: when the link, the daemon or the storage failed; nothing was published.
     """
     reference = str(ImageReference.parse(request.key.source.name))
+    request.check(repository)
     trail = repository.trail(request.actor)
     telling = Telling(trail, key=request.key, access=host.access, progress=progress)
     if (standing := winner_of(repository, request.key)) is not None:
@@ -76,50 +106,129 @@ def _save(
     repository: Repository,
     telling: Telling,
 ) -> BackupOutcome:
-    compression = request.compression or repository.document.compression
     captured_at = repository.clock.now()
-    scanner = DockerArchiveScanner()
     with Attempt(repository, request.key, progress=telling.progress) as attempt:
-        sink = attempt.archive("image", compression=compression, level=request.level)
-        pour(
-            host.save_image(image.id),
-            scanner.feed,
-            sink,
-            progress=telling.progress,
-            what=f"docker save {request.key.source.name}",
-            estimate_bytes=image.size_bytes,
-        )
-        archive = scanner.finish()
-        require_image(archive, image_id=image.id, diff_ids=image.diff_ids)
-        file = sink.publish(content_digest=archive.content_digest)
-        configuration = configuration_of(image.config, salt=secrets.token_bytes(16))
-        record = BackupRecord(
-            backup_id=request.key.backup_id,
-            idempotency_key=request.key.idempotency_key,
-            attempt=attempt.name,
-            source=request.key.source,
-            captured_at=captured_at,
-            committed_at=repository.clock.now(),
-            capture="save",
-            engine=engine_part(engine),
-            access=dict(host.access),
-            actor=dict(request.actor),
-            archive=file,
-            image=_image_part(image, archive.image),
-            configuration=configuration,
-            not_covered=declared_volumes(image.config),
-            fidelity=image_fidelity(archive.image, image, configuration),
-            notes=archive.image.notes,
-        )
-        backup = attempt.commit(record)
+        within: AbstractContextManager[LayerStore | None] = nullcontext()
+        if repository.document.layout == "layers":
+            within = layer_store(attempt, tuning=request.tuning, progress=telling.progress)
+        with within as store:
+            if store is None:
+                saved = _into_archive(request, host=host, image=image, attempt=attempt, telling=telling)
+            else:
+                saved = _into_layers(request, host, engine, image, store=store, attempt=attempt, telling=telling)
+            record = _record(request, saved, image, attempt=attempt, captured_at=captured_at, host=host, engine=engine)
+            backup = attempt.commit(record)
     return telling.committed(backup, attempt=attempt.name)
 
 
-def _image_part(inspected: ImageInspect, archived: ArchivedImage) -> Image:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Saved:
+    """An image whose bytes are in the repository, and what the record says of them."""
+
+    archived: ArchivedImage
+    capture: Literal["save", "push"]
+    image: Image
+    archive: ArchiveFile | None = None
+    blobs: BlobSet | None = None
+
+
+def _into_archive(
+    request: SaveRequest, *, host: DockerHost, image: ImageInspect, attempt: Attempt, telling: Telling
+) -> _Saved:
+    """Save an image as one file."""
+    repository = attempt.repository
+    scanner = DockerArchiveScanner()
+    compression = request.compression or repository.document.compression
+    sink = attempt.archive("image", compression=compression, level=request.tuning.level)
+    pour(
+        host.save_image(image.id),
+        scanner.feed,
+        sink,
+        throttle=Throttle(repository.clock, request.tuning.bandwidth_limit),
+        progress=telling.progress,
+        what=f"docker save {request.key.source.name}",
+        estimate_bytes=image.size_bytes,
+    )
+    archive = scanner.finish()
+    require_image(archive, image_id=image.id, diff_ids=image.diff_ids)
+    archived = archive.image
+    return _Saved(
+        archived=archived,
+        capture="save",
+        image=_image_part(image, archived, ids=sorted(archived.image_ids), layers=_members(archived)),
+        archive=sink.publish(content_digest=archive.content_digest),
+    )
+
+
+def _into_layers(
+    request: SaveRequest,
+    host: DockerHost,
+    engine: EngineInfo,
+    image: ImageInspect,
+    *,
+    store: LayerStore,
+    attempt: Attempt,
+    telling: Telling,
+) -> _Saved:
+    """Fetch what is new of an image, and store that."""
+    fetched = fetch_image(
+        image,
+        host=host,
+        engine=engine,
+        store=store,
+        attempt=attempt,
+        capture=request.capture,
+        tuning=request.tuning,
+        progress=telling.progress,
+    )
+    layers = layers_read_back(fetched.layers)
+    return _Saved(
+        archived=fetched.image,
+        capture=fetched.capture,
+        image=_image_part(image, fetched.image, ids=known_ids(fetched), layers=layers),
+        blobs=image_blobs(fetched, store=store, attempt=attempt),
+    )
+
+
+def _record(
+    request: SaveRequest,
+    saved: _Saved,
+    image: ImageInspect,
+    *,
+    attempt: Attempt,
+    captured_at: datetime,
+    host: DockerHost,
+    engine: EngineInfo,
+) -> BackupRecord:
+    configuration = configuration_of(image.config, salt=secrets.token_bytes(16))
+    return BackupRecord(
+        backup_id=request.key.backup_id,
+        idempotency_key=request.key.idempotency_key,
+        attempt=attempt.name,
+        source=request.key.source,
+        captured_at=captured_at,
+        committed_at=attempt.repository.clock.now(),
+        capture=saved.capture,
+        engine=engine_part(engine),
+        access=dict(host.access),
+        actor=dict(request.actor),
+        archive=saved.archive,
+        blobs=saved.blobs,
+        image=saved.image,
+        configuration=configuration,
+        not_covered=declared_volumes(image.config),
+        fidelity=image_fidelity(saved.archived, image, configuration, stored_anew=saved.blobs is not None),
+        notes=saved.archived.notes,
+    )
+
+
+def _image_part(
+    inspected: ImageInspect, archived: ArchivedImage, *, ids: Sequence[str], layers: tuple[Layer, ...]
+) -> Image:
     return Image(
         id=inspected.id,
         config_digest=archived.config_digest,
-        known_ids=tuple(sorted(archived.image_ids)),
+        known_ids=tuple(ids),
         diff_ids=archived.diff_ids,
         repo_tags=inspected.repo_tags,
         repo_digests=inspected.repo_digests,
@@ -127,16 +236,7 @@ def _image_part(inspected: ImageInspect, archived: ArchivedImage) -> Image:
         os=inspected.os,
         architecture=inspected.architecture,
         variant=inspected.variant,
-        layers=tuple(
-            Layer(
-                diff_id=layer.diff_id,
-                member=layer.member,
-                size_bytes=layer.size_bytes,
-                stored_size_bytes=layer.stored_size_bytes,
-                compression=Compression(layer.compression),
-            )
-            for layer in archived.layers
-        ),
+        layers=layers,
         history=tuple(
             History(
                 created=step.created or "",
@@ -147,4 +247,17 @@ def _image_part(inspected: ImageInspect, archived: ArchivedImage) -> Image:
             )
             for step in archived.history
         ),
+    )
+
+
+def _members(archived: ArchivedImage) -> tuple[Layer, ...]:
+    return tuple(
+        Layer(
+            diff_id=layer.diff_id,
+            member=layer.member,
+            size_bytes=layer.size_bytes,
+            stored_size_bytes=layer.stored_size_bytes,
+            compression=Compression(layer.compression),
+        )
+        for layer in archived.layers
     )

@@ -80,7 +80,7 @@ def repository_of(
     """Return the repository at ``url``, made now if there is none yet.
 
     :param layout: layout of a new repository.
-    :param compression: compression of a new repository; None is ``none``.
+    :param compression: compression of a new repository; None is its layout's.
     :raises ConfigurationError: when the settings are wrong or the storage cannot be used.
     """
     check_compression(compression)
@@ -90,7 +90,7 @@ def repository_of(
         storage_of(url, conn_id=conn_id),
         clock=SystemClock(),
         layout=layout,
-        compression=Compression(compression or "none"),
+        compression=Compression(compression) if compression else None,
         signer=configured_signer(),
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
+from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.export import ExportRequest, check_consistency, export_container
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
@@ -36,9 +37,12 @@ class DockerExportOperator(DockerHostOperator):
         ``snapshot`` as soon as the commit is done. (templated)
     :param command_timeout_seconds: how long each of the two may take.
     :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
-    :param layout: layout of a new repository: ``archive``. (templated)
+    :param layout: layout of a new repository: ``archive``, one plain file a backup, or ``layers``, where the same
+        filesystem is kept once. (templated)
     :param compression: ``none``, ``gzip`` or ``zstd``; None takes the repository's own. (templated)
     :param compression_level: level, None for the compression's default.
+    :param compression_threads: how many threads compress, in layout ``layers``.
+    :param bandwidth_limit: bytes a second that may come from the host; None for no limit.
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host. (templated)
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.BackupSummary`.
     """
@@ -69,6 +73,8 @@ class DockerExportOperator(DockerHostOperator):
         layout: str = "archive",
         compression: str | None = None,
         compression_level: int | None = None,
+        compression_threads: int = 2,
+        bandwidth_limit: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -83,6 +89,8 @@ class DockerExportOperator(DockerHostOperator):
         self.layout = layout
         self.compression = compression
         self.compression_level = compression_level
+        self.compression_threads = compression_threads
+        self.bandwidth_limit = bandwidth_limit
 
     def work(self, context: Context) -> BackupSummary:
         """Export the container."""
@@ -90,6 +98,10 @@ class DockerExportOperator(DockerHostOperator):
 
         name = container_name(self.container)
         check_compression(self.compression, level=self.compression_level)
+        tuning = Tuning(
+            level=self.compression_level, threads=self.compression_threads, bandwidth_limit=self.bandwidth_limit
+        )
+        tuning.check()
         check_consistency(self.consistency, pause_limit_seconds=self.pause_limit_seconds)
         commands = QuiesceCommands.of(self.pre_command, self.post_command, timeout_seconds=self.command_timeout_seconds)
         with self.hook.docker_host() as host:
@@ -106,7 +118,7 @@ class DockerExportOperator(DockerHostOperator):
                 commands=commands,
                 deadline_seconds=int(self.hook.settings.timeouts.deadline_seconds),
                 compression=Compression(self.compression) if self.compression else None,
-                level=self.compression_level,
+                tuning=tuning,
             )
             outcome = export_container(request, host=host, repository=repository, progress=self.progress)
         summary = backup_summary(outcome, repository_url=repository.storage.url)

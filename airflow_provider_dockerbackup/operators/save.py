@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
+from airflow_provider_dockerbackup.core.capture import Tuning
+from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice, check_capture
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import ImageReference
@@ -29,10 +31,15 @@ class DockerSaveOperator(DockerHostOperator):
     :param repository: URL of the repository: ``file:///srv/backups``, ``s3://bucket/prefix``; it is created when there
         is none. (templated)
     :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
-    :param layout: layout of a new repository: ``archive``. (templated)
+    :param layout: layout of a new repository: ``archive``, one plain file a backup, or ``layers``, each layer once for
+        all backups, of which only what is new is fetched. (templated)
     :param compression: ``none``, ``gzip`` or ``zstd``; None takes the repository's own, ``none`` for a new one.
         (templated)
     :param compression_level: level, None for the compression's default.
+    :param capture: how layout ``layers`` fetches: ``push``, ``save``, or ``auto`` for what is expected to be faster.
+        (templated)
+    :param compression_threads: how many threads compress, in layout ``layers``.
+    :param bandwidth_limit: bytes a second that may come from the host; None for no limit.
     :param force: save also when nothing changed.
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host. (templated)
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.BackupSummary`.
@@ -44,6 +51,7 @@ class DockerSaveOperator(DockerHostOperator):
         "repository_conn_id",
         "layout",
         "compression",
+        "capture",
         "dockerbackup_conn_id",
     )
 
@@ -56,6 +64,9 @@ class DockerSaveOperator(DockerHostOperator):
         layout: str = "archive",
         compression: str | None = None,
         compression_level: int | None = None,
+        capture: CaptureChoice = "auto",
+        compression_threads: int = 2,
+        bandwidth_limit: int | None = None,
         force: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -66,6 +77,9 @@ class DockerSaveOperator(DockerHostOperator):
         self.layout = layout
         self.compression = compression
         self.compression_level = compression_level
+        self.capture: CaptureChoice = capture
+        self.compression_threads = compression_threads
+        self.bandwidth_limit = bandwidth_limit
         self.force = force
 
     def work(self, context: Context) -> BackupSummary:
@@ -74,6 +88,11 @@ class DockerSaveOperator(DockerHostOperator):
 
         reference = str(ImageReference.parse(self.image))
         check_compression(self.compression, level=self.compression_level)
+        check_capture(self.capture)
+        tuning = Tuning(
+            level=self.compression_level, threads=self.compression_threads, bandwidth_limit=self.bandwidth_limit
+        )
+        tuning.check()
         with self.hook.docker_host() as host:
             source = Source(host=host.name, kind=SourceKind.IMAGE, name=reference)
             host.inspect_image(reference)
@@ -84,7 +103,8 @@ class DockerSaveOperator(DockerHostOperator):
                 key=BackupKey.of(source, run_time=context["dag_run"].run_after, work=work_of(context)),
                 actor=actor_of(context),
                 compression=Compression(self.compression) if self.compression else None,
-                level=self.compression_level,
+                capture=self.capture,
+                tuning=tuning,
                 force=self.force,
             )
             outcome = save_image(request, host=host, repository=repository, progress=self.progress)

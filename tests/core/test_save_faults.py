@@ -26,6 +26,7 @@ from tests.core.world import (
 
 PIECE_BYTES = 3000
 FAULTS = pytest.mark.parametrize("fault", list(Fault))
+LAYOUTS = pytest.mark.parametrize("layout", ["archive", "layers"])
 WORK = pytest.mark.parametrize(
     ("source", "consistency"),
     [(IMAGE, "snapshot"), (CONTAINER, "snapshot"), (CONTAINER, "pause"), (CONTAINER, "none")],
@@ -69,24 +70,27 @@ def _assert_recovers(world: World, source: Source, consistency: Consistency, goo
 
 @FAULTS
 @pytest.mark.parametrize(
-    ("kind", "source", "consistency"),
+    ("kind", "source", "consistency", "layout"),
     [
-        ("memory", IMAGE, "snapshot"),
-        ("local", IMAGE, "snapshot"),
-        ("memory", CONTAINER, "pause"),
-        ("local", CONTAINER, "snapshot"),
+        ("memory", IMAGE, "snapshot", "archive"),
+        ("local", IMAGE, "snapshot", "archive"),
+        ("memory", CONTAINER, "pause", "archive"),
+        ("local", CONTAINER, "snapshot", "archive"),
+        ("memory", IMAGE, "snapshot", "layers"),
+        ("local", IMAGE, "snapshot", "layers"),
+        ("memory", CONTAINER, "snapshot", "layers"),
     ],
-    ids=["save-memory", "save-local", "paused-memory", "snapshot-local"],
+    ids=["save-memory", "save-local", "paused-memory", "snapshot-local", "save-layers", "save-layers-local", "layers"],
 )
 def test_a_backup_that_meets_a_fault_of_the_storage_is_whole_or_not_there(
-    kind: str, source: Source, consistency: Consistency, fault: Fault, tmp_path: Path
+    kind: str, source: Source, consistency: Consistency, layout: str, fault: Fault, tmp_path: Path
 ) -> None:
     """Each call to the storage fails once, in each way: nothing half is seen, nothing old is harmed, all heals."""
     counting = Plan()
-    assert _broken(World(), source, consistency, storage=counting, host=Plan()) == "committed"
+    assert _broken(World(layout=layout), source, consistency, storage=counting, host=Plan()) == "committed"
     ends = set()
     for at in range(1, len(counting.calls) + 1):
-        world = World(storage=_storage(kind, _made(tmp_path / str(at))))
+        world = World(storage=_storage(kind, _made(tmp_path / str(at))), layout=layout)
         good = contents(world.storage, world.backup(1, source, consistency=consistency).backup.path)
         ends.add(_broken(world, source, consistency, storage=Plan(at, fault), host=Plan()))
         _assert_recovers(world, source, consistency, good)
@@ -98,14 +102,15 @@ def test_a_backup_that_meets_a_fault_of_the_storage_is_whole_or_not_there(
 
 @FAULTS
 @WORK
+@LAYOUTS
 def test_a_backup_that_meets_a_fault_of_the_host_is_whole_or_not_there(
-    source: Source, consistency: Consistency, fault: Fault
+    source: Source, consistency: Consistency, layout: str, fault: Fault
 ) -> None:
     """Each single call to the host, and each piece of its stream, fails once, in each way."""
     counting = Plan()
-    assert _broken(World(), source, consistency, storage=Plan(), host=counting) == "committed"
+    assert _broken(World(layout=layout), source, consistency, storage=Plan(), host=counting) == "committed"
     for at in range(1, len(counting.calls) + 1):
-        world = World()
+        world = World(layout=layout)
         good = contents(world.storage, world.backup(1, source, consistency=consistency).backup.path)
         ended = _broken(world, source, consistency, storage=Plan(), host=Plan(at, fault))
         assert ended == ("Death" if fault in {Fault.DEATH, Fault.DEATH_AFTER} else "TransientError")

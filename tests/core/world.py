@@ -16,6 +16,7 @@ from airflow_provider_dockerbackup.core.capture import BackupOutcome
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.drill import DrillPlan
 from airflow_provider_dockerbackup.core.export import ExportRequest, export_container
+from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
 from airflow_provider_dockerbackup.core.ports import DockerHost, Storage, TestDaemon
 from airflow_provider_dockerbackup.core.reading import archive_stream, container_document
@@ -111,10 +112,11 @@ class World:
     host: MemoryDockerHost = field(default_factory=docker_host)
     clock: TickingClock = field(default_factory=TickingClock)
     progress: Notes = field(default_factory=Notes)
+    layout: str = "archive"
 
     def __post_init__(self) -> None:
         """Make the repository."""
-        Repository.open_or_create(self.storage, clock=self.clock)
+        Repository.open_or_create(self.storage, clock=self.clock, layout=self.layout)
 
     @property
     def repository(self) -> Repository:
@@ -139,11 +141,12 @@ class World:
         compression: Compression | None = None,
         force: bool = True,
         consistency: Consistency = "snapshot",
+        capture: CaptureChoice = "auto",
     ) -> BackupOutcome:
         """Back the source up in one run."""
         key, held = self.key(run, source), repository or self.repository
         if source.kind is SourceKind.IMAGE:
-            saving = SaveRequest(key=key, compression=compression, force=force)
+            saving = SaveRequest(key=key, compression=compression, capture=capture, force=force)
             return save_image(saving, host=host or self.host, repository=held, progress=self.progress)
         exporting = ExportRequest(key=key, compression=compression, consistency=consistency)
         return export_container(exporting, host=host or self.host, repository=held, progress=self.progress)
@@ -210,7 +213,7 @@ def assert_all_whole(repository: Repository) -> list[Backup]:
     for backup in backups:
         assert backup.problem == ""
         with archive_stream(repository, backup) as tar:
-            assert sum(len(chunk) for chunk in tar) == backup.whole().archive_file.size_bytes
+            assert sum(len(chunk) for chunk in tar) == backup.whole().size_bytes
         if backup.whole().container is not None:
             assert container_document(repository, backup)["container"]
     return backups
@@ -221,9 +224,7 @@ def assert_nothing_left(repository: Repository) -> None:
     expected = set()
     for backup in repository.catalog.backups():
         record = backup.whole()
-        names = {"backup.json", record.archive_file.name}
-        if record.container is not None:
-            names.add(record.container.configuration_file.name)
+        names = {"backup.json", *record.files}
         names |= {name for name in backup.sizes if name.startswith(("verification-", "confirmed-"))}
         expected |= {backup.path + name for name in names}
     assert paths(repository.storage) == expected

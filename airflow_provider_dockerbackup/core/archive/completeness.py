@@ -36,7 +36,7 @@ def image_in(contents: Contents, *, held: Mapping[str, str] | None = None) -> Ar
     config, config_digest = _config_bytes(contents, entry.config)
     parsed = parse(ImageConfig, strict_json(config, where=entry.config), where=entry.config)
     diff_ids = tuple(parsed.rootfs.diff_ids or ())
-    history, notes = _history(parsed.history, diff_ids)
+    history, notes = history_of(parsed.history, diff_ids)
     members = [_resolve(contents, name, held) for name in entry.layers or ()]
     if len(members) != len(diff_ids):
         raise IntegrityError(f"manifest.json lists {len(members)} layers, the configuration {len(diff_ids)} diff_ids")
@@ -87,10 +87,10 @@ def _config_bytes(contents: Contents, name: str) -> tuple[bytes, str]:
     return contents.documents[name], contents.files[name].digest
 
 
-def _history(
+def history_of(
     entries: Sequence[History] | None, diff_ids: Sequence[str]
 ) -> tuple[tuple[HistoryEntry, ...], tuple[str, ...]]:
-    """Return the history and what there is to note of it.
+    """Return the history of a configuration and what there is to note of it.
 
     Engines refuse to show one with more steps than layers; builders other than Docker's leave steps out.
     """

@@ -46,7 +46,7 @@ class Compression(StrEnum):
 class Compressor(Protocol):
     """Compresses one stream."""
 
-    def compress(self, chunk: bytes, /) -> bytes:
+    def compress(self, chunk: bytes | memoryview, /) -> bytes:
         """Take a piece, return what is ready, often nothing."""
 
     def flush(self) -> bytes:
@@ -54,8 +54,8 @@ class Compressor(Protocol):
 
 
 class _Plain:
-    def compress(self, chunk: bytes, /) -> bytes:
-        return chunk
+    def compress(self, chunk: bytes | memoryview, /) -> bytes:
+        return bytes(chunk)
 
     def flush(self) -> bytes:
         return b""

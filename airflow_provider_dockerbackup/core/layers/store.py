@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write blobs so that each layer is stored once, whoever compresses it and however many do at once.
+
+The order is law: pin, look, blob, layer map; each durable before the next. What another writer stored first is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from airflow_provider_dockerbackup.core.archive.compression import layer_compressor
+from airflow_provider_dockerbackup.core.catalog import BLOBS_FOLDER, blob_path
+from airflow_provider_dockerbackup.core.document import compact_time, sha256_of
+from airflow_provider_dockerbackup.core.gc.pins import Pins
+from airflow_provider_dockerbackup.core.layers.documents import EngineHint, LayerMap, hint_path, hints_folder, map_path
+from airflow_provider_dockerbackup.core.ports import Progress
+from airflow_provider_dockerbackup.core.record import Blob, LayerBlob
+from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.exceptions import ConflictError, IntegrityError, NotFoundError, TransientError
+
+_TRIES = 5
+
+
+class LayerStore:
+    """The blobs of a repository, for one try that writes. Safe to use from several threads.
+
+    :param repository: of layout ``layers``.
+    :param pins: keep what this try relies on.
+    :param progress: told what was found damaged.
+    :param level: of zstd, None for its default.
+    :param threads: how many compress one layer.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        pins: Pins,
+        progress: Progress,
+        level: int | None = None,
+        threads: int = 2,
+    ) -> None:
+        self._repository = repository
+        self._storage = repository.storage
+        self._pins = pins
+        self._progress = progress
+        self._level = level
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._new: dict[str, int] = {}
+
+    @property
+    def new_bytes(self) -> int:
+        """What the blobs take that this try was the first to store."""
+        with self._lock:
+            return sum(self._new.values())
+
+    def held(self, diff_ids: Iterable[str]) -> dict[str, LayerBlob]:
+        """Return those of the layers that are there, pinned: their blobs stay until the pins are closed.
+
+        A layer is there when its map is and the blob that it names has the recorded size. What a collection has
+        condemned, or what was put aside as damaged, is not.
+        """
+        mapped = {diff_id: found for diff_id in dict.fromkeys(diff_ids) if (found := self._mapped(diff_id)) is not None}
+        self._protect(each.digest for each in mapped.values())
+        return {diff_id: blob for diff_id, blob in mapped.items() if self._size(blob.digest) == blob.stored_size_bytes}
+
+    def layer(self) -> LayerWriter:
+        """Begin a new layer."""
+        return LayerWriter(self, level=self._level, threads=self._threads)
+
+    def put(self, data: bytes) -> Blob:
+        """Store a small blob, a configuration or a manifest, and return it; one that is there is used."""
+        blob = Blob(digest=sha256_of(data), size_bytes=len(data))
+        self._protect([blob.digest])
+        if self._size(blob.digest) == blob.size_bytes and self._storage.read(blob_path(blob.digest)) == data:
+            return blob
+        self._set_aside(blob.digest)
+        try:
+            self._storage.create(blob_path(blob.digest), data)
+        except ConflictError:
+            return blob  # another writer was faster: the same name is the same content
+        self._count(blob.digest, blob.size_bytes)
+        return blob
+
+    def hints(self, engine_id: str, diff_ids: Iterable[str]) -> list[EngineHint]:
+        """Return by which digests an engine is known to call some layers; what cannot be read is passed over."""
+        found = []
+        for diff_id in dict.fromkeys(diff_ids):
+            for info in self._storage.list(hints_folder(engine_id, diff_id)):
+                try:
+                    hint = EngineHint.from_bytes(self._storage.read(info.path), where=info.path)
+                except (IntegrityError, NotFoundError):
+                    continue
+                if (hint.engine_id, hint.diff_id, hint_path(hint)) == (engine_id, diff_id, info.path):
+                    found.append(hint)
+        return found
+
+    def remember(self, hint: EngineHint) -> None:
+        """Write down by which digest an engine calls a layer."""
+        try:
+            self._storage.create(hint_path(hint), hint.to_bytes())
+        except ConflictError:
+            return
+
+    def publish(self, writer: LayerWriter, *, diff_id: str) -> LayerBlob:
+        """Make a layer that was written whole durable, and return the blob that holds it: ours, or an earlier one.
+
+        :param diff_id: ``sha256:<hex>`` of what was written; proven by the caller.
+        """
+        if earlier := self.held([diff_id]):
+            return earlier[diff_id]
+        blob = LayerBlob(
+            diff_id=diff_id,
+            digest=writer.digest,
+            size_bytes=writer.size_bytes,
+            stored_size_bytes=writer.stored_size_bytes,
+        )
+        self._protect([blob.digest])
+        if self._size(blob.digest) != blob.stored_size_bytes:
+            self._set_aside(blob.digest)
+            self._commit(writer, blob)
+        return self._map(blob)
+
+    def _commit(self, writer: LayerWriter, blob: LayerBlob) -> None:
+        try:
+            writer.commit(blob.digest)
+        except ConflictError:
+            if self._size(blob.digest) != blob.stored_size_bytes:
+                raise
+            return
+        self._count(blob.digest, blob.stored_size_bytes)
+
+    def _map(self, blob: LayerBlob) -> LayerBlob:
+        """Write the layer's map and return the blob that it names in the end."""
+        document = LayerMap(
+            **blob.model_dump(include={"diff_id", "digest", "size_bytes", "stored_size_bytes"}),
+            created_at=self._repository.clock.now(),
+        )
+        for _ in range(_TRIES):
+            try:
+                self._storage.create(map_path(blob.diff_id), document.to_bytes())
+            except ConflictError:
+                earlier = self.held([blob.diff_id]).get(blob.diff_id)
+                if earlier is not None:
+                    return earlier
+                # It names a blob that is gone or damaged, or cannot be read.
+                self._storage.delete(map_path(blob.diff_id))
+            else:
+                return blob
+        raise TransientError(
+            f"{self._storage.url}/{map_path(blob.diff_id)}: others keep changing it; try again, what was stored stays"
+        )
+
+    def _mapped(self, diff_id: str) -> LayerBlob | None:
+        path = map_path(diff_id)
+        try:
+            found = LayerMap.from_bytes(self._storage.read(path), where=f"{self._storage.url}/{path}")
+        except NotFoundError:
+            return None
+        except IntegrityError as err:
+            self._progress.note(f"WARNING: {err}; the layer is fetched again")
+            return None
+        return found.blob if found.diff_id == diff_id else None
+
+    def _protect(self, digests: Iterable[str]) -> None:
+        with self._lock:
+            self._pins.protect(digests)
+
+    def _size(self, digest: str) -> int | None:
+        try:
+            return self._storage.stat(blob_path(digest)).size_bytes
+        except NotFoundError:
+            return None
+
+    def _set_aside(self, digest: str) -> None:
+        """Move a blob that is not what its name says out of the way, so that it can be stored anew."""
+        try:
+            to = set_aside_path(digest, at=compact_time(self._repository.clock.now(), fraction=True))
+            self._storage.move(blob_path(digest), to=to)
+        except NotFoundError:
+            return
+        self._progress.note(f"WARNING: blob {digest} in {self._storage.url} was damaged; it was moved to {to}")
+
+    def _count(self, digest: str, size_bytes: int) -> None:
+        with self._lock:
+            self._new[digest] = size_bytes
+
+
+def set_aside_path(digest: str, *, at: str) -> str:
+    """Return where a damaged blob is moved to.
+
+    :param at: time, for names that must differ.
+    """
+    return f"quarantine/{blob_path(digest)}-{at}-{secrets.token_hex(4)}"
+
+
+class LayerWriter:
+    """One layer being written: compressed with zstd on its way, nameless until it is published.
+
+    :param store: where to.
+    """
+
+    def __init__(self, store: LayerStore, *, level: int | None, threads: int) -> None:
+        self._store = store
+        self._writer = store._storage.staged(BLOBS_FOLDER)
+        self._compressor = layer_compressor(level=level, threads=threads)
+        self._sha256 = hashlib.sha256()
+        self._ended = False
+        self.size_bytes = 0
+        self.stored_size_bytes = 0
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    @property
+    def digest(self) -> str:
+        """``sha256:<hex>`` of the blob; ends the layer."""
+        if not self._ended:
+            self._ended = True
+            self._store_bytes(self._compressor.flush())
+        return f"sha256:{self._sha256.hexdigest()}"
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Append a piece of the uncompressed layer."""
+        self.size_bytes += len(chunk)
+        self._store_bytes(self._compressor.compress(chunk))
+
+    def publish(self, *, diff_id: str) -> LayerBlob:
+        """Make the layer durable; see :meth:`LayerStore.publish`."""
+        blob = self._store.publish(self, diff_id=diff_id)
+        self.close()
+        return blob
+
+    def commit(self, digest: str) -> None:
+        """Give the blob its name.
+
+        :raises ConflictError: when there is one of that name.
+        """
+        self._writer.commit(digest.removeprefix("sha256:"))
+
+    def close(self) -> None:
+        """Release everything; a layer that was not published leaves nothing behind."""
+        self._writer.close()
+
+    def _store_bytes(self, data: bytes) -> None:
+        if data:
+            self._sha256.update(data)
+            self.stored_size_bytes += len(data)
+            self._writer.write(data)
