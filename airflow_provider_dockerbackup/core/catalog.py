@@ -25,12 +25,12 @@ from airflow_provider_dockerbackup.exceptions import ConflictError, IntegrityErr
 RECORD_FILE = "backup.json"
 BLOBS_FOLDER = "blobs/sha256"
 BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{16}")
-_ATTEMPT_FILE = re.compile(
+ATTEMPT_FILE = re.compile(
     r"(?:image|rootfs|container)-(?P<file>[0-9a-f]{12})\.(?:tar|tar\.gz|tar\.zst|json)"
     r"|oci-(?P<folder>[0-9a-f]{12})/(?:oci-layout|index\.json)"
 )
 _OUR_FILE = re.compile(
-    rf"{_ATTEMPT_FILE.pattern}|backup\.json|(?:verification|confirmed|hold|release|quarantined|deleted)-[^/]*\.json"
+    rf"{ATTEMPT_FILE.pattern}|backup\.json|(?:verification|confirmed|hold|release|quarantined|deleted)-[^/]*\.json"
 )
 
 _Folder = dict[str, int]  # file name → size in bytes; in a folder below it, with that folder's name
@@ -173,7 +173,7 @@ class Catalog:
     def foreign(self) -> Iterator[str]:
         """Yield the paths of objects below ``backups`` that this package does not write."""
         for info in self._storage.list("backups"):
-            place = _place_of(info.path)
+            place = place_of(info.path)
             if place is None or not _OUR_FILE.fullmatch(place[1]):
                 yield info.path
 
@@ -195,7 +195,7 @@ class Catalog:
             for path, files in self._folders("backups").items()
             if RECORD_FILE in files
             and any(name.startswith("deleted-") for name in files)
-            and any(_ATTEMPT_FILE.fullmatch(name) for name in files)
+            and any(ATTEMPT_FILE.fullmatch(name) for name in files)
         ]
 
     def names(self) -> Iterator[tuple[str, Source]]:
@@ -255,7 +255,7 @@ class Catalog:
                     continue
                 winner = record.attempt
             for name in files:
-                match = _ATTEMPT_FILE.fullmatch(name)
+                match = ATTEMPT_FILE.fullmatch(name)
                 if match and (match["file"] or match["folder"]) != winner:
                     yield path + name
 
@@ -263,7 +263,7 @@ class Catalog:
         """List once, and return the folders of backups below ``prefix`` with their files."""
         folders: dict[str, _Folder] = defaultdict(dict)
         for info in self._storage.list(prefix):
-            place = _place_of(info.path)
+            place = place_of(info.path)
             if place is not None:
                 folders[place[0]][place[1]] = info.size_bytes
         return dict(sorted(folders.items()))
@@ -284,7 +284,7 @@ class Catalog:
         where = f"{self._storage.url}/{path}"
         try:
             record = BackupRecord.from_bytes(self._storage.read(path + RECORD_FILE), where=where + RECORD_FILE)
-            _check_place(record, source, path)
+            check_place(record, source, path)
             for name in files:
                 if name.startswith("confirmed-"):
                     data = self._storage.read(path + name)
@@ -355,12 +355,12 @@ def source_from_path(path: str) -> Source:
     return source
 
 
-def _place_of(path: str) -> tuple[str, str] | None:
+def place_of(path: str) -> tuple[str, str] | None:
     """Return the backup's folder in which ``path`` lies, and its name there; None when it lies in none."""
     parts = path.split("/", 4)
     if len(parts) < 5 or not BACKUP_ID.fullmatch(parts[3]) or _source_of(parts[1], parts[2]) is None:
         return None
-    if "/" in parts[4] and not _ATTEMPT_FILE.fullmatch(parts[4]):
+    if "/" in parts[4] and not ATTEMPT_FILE.fullmatch(parts[4]):
         return None
     return "/".join(parts[:4]) + "/", parts[4]
 
@@ -389,7 +389,11 @@ def _name(text: str) -> str:
     return encoded if not encoded.startswith(".") else "%2E" + encoded[1:]
 
 
-def _check_place(record: BackupRecord, source: Source, folder: str) -> None:
+def check_place(record: BackupRecord, source: Source, folder: str) -> None:
+    """Refuse a record that is not of the folder it is in.
+
+    :raises IntegrityError: when it is not.
+    """
     if record.source != source or record.backup_id != _id_of(folder):
         raise IntegrityError(
             f"the record in {folder} is that of {record.source} {record.backup_id}: it was moved or copied by hand"

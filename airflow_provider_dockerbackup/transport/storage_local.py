@@ -145,30 +145,37 @@ class LocalStorage:
     def move(self, path: str, *, to: str) -> None:
         """Give an object another path by ``link()`` and ``unlink()``; it keeps its time.
 
+        After a power cut it has the old name, the new one, or both; which of these is not waited for.
+
         :raises ConflictError: when ``to`` exists.
         :raises NotFoundError: when there is no object ``path``.
         """
-        self.stat(path)
         old, new = object_parts(path), object_parts(to)
         if PARTIAL.fullmatch(new[-1]):
             raise ConfigurationError(f"object path {to!r} has the form of an unfinished file; choose another name")
         try:
-            self._link(old, new)
-            self._tree.sync(new[:-1])
+            with self._tree.folder(old[:-1]) as source:
+                if not stat_bits.S_ISREG(os.stat(old[-1], dir_fd=source, follow_symlinks=False).st_mode):
+                    raise NotFoundError(f"{self._shown(path)} is not there: the name is a folder or a special file")
+                self._link(source, old[-1], new)
+                if not self._tree.keeps_order:
+                    self._tree.sync(new[:-1])
+                os.unlink(old[-1], dir_fd=source)
         except FileExistsError as err:
             raise ConflictError(f"{self._shown(to)} exists already; it was not changed") from err
         except OSError as err:
             raise local_error(err, doing="move", where=self._shown(path)) from err
-        self.delete(path)
+        self._tree.prune(old[:-1])
 
-    def _link(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+    def _link(self, source: int, name: str, new: tuple[str, ...]) -> None:
         for _ in range(_TRIES):
-            with self._tree.folder(old[:-1]) as source, self._tree.folder(new[:-1], create=True) as target:
+            with self._tree.folder(new[:-1], create=True) as target:
                 try:
-                    os.link(old[-1], new[-1], src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
-                    return
+                    os.link(name, new[-1], src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
                 except FileNotFoundError:
-                    os.stat(old[-1], dir_fd=source, follow_symlinks=False)  # or another process removed the new folder
+                    os.stat(name, dir_fd=source, follow_symlinks=False)  # or another process removed the new folder
+                else:
+                    return
         raise OSError(errno.EAGAIN, "other processes keep removing the folder")
 
     def reap(self, prefix: str, *, older_than_seconds: float) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,8 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TRUSTED_LOCKS: Final = frozenset(
     {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "ramfs", "overlay", "f2fs", "bcachefs", "jfs"}
 )
+# A link and the unlink after it survive a power cut in this order, without a sync between them.
+_ORDERED: Final = _TRUSTED_LOCKS - {"ext2", "ramfs"}
 
 
 class FolderTree:
@@ -65,8 +68,12 @@ class FolderTree:
 
         :raises OSError: as the system gives it.
         """
-        for depth in range(len(parts), -1, -1):
-            with self.folder(parts[:depth]) as descriptor:
+        with ExitStack() as opened:
+            folders = [opened.enter_context(self.folder(()))]
+            for part in parts:
+                folders.append(os.open(part, _FOLDER, dir_fd=folders[-1]))
+                opened.callback(os.close, folders[-1])
+            for descriptor in reversed(folders):
                 sync_folder(descriptor)
         with suppress(PermissionError):
             above = os.open(self.root.absolute().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -74,6 +81,11 @@ class FolderTree:
                 sync_folder(above)
             finally:
                 os.close(above)
+
+    @cached_property
+    def keeps_order(self) -> bool:
+        """Whether changes of names survive a power cut in the order in which they were made, if at all."""
+        return file_system(self.root) in _ORDERED
 
     def prune(self, parts: tuple[str, ...]) -> None:
         """Remove the folder ``parts`` and those above it as far as they are empty; whoever needs one makes it anew."""

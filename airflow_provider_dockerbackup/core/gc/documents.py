@@ -13,9 +13,12 @@ from airflow_provider_dockerbackup.core.document import Document, UtcTime
 PINS: Final = "pins"
 LEASES: Final = "gc/lease"
 CONDEMNED: Final = "gc/condemned"
+TRASH: Final = "trash"
 MOST_DIGESTS: Final = 1000  # in one document
 PIN_PATH: Final = re.compile(rf"{PINS}/(?P<attempt>[^/]+)/(?P<number>\d{{4,}})\.json")
 CONDEMNED_PATH: Final = re.compile(rf"{CONDEMNED}/(?P<gc>[^/]+)/(?P<number>\d{{4,}})\.json")
+TRASH_PATH: Final = re.compile(rf"{TRASH}/(?P<gc>[^/]+)/(?P<path>(?:blobs/sha256|layers/sha256|backups)/.+)")
+CLOSED_PATH: Final = re.compile(rf"{TRASH}/(?P<gc>[^/]+)/closed\.json")
 LEASE_PATH: Final = re.compile(rf"{LEASES}/(?P<number>\d{{8,}})(?P<released>-released)?\.json")
 
 
@@ -53,6 +56,20 @@ class CondemnedDocument(Document):
     digests: tuple[str, ...]
 
 
+class ReleaseDocument(Document):
+    """``gc/lease/<n>-released.json``: the holder of this lease takes nothing away any more."""
+
+    lease: int
+    released_at: UtcTime
+
+
+class ClosedDocument(Document):
+    """``trash/<gc>/closed.json``: nothing comes to this trash any more; its time is when the trash begins to age."""
+
+    gc: str
+    closed_at: UtcTime
+
+
 def pin_path(attempt: str, number: int) -> str:
     """Return where a try's pins of this number stand."""
     return f"{PINS}/{attempt}/{number:04d}.json"
@@ -71,6 +88,16 @@ def release_path(number: int) -> str:
 def condemned_path(gc: str, number: int) -> str:
     """Return where a collection's condemnations of this number stand."""
     return f"{CONDEMNED}/{gc}/{number:04d}.json"
+
+
+def trash_path(gc: str, path: str) -> str:
+    """Return where a collection's trash keeps the object ``path``."""
+    return f"{TRASH}/{gc}/{path}"
+
+
+def closed_path(gc: str) -> str:
+    """Return where it stands that a collection's trash is closed."""
+    return f"{TRASH}/{gc}/closed.json"
 
 
 def batched(digests: Iterable[str]) -> Iterator[tuple[str, ...]]:
