@@ -58,6 +58,13 @@ def get_provider_info() -> dict[str, Any]:
                     "signing_conn_id": _option(
                         "Connection whose password is that key, instead of a file; empty for none."
                     ),
+                    "identity_file": _option(
+                        "File of the private key (age key file, or OpenSSH key without passphrase; mode 0600) that "
+                        "decrypts archives; empty for none. Only workers that verify, restore or roll back need it."
+                    ),
+                    "identity_conn_id": _option(
+                        "Connection whose password is that private key, instead of a file; empty for none."
+                    ),
                 },
             }
         },

@@ -17,12 +17,14 @@ from airflow_provider_dockerbackup.cli.options import (
     open_or_create_repository,
     quiesce_commands,
     quiesce_options,
+    recipient_options,
     repository_option,
 )
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.capture import BackupOutcome, Tuning
+from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
 from airflow_provider_dockerbackup.core.export import ExportRequest, check_consistency, export_container
 from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
@@ -37,6 +39,7 @@ from airflow_provider_dockerbackup.core.sizes import size_text
 @repository_option
 @host_options
 @compression_options
+@recipient_options
 @click.option(
     "--capture",
     type=click.Choice(get_args(CaptureChoice)),
@@ -53,6 +56,7 @@ def save(
     host: HostOptions,
     layout: str,
     compression: str | None,
+    recipients: tuple[Recipient, ...],
     tuning: Tuning,
     capture: CaptureChoice,
     force: bool,
@@ -67,7 +71,7 @@ def save(
     reference = str(ImageReference.parse(image))
     with host.connected() as docker:
         docker.inspect_image(reference)
-        opened = open_or_create_repository(repository, compression=compression, layout=layout)
+        opened = open_or_create_repository(repository, compression=compression, layout=layout, recipients=recipients)
         source = Source(host=docker.name, kind=SourceKind.IMAGE, name=reference)
         request = SaveRequest(
             key=BackupKey.of(source, run_time=opened.clock.now(), work=one_off_work()),
@@ -86,6 +90,7 @@ def save(
 @repository_option
 @host_options
 @compression_options
+@recipient_options
 @click.option(
     "--consistency",
     type=click.Choice(get_args(Consistency)),
@@ -105,6 +110,7 @@ def export(
     host: HostOptions,
     layout: str,
     compression: str | None,
+    recipients: tuple[Recipient, ...],
     tuning: Tuning,
     consistency: Consistency,
     pause_limit: int,
@@ -124,7 +130,7 @@ def export(
     commands = quiesce_commands(pre_command, post_command, timeout_seconds=command_timeout)
     with host.connected() as docker:
         docker.inspect_container(name)
-        opened = open_or_create_repository(repository, compression=compression, layout=layout)
+        opened = open_or_create_repository(repository, compression=compression, layout=layout, recipients=recipients)
         source = Source(host=docker.name, kind=SourceKind.CONTAINER, name=name)
         request = ExportRequest(
             key=BackupKey.of(source, run_time=opened.clock.now(), work=one_off_work()),

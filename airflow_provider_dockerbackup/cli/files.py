@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from airflow_provider_dockerbackup.cli.completion import backup_ids
-from airflow_provider_dockerbackup.cli.options import json_option, open_repository, repository_option
+from airflow_provider_dockerbackup.cli.options import identity_option, json_option, open_repository, repository_option
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_columns, print_json
 from airflow_provider_dockerbackup.core.archive.tar import MemberKind
 from airflow_provider_dockerbackup.core.catalog import Backup
@@ -24,6 +24,7 @@ from airflow_provider_dockerbackup.transport.extraction import extract_files
 @click.argument("backup_id", shell_complete=backup_ids)
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
 @repository_option
+@identity_option
 @click.option(
     "--extract", "destination", type=click.Path(path_type=Path), metavar="DIR", help="Write the files below DIR."
 )
@@ -34,6 +35,7 @@ def files(
     backup_id: str,
     patterns: tuple[str, ...],
     repository: str,
+    age_identity: Path | None,
     destination: Path | None,
     overwrite: bool,
     as_json: bool,
@@ -52,7 +54,7 @@ def files(
         raise click.UsageError("--overwrite goes with --extract")
     if destination is not None and not patterns:
         raise click.UsageError("--extract: name the files to extract; / means all of them")
-    opened = open_repository(repository)
+    opened = open_repository(repository, age_identity=age_identity)
     backup = opened.catalog.find(backup_id)
     if destination is not None:
         _extract(opened, backup, destination, patterns, overwrite=overwrite, as_json=as_json)

@@ -19,6 +19,7 @@ from airflow_provider_dockerbackup.exceptions import DockerBackupError
 
 # A verb's module is imported when it is used: SSH and Docker libraries take longer to import than a listing to make.
 _VERBS = {
+    "init": "init:init",
     "sources": "sources:sources",
     "list": "list:list_backups",
     "show": "show:show",

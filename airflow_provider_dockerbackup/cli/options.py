@@ -9,7 +9,7 @@ import platform
 import shlex
 import socket
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -21,6 +21,7 @@ import click
 from airflow_provider_dockerbackup import __version__
 from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
 from airflow_provider_dockerbackup.core.capture import Tuning
+from airflow_provider_dockerbackup.core.encryption.recipient import Recipient, parse_recipients
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.repository import Layout, Repository
 from airflow_provider_dockerbackup.core.sizes import bytes_in
@@ -31,6 +32,7 @@ from airflow_provider_dockerbackup.transport.storage import storage_from_url
 
 if TYPE_CHECKING:
     from airflow_provider_dockerbackup.core.audit.signature import SigningKey
+    from airflow_provider_dockerbackup.core.encryption.identity import Identities
     from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
 
 repository_option = click.option(
@@ -40,6 +42,13 @@ repository_option = click.option(
     required=True,
     metavar="URL",
     help="The repository: /path, file:///path or s3://bucket/prefix (credentials and endpoint from AWS_* variables).",
+)
+identity_option = click.option(
+    "--age-identity",
+    envvar="DOCKERBACKUP_IDENTITY",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Private key, mode 0600, of a recipient of an encrypted repository.  [env: DOCKERBACKUP_IDENTITY]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -126,20 +135,60 @@ def host_of(text: str, *, ssh_config: Path, identity: Path | None) -> HostOption
     )
 
 
-def open_repository(url: str) -> Repository:
-    """Return the repository at ``url``; events are signed when DOCKERBACKUP_SIGNING_KEY names the file of a key."""
-    return Repository.open(storage_from_url(url), clock=SystemClock(), signer=signer())
+def open_repository(url: str, *, age_identity: Path | None = None) -> Repository:
+    """Return the repository at ``url``; events are signed when DOCKERBACKUP_SIGNING_KEY names the file of a key.
+
+    :param age_identity: file of the private key that decrypts archives; read only when they are encrypted.
+    """
+    return Repository.open(
+        storage_from_url(url),
+        clock=SystemClock(),
+        signer=signer(),
+        identities=lambda: _identities(age_identity),
+    )
 
 
-def open_or_create_repository(url: str, *, compression: str | None, layout: str = "archive") -> Repository:
-    """Return the repository at ``url``, made now if there is none, with this layout and compression."""
+def _identities(path: Path | None) -> Identities | None:
+    if path is None:
+        return None
+    from airflow_provider_dockerbackup.transport.identity_file import read_identities
+
+    return read_identities(path)
+
+
+def open_or_create_repository(
+    url: str, *, compression: str | None, layout: str = "archive", recipients: Sequence[Recipient] = ()
+) -> Repository:
+    """Return the repository at ``url``, made now if there is none, with this layout and compression.
+
+    :param recipients: to whom backups in a new one are encrypted; an existing one must have the same, if there are.
+    """
     return Repository.open_or_create(
         storage_from_url(url),
         clock=SystemClock(),
         layout=layout,
         compression=Compression(compression) if compression else None,
+        recipients=recipients,
         signer=signer(),
     )
+
+
+def recipient_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of who can decrypt a new repository; a verb gets them as the keyword ``recipients``, parsed."""
+
+    @click.option(
+        "--recipient",
+        "texts",
+        multiple=True,
+        metavar="[NAME=]KEY",
+        help="Encrypt a new repository to this age or SSH public key; repeat it, two are needed.",
+    )
+    @click.option("--allow-single-recipient", is_flag=True, help="Accept only one --recipient.")
+    @wraps(function)
+    def with_recipients(*args: Any, texts: tuple[str, ...], allow_single_recipient: bool, **kwargs: Any) -> Any:
+        return function(*args, recipients=parse_recipients(texts, allow_single=allow_single_recipient), **kwargs)
+
+    return with_recipients
 
 
 def compression_options(function: Callable[..., Any]) -> Callable[..., Any]:

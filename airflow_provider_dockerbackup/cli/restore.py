@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import get_args
 
 import click
@@ -13,6 +14,7 @@ from airflow_provider_dockerbackup.cli.options import (
     HostOptions,
     actor,
     host_options,
+    identity_option,
     json_option,
     open_repository,
     repository_option,
@@ -24,6 +26,7 @@ from airflow_provider_dockerbackup.core.restore import Method, RestoreRequest, r
 @click.command()
 @click.argument("backup_id", shell_complete=backup_ids)
 @repository_option
+@identity_option
 @host_options
 @click.option("--tag", "tags", multiple=True, metavar="NAME:TAG", help="Name to give it; may be repeated.")
 @click.option("--recorded-tags", is_flag=True, help="Also give it the tags that the source image had.")
@@ -41,6 +44,7 @@ def restore(
     *,
     backup_id: str,
     repository: str,
+    age_identity: Path | None,
     host: HostOptions,
     tags: tuple[str, ...],
     recorded_tags: bool,
@@ -58,7 +62,7 @@ def restore(
     Example:
       dockerbackup restore 20261123T210400Z-1f -r s3://backups/docker --host web1 --recorded-tags
     """
-    opened = open_repository(repository)
+    opened = open_repository(repository, age_identity=age_identity)
     backup = opened.catalog.find(backup_id)
     request = RestoreRequest(
         tags=tags,

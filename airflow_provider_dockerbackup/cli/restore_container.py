@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
@@ -12,6 +13,7 @@ from airflow_provider_dockerbackup.cli.options import (
     HostOptions,
     actor,
     host_options,
+    identity_option,
     json_option,
     open_repository,
     repository_option,
@@ -23,6 +25,7 @@ from airflow_provider_dockerbackup.core.recreate import RecreateRequest, restore
 @click.command(name="restore-container")
 @click.argument("backup_id", shell_complete=backup_ids)
 @repository_option
+@identity_option
 @host_options
 @click.option("--name", metavar="NAME", help="Name of the new container.  [default: the name it had]")
 @click.option("--replace", is_flag=True, help="Stop a container of that name and keep it as NAME-before-ID.")
@@ -37,6 +40,7 @@ def restore_container_verb(
     *,
     backup_id: str,
     repository: str,
+    age_identity: Path | None,
     host: HostOptions,
     name: str | None,
     replace: bool,
@@ -55,7 +59,7 @@ def restore_container_verb(
     Example:
       dockerbackup restore-container 20261123T210400Z-5f -r s3://backups/docker --host web1 --replace
     """
-    opened = open_repository(repository)
+    opened = open_repository(repository, age_identity=age_identity)
     backup = opened.catalog.find(backup_id)
     request = RecreateRequest(
         name=name,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import get_args
 
 import click
@@ -13,6 +14,7 @@ from airflow_provider_dockerbackup.cli.options import (
     HostOptions,
     actor,
     host_options,
+    identity_option,
     json_option,
     open_repository,
     repository_option,
@@ -34,6 +36,7 @@ from airflow_provider_dockerbackup.transport.given_daemon import test_daemon_at
 @click.argument("tag", metavar="NAME:TAG")
 @click.argument("backup_id", default=PREVIOUS, shell_complete=backup_ids)
 @repository_option
+@identity_option
 @host_options
 @click.option("--step", type=int, metavar="N", help="Keep the first N steps of the image's history only.")
 @click.option(
@@ -52,6 +55,7 @@ def rollback(
     tag: str,
     backup_id: str,
     repository: str,
+    age_identity: Path | None,
     host: HostOptions,
     step: int | None,
     prove: Proof,
@@ -78,7 +82,7 @@ def rollback(
         dry_run=dry_run,
         actor=actor(),
     )
-    opened, progress = open_repository(repository), BarProgress()
+    opened, progress = open_repository(repository, age_identity=age_identity), BarProgress()
     with host.connected() as docker:
         backup = find_backup(opened, backup_id, tag=tag, host=docker, step=step)
         outcome = roll_back(

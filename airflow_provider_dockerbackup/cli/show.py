@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -12,6 +12,7 @@ from airflow_provider_dockerbackup.cli.options import json_option, open_reposito
 from airflow_provider_dockerbackup.cli.output import plain, print_json, print_table
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import utc_text
+from airflow_provider_dockerbackup.core.encryption.recipient import Recipient, short_fingerprint
 from airflow_provider_dockerbackup.core.record import Fidelity
 from airflow_provider_dockerbackup.core.sizes import size_text
 
@@ -29,7 +30,8 @@ def show(*, backup_id: str, repository: str, as_json: bool) -> None:
     Example:
       dockerbackup show 20261123T210400Z-1f --repository /srv/backups
     """
-    backup = open_repository(repository).catalog.find(backup_id)
+    opened = open_repository(repository)
+    backup = opened.catalog.find(backup_id)
     record = backup.whole()
     if as_json:
         print_json(
@@ -41,7 +43,7 @@ def show(*, backup_id: str, repository: str, as_json: bool) -> None:
             }
         )
         return
-    for name, value in _facts(backup):
+    for name, value in _facts(backup, opened.document.recipients):
         click.echo(plain(f"{name + ':':<15}{value}"))
     click.echo()
     print_table(["FIDELITY", "OF", "WHAT", "WHY"], _fidelity(record.fidelity))
@@ -54,7 +56,7 @@ def show(*, backup_id: str, repository: str, as_json: bool) -> None:
         )
 
 
-def _facts(backup: Backup) -> Iterator[tuple[str, str]]:
+def _facts(backup: Backup, recipients: Sequence[Recipient]) -> Iterator[tuple[str, str]]:
     record = backup.whole()
     yield "backup", record.backup_id
     yield "source", str(record.source)
@@ -67,6 +69,10 @@ def _facts(backup: Backup) -> Iterator[tuple[str, str]]:
         yield "confirmed", utc_text(confirmation.confirmed_at)
     yield "engine", f"{record.engine.version}, {record.engine.store} store ({record.engine.storage_driver})"
     yield from _place(backup)
+    names = {each.fingerprint: each for each in recipients}
+    for fingerprint in record.recipients:
+        known = names.get(fingerprint)
+        yield "encrypted to", str(known) if known else short_fingerprint(fingerprint)
     if record.image is not None:
         yield "image", f"{record.image.config_digest}, {record.image.os}/{record.image.architecture}"
         yield "tags", ", ".join(record.image.repo_tags) or "none"

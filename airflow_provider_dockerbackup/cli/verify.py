@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, get_args
 
 import click
 
 from airflow_provider_dockerbackup.cli.completion import backup_ids
-from airflow_provider_dockerbackup.cli.options import actor, json_option, open_repository, repository_option, words
+from airflow_provider_dockerbackup.cli.options import (
+    actor,
+    identity_option,
+    json_option,
+    open_repository,
+    repository_option,
+    words,
+)
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.drill import DrillPlan
@@ -22,6 +30,7 @@ from airflow_provider_dockerbackup.transport.given_daemon import test_daemon_at
 @click.command("verify")
 @click.argument("backup_ids", nargs=-1, shell_complete=backup_ids, metavar="[BACKUP_ID]...")
 @repository_option
+@identity_option
 @click.option("--newest", is_flag=True, help="The newest backup of every source instead.")
 @click.option("--level", type=click.Choice(get_args(Level)), default="load", show_default=True, help="How far to go.")
 @click.option("--probe", metavar="WORDS", help="At level run: run in the container until it exits with 0.")
@@ -33,6 +42,7 @@ def verify(
     *,
     backup_ids: tuple[str, ...],
     repository: str,
+    age_identity: Path | None,
     newest: bool,
     level: Level,
     probe: str | None,
@@ -55,7 +65,7 @@ def verify(
         raise ConfigurationError("expected either ids of backups or --newest")
     given = {"probe": words("--probe", probe), "stay_up_seconds": stay_up, "deadline_seconds": deadline}
     drill = DrillPlan.of({name: value for name, value in given.items() if value is not None})
-    opened = open_repository(repository)
+    opened = open_repository(repository, age_identity=age_identity)
     chosen = _newest(opened) if newest else [opened.catalog.find(each) for each in backup_ids]
     results: list[dict[str, Any]] = []
     for backup in chosen:

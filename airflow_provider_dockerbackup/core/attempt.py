@@ -19,6 +19,7 @@ from typing import Self
 from airflow_provider_dockerbackup.core.archive.compression import Compression, compressor
 from airflow_provider_dockerbackup.core.catalog import RECORD_FILE, Backup, backup_path, blob_path, source_path
 from airflow_provider_dockerbackup.core.document import canonical_json, compact_time, sha256_of
+from airflow_provider_dockerbackup.core.encryption.stream import SUFFIX, Encryptor, encrypted
 from airflow_provider_dockerbackup.core.ports import ObjectWriter, Progress, Storage
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, DocumentFile, Source
 from airflow_provider_dockerbackup.core.repository import ABANDONED_AFTER_SECONDS, Repository
@@ -60,10 +61,19 @@ class ArchiveSink:
     :param writer: the object to fill.
     :param compression: how it is stored.
     :param level: compression level, None for the default.
+    :param encryptor: encrypts what is stored; None leaves it plain. Whoever made it closes it.
     """
 
-    def __init__(self, writer: ObjectWriter, *, compression: Compression, level: int | None) -> None:
+    def __init__(
+        self,
+        writer: ObjectWriter,
+        *,
+        compression: Compression,
+        level: int | None,
+        encryptor: Encryptor | None = None,
+    ) -> None:
         self._writer = writer
+        self._encryptor = encryptor
         self._compression = compression
         self._compressor = None if compression is Compression.NONE else compressor(compression, level=level)
         self._sha256 = hashlib.sha256()
@@ -73,17 +83,22 @@ class ArchiveSink:
     def write(self, chunk: bytes) -> None:
         """Append ``chunk`` of the uncompressed archive."""
         self.size_bytes += len(chunk)
-        if self._compressor is None:
-            self.stored_size_bytes += len(chunk)
-            self._writer.write(chunk)
-        else:
-            self._store(self._compressor.compress(chunk))
+        self._encrypt(chunk if self._compressor is None else self._compressor.compress(chunk))
+
+    def _encrypt(self, data: bytes) -> None:
+        self._store(data if self._encryptor is None or not data else self._encryptor.encrypt(data))
 
     def _store(self, data: bytes) -> None:
         if data:
-            self._sha256.update(data)
+            if self._has_own_digest:
+                self._sha256.update(data)
             self.stored_size_bytes += len(data)
             self._writer.write(data)
+
+    @property
+    def _has_own_digest(self) -> bool:
+        """Whether the file is something else than the archive, whose digest is taken elsewhere."""
+        return self._compressor is not None or self._encryptor is not None
 
     def publish(self, *, content_digest: str) -> ArchiveFile:
         """Make the archive durable and visible, and return what the record says of it.
@@ -91,14 +106,16 @@ class ArchiveSink:
         :param content_digest: digest over the uncompressed tar.
         """
         if self._compressor is not None:
-            self._store(self._compressor.flush())
+            self._encrypt(self._compressor.flush())
+        if self._encryptor is not None:
+            self._store(self._encryptor.finish())
         self._writer.commit()
         return ArchiveFile(
             name=self._writer.path.rsplit("/", 1)[1],
             compression=self._compression,
             size_bytes=self.size_bytes,
             stored_size_bytes=self.stored_size_bytes,
-            stored_sha256=None if self._compressor is None else f"sha256:{self._sha256.hexdigest()}",
+            stored_sha256=f"sha256:{self._sha256.hexdigest()}" if self._has_own_digest else None,
             content_digest=content_digest,
         )
 
@@ -135,16 +152,23 @@ class Attempt:
             self._writers.close()
 
     def archive(self, stem: str, *, compression: Compression, level: int | None) -> ArchiveSink:
-        """Begin the archive ``<stem>-<attempt>.tar[.gz|.zst]``."""
-        path = f"{self.key.path}{stem}-{self.name}.tar{compression.suffix}"
+        """Begin the archive ``<stem>-<attempt>.tar[.gz|.zst][.age]``."""
+        recipients = self.repository.document.recipients
+        path = f"{self.key.path}{stem}-{self.name}.tar{compression.suffix}{SUFFIX if recipients else ''}"
         writer = self.repository.storage.writer(path)
         self._writers.callback(writer.close)
         self._files.append(path)
-        return ArchiveSink(writer, compression=compression, level=level)
+        encryptor = Encryptor(recipients) if recipients else None
+        if encryptor is not None:
+            self._writers.callback(encryptor.close)
+        return ArchiveSink(writer, compression=compression, level=level, encryptor=encryptor)
 
     def document(self, stem: str, data: bytes) -> DocumentFile:
-        """Write the document ``<stem>-<attempt>.json`` beside the record."""
-        return self.file(f"{stem}-{self.name}.json", data)
+        """Write the document ``<stem>-<attempt>.json[.age]`` beside the record."""
+        recipients = self.repository.document.recipients
+        if not recipients:
+            return self.file(f"{stem}-{self.name}.json", data)
+        return self.file(f"{stem}-{self.name}.json{SUFFIX}", encrypted(data, recipients))
 
     def file(self, name: str, data: bytes) -> DocumentFile:
         """Write a small file in the record's folder.

@@ -119,6 +119,8 @@ class Telling:
             diff_ids=list(record.diff_ids),
             size_bytes=record.size_bytes,
             stored_size_bytes=record.stored_size_bytes,
+            encryption=record.encryption,
+            recipients=list(record.recipients),
             **(_moved(record) | _taken(record)),
         )
         return BackupOutcome(status="committed" if ours else "already", backup=backup, audit_head=self._trail.head)

@@ -26,7 +26,7 @@ RECORD_FILE = "backup.json"
 BLOBS_FOLDER = "blobs/sha256"
 BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{16}")
 ATTEMPT_FILE = re.compile(
-    r"(?:image|rootfs|container)-(?P<file>[0-9a-f]{12})\.(?:tar|tar\.gz|tar\.zst|json)"
+    r"(?:image|rootfs|container)-(?P<file>[0-9a-f]{12})\.(?:tar|tar\.gz|tar\.zst|json)(?:\.age)?"
     r"|oci-(?P<folder>[0-9a-f]{12})/(?:oci-layout|index\.json)"
 )
 _OUR_FILE = re.compile(

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Protocol
 
 from airflow_provider_dockerbackup.core.archive.compression import decompressed
@@ -20,6 +20,8 @@ from airflow_provider_dockerbackup.core.archive.rootfs import RootfsScanner, one
 from airflow_provider_dockerbackup.core.catalog import Backup, blob_path
 from airflow_provider_dockerbackup.core.configuration import filesystem_comment, filesystem_config
 from airflow_provider_dockerbackup.core.document import sha256_of
+from airflow_provider_dockerbackup.core.encryption.identity import require_identity
+from airflow_provider_dockerbackup.core.encryption.stream import decrypted
 from airflow_provider_dockerbackup.core.layers import reading as blobs
 from airflow_provider_dockerbackup.core.model import JsonObject
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord
@@ -36,6 +38,20 @@ class _Check(Protocol):
     def finish(self) -> None: ...
 
 
+def require_readable(repository: Repository, backup: Backup) -> None:
+    """Return only if a backup is not encrypted, or the repository has a private key that decrypts it.
+
+    Whoever is about to touch something for a backup asks this first.
+
+    :raises ConfigurationError: when the key is missing or another one, and says who can decrypt.
+    :raises IntegrityError: when the record is unreadable.
+    """
+    record = backup.whole()
+    if record.encryption != "none":
+        where = f"backup {record.backup_id} of {record.source}"
+        require_identity(repository.identities, record.recipients, where=where)
+
+
 @contextmanager
 def archive_stream(repository: Repository, backup: Backup) -> Iterator[Iterator[bytes]]:
     """Give the uncompressed tar of a backup, in pieces of at most 1 MiB.
@@ -43,9 +59,11 @@ def archive_stream(repository: Repository, backup: Backup) -> Iterator[Iterator[
     In layout ``archive`` it is the one that was captured; in layout ``layers`` an image is put together again,
     untagged, in the form of :mod:`~airflow_provider_dockerbackup.core.archive.hybrid`.
 
+    :raises ConfigurationError: when it is encrypted and no private key of the repository fits.
     :raises IntegrityError: while reading, when a byte is not the recorded one; before the last piece at the latest.
     :raises NotFoundError: when the archive, or a blob, is gone.
     """
+    require_readable(repository, backup)
     record = backup.whole()
     where = f"{repository.storage.url}/{backup.path}"
     if record.archive is not None:
@@ -67,7 +85,20 @@ def _archive_file(repository: Repository, backup: Backup, archive: ArchiveFile) 
     if stored != archive.stored_size_bytes:
         raise IntegrityError(f"{where} has {stored} bytes, the record says {archive.stored_size_bytes}")
     with repository.storage.chunks(path) as raw:
-        yield decompressed(_stored_digest_checked(raw, archive, where), archive.compression)
+        checked = _stored_digest_checked(raw, archive, where)
+        if backup.whole().encryption == "none":
+            yield decompressed(checked, archive.compression)
+            return
+        with closing(_decrypted(repository, backup, checked, where)) as plain:
+            yield decompressed(plain, archive.compression)
+
+
+def _decrypted(
+    repository: Repository, backup: Backup, chunks: Iterable[bytes], where: str
+) -> Generator[bytes, None, None]:
+    """Return what a backup's encrypted file holds."""
+    recipients = backup.whole().recipients
+    return decrypted(chunks, identities=repository.identities, recipients=recipients, where=where)
 
 
 def require_bytes(repository: Repository, backup: Backup) -> None:
@@ -166,6 +197,7 @@ def _same(what: str, found: object, recorded: object, where: str) -> None:
 def container_document(repository: Repository, backup: Backup) -> JsonObject:
     """Return ``container-<attempt>.json`` of a container's backup, compared with its recorded digest; secret-bearing.
 
+    :raises ConfigurationError: when it is encrypted and no private key of the repository fits.
     :raises IntegrityError: when it is not what was recorded.
     """
     container = backup.whole().container
@@ -174,6 +206,8 @@ def container_document(repository: Repository, backup: Backup) -> JsonObject:
     path = backup.path + container.configuration_file.name
     data = repository.storage.read(path)
     _same("sha256", sha256_of(data), container.configuration_file.sha256, f"{repository.storage.url}/{path}")
+    if backup.whole().encryption != "none":
+        data = b"".join(_decrypted(repository, backup, [data], f"{repository.storage.url}/{path}"))
     document: JsonObject = json.loads(data)
     return document
 

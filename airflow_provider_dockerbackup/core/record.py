@@ -56,8 +56,8 @@ class ArchiveFile(Part):
 
     :param size_bytes: size of the uncompressed tar.
     :param stored_size_bytes: size of the file.
-    :param stored_sha256: sha256 of the file; absent for uncompressed archives, where ``content_digest`` covers every
-        byte.
+    :param stored_sha256: sha256 of the file; absent for archives that are neither compressed nor encrypted, where
+        ``content_digest`` covers every byte.
     :param content_digest: digest over the uncompressed tar as ``core.archive`` defines it for this kind of archive.
     """
 
@@ -266,6 +266,8 @@ class BackupRecord(Document):
     :param actor: who did it: DAG run or user, and software versions.
     :param archive: the file that holds the bytes, in layout ``archive``.
     :param blobs: the blobs that hold the bytes, in layout ``layers``; either this or ``archive``.
+    :param encryption: of the archive and the container's configuration: ``age``, or ``none``.
+    :param recipients: fingerprints of those who can decrypt it.
     """
 
     backup_id: str
@@ -281,6 +283,8 @@ class BackupRecord(Document):
     actor: dict[str, str]
     archive: ArchiveFile | None = None
     blobs: BlobSet | None = None
+    encryption: Literal["none", "age"] = "none"
+    recipients: tuple[str, ...] = ()
     image: Image | None = None
     filesystem: Filesystem | None = None
     container: Container | None = None

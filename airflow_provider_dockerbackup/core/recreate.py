@@ -16,7 +16,7 @@ from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.container_options import ContainerOption, ContainerOptions, container_options
 from airflow_provider_dockerbackup.core.model import ContainerInspect
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
-from airflow_provider_dockerbackup.core.reading import container_document
+from airflow_provider_dockerbackup.core.reading import container_document, require_readable
 from airflow_provider_dockerbackup.core.recreate_steps import Position, Standing, Step, next_step, next_step_back
 from airflow_provider_dockerbackup.core.reference import container_name
 from airflow_provider_dockerbackup.core.repository import Repository
@@ -94,13 +94,15 @@ def restore_container(
 
     When it is killed at any step, the next run of the same request goes on from there.
 
-    :raises ConfigurationError: when the request is wrong, or a network is not there; the target was not touched.
+    :raises ConfigurationError: when the request is wrong, the backup cannot be decrypted, or a network is not there;
+        the target was not touched.
     :raises ConflictError: when the name is taken and ``replace`` is not set; the target was not touched.
     :raises IntegrityError: when the archive is damaged; no container was touched.
     :raises DockerBackupError: when the new container did not start or get healthy; one that was replaced has its
         name back and runs again.
     :raises TransientError: when the link or the daemon failed; run it again.
     """
+    require_readable(repository, backup)
     job = _Job(backup, request, host=host, repository=repository, progress=progress)
     at = job.look()
     job.refuse(at)

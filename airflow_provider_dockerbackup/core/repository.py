@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Catalog
 from airflow_provider_dockerbackup.core.document import Document, UtcTime
+from airflow_provider_dockerbackup.core.encryption.recipient import Recipient, check_recipients, require_same
 from airflow_provider_dockerbackup.core.ports import Clock, Storage
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, ConflictError, NotFoundError
 
 if TYPE_CHECKING:
     from airflow_provider_dockerbackup.core.audit.signature import Signer
+    from airflow_provider_dockerbackup.core.encryption.identity import Identities
 
 Layout = Literal["archive", "layers"]
 REPOSITORY_FILE = "repository.json"
@@ -29,11 +31,13 @@ class RepositoryDocument(Document):
     :param layout: how backups are kept: ``archive`` is one plain file a backup, ``layers`` each layer once for all of
         them.
     :param compression: what new archives are compressed with unless a task says otherwise.
+    :param recipients: to whom archives are encrypted, fixed when the repository is made; none for plain archives.
     """
 
     repository_id: str
     layout: str
     compression: Compression
+    recipients: tuple[Recipient, ...] = ()
     created_at: UtcTime
 
 
@@ -44,15 +48,23 @@ class Repository:
     :param document: its ``repository.json``.
     :param clock: time for new documents.
     :param signer: signs audit events; None leaves them unsigned.
+    :param identities: private keys that decrypt archives; None where none are read.
     """
 
     def __init__(
-        self, storage: Storage, document: RepositoryDocument, *, clock: Clock, signer: Signer | None = None
+        self,
+        storage: Storage,
+        document: RepositoryDocument,
+        *,
+        clock: Clock,
+        signer: Signer | None = None,
+        identities: Identities | None = None,
     ) -> None:
         self.storage = storage
         self.document = document
         self.clock = clock
         self.signer = signer
+        self.identities = identities
         self.catalog = Catalog(storage)
         self._trail: Trail | None = None
 
@@ -71,15 +83,33 @@ class Repository:
         return self._trail
 
     @property
+    def encryption(self) -> Literal["none", "age"]:
+        """How backups are encrypted, as their records say it."""
+        return "age" if self.document.recipients else "none"
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Fingerprints of those who can decrypt what is written from now on."""
+        return tuple(each.fingerprint for each in self.document.recipients)
+
+    @property
     def audit_head(self) -> str | None:
         """Digest of the newest event of the latest try of this process; None when it wrote none."""
         return self._trail.head if self._trail is not None else None
 
     @classmethod
-    def open(cls, storage: Storage, *, clock: Clock, signer: Signer | None = None) -> Repository:
+    def open(
+        cls,
+        storage: Storage,
+        *,
+        clock: Clock,
+        signer: Signer | None = None,
+        identities: Callable[[], Identities | None] | None = None,
+    ) -> Repository:
         """Return the repository on ``storage``.
 
         :param signer: signs audit events.
+        :param identities: gives the private keys that decrypt archives; asked only when they are encrypted.
         :raises NotFoundError: when there is none.
         :raises IntegrityError: when its ``repository.json`` is unreadable.
         """
@@ -90,9 +120,12 @@ class Repository:
                 f"there is no repository at {storage.url} (no {REPOSITORY_FILE}); the first backup creates one, "
                 "or the URL is wrong"
             ) from err
-        document = RepositoryDocument.from_bytes(data, where=f"{storage.url}/{REPOSITORY_FILE}")
-        _check_layout(document.layout)
-        return cls(storage, document, clock=clock, signer=signer)
+        where = f"{storage.url}/{REPOSITORY_FILE}"
+        document = RepositoryDocument.from_bytes(data, where=where)
+        _check_layout(document.layout, recipients=document.recipients)
+        check_recipients(document.recipients, where=where)
+        keys = identities() if identities is not None and document.recipients else None
+        return cls(storage, document, clock=clock, signer=signer, identities=keys)
 
     @classmethod
     def open_or_create(
@@ -102,38 +135,79 @@ class Repository:
         clock: Clock,
         layout: str = "archive",
         compression: Compression | None = None,
+        recipients: Sequence[Recipient] = (),
         signer: Signer | None = None,
     ) -> Repository:
-        """Return the repository on ``storage``, made now if there is none yet.
+        """Return the repository on ``storage``, made now if there is none yet; parameters as of :meth:`create`.
 
-        :param layout: layout of a new repository.
-        :param compression: default compression of a new repository, None for its layout's: ``none``, or ``zstd`` in
-            layout ``layers``; an existing one keeps its own.
+        :param compression: an existing repository keeps its own.
+        :param recipients: an existing repository must have the same, unless none are given.
+        :raises ConfigurationError: when the layout is unknown, an existing repository has other recipients, or the
+            storage cannot be used.
+        """
+        _check_layout(layout, compression, recipients)
+        try:
+            standing = cls.open(storage, clock=clock, signer=signer)
+        except NotFoundError:
+            try:
+                return cls.create(
+                    storage, clock=clock, layout=layout, compression=compression, recipients=recipients, signer=signer
+                )
+            except ConflictError:
+                # Another task made it between our look and our write; theirs holds.
+                standing = cls.open(storage, clock=clock, signer=signer)
+        require_same(recipients, standing.document.recipients, where=storage.url)
+        return standing
+
+    @classmethod
+    def create(
+        cls,
+        storage: Storage,
+        *,
+        clock: Clock,
+        layout: str = "archive",
+        compression: Compression | None = None,
+        recipients: Sequence[Recipient] = (),
+        signer: Signer | None = None,
+    ) -> Repository:
+        """Return a new repository on ``storage``.
+
+        :param layout: how backups are kept.
+        :param compression: default compression, None for the layout's: ``none``, or ``zstd`` in layout ``layers``.
+        :param recipients: to whom backups are encrypted; none for plain ones.
         :param signer: signs audit events.
+        :raises ConflictError: when there is a repository; it was not changed.
+        :raises NotFoundError: when there is none, but backups are: its ``repository.json`` was lost.
         :raises ConfigurationError: when the layout is unknown or the storage cannot be used.
         """
-        _check_layout(layout, compression)
-        try:
-            return cls.open(storage, clock=clock, signer=signer)
-        except NotFoundError:
-            if next(iter(storage.list("backups")), None) is not None:
-                raise
-        usual = Compression.ZSTD if layout == "layers" else Compression.NONE
+        _check_layout(layout, compression, recipients)
+        if next(iter(storage.list("backups")), None) is not None:
+            cls.open(storage, clock=clock)
         document = RepositoryDocument(
-            repository_id=str(uuid.uuid4()), layout=layout, compression=compression or usual, created_at=clock.now()
+            repository_id=str(uuid.uuid4()),
+            layout=layout,
+            compression=compression or (Compression.ZSTD if layout == "layers" else Compression.NONE),
+            recipients=tuple(recipients),
+            created_at=clock.now(),
         )
         try:
             storage.create(REPOSITORY_FILE, document.to_bytes())
-        except ConflictError:
-            # Another task made it between our look and our write; theirs holds.
-            return cls.open(storage, clock=clock, signer=signer)
+        except ConflictError as err:
+            raise ConflictError(
+                f"there is a repository at {storage.url} already; it was not changed, and is as it was made"
+            ) from err
         return cls(storage, document, clock=clock, signer=signer)
 
 
-def _check_layout(layout: str, compression: Compression | None = None) -> None:
+def _check_layout(layout: str, compression: Compression | None = None, recipients: Sequence[Recipient] = ()) -> None:
     known = get_args(Layout)
     if layout not in known:
         raise ConfigurationError(f"repository layout {layout!r} is not known; expected one of: {', '.join(known)}")
+    if layout == "layers" and recipients:
+        raise ConfigurationError(
+            "repository layout 'layers' cannot be encrypted in this release; leave the recipients out, or use layout "
+            "'archive'"
+        )
     if layout == "layers":
         check_layers_compression(compression)
 

@@ -15,7 +15,13 @@ from airflow_provider_dockerbackup.core.configuration import differences
 from airflow_provider_dockerbackup.core.model import ImageInspect
 from airflow_provider_dockerbackup.core.names import WorkingName, before_names, standing, whole_tag
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
-from airflow_provider_dockerbackup.core.reading import archive_stream, config_digest_of, load_stream, require_bytes
+from airflow_provider_dockerbackup.core.reading import (
+    archive_stream,
+    config_digest_of,
+    load_stream,
+    require_bytes,
+    require_readable,
+)
 from airflow_provider_dockerbackup.core.record import BackupRecord
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import (
@@ -78,11 +84,13 @@ def restore_backup(
 ) -> RestoreOutcome:
     """Return what stands on the target host after the restore.
 
-    :raises ConfigurationError: when names or method are wrong, before the target is touched.
+    :raises ConfigurationError: when names or method are wrong, or the backup cannot be decrypted, before the target
+        is touched.
     :raises ConflictError: when a tag stands for another image and ``replace_tags`` is not set.
     :raises IntegrityError: when the archive is damaged or the target loaded something else; no tag was moved.
     :raises TransientError: when the link, the daemon or the storage failed; no tag was moved.
     """
+    require_readable(repository, backup)
     record = backup.whole()
     tags = _tags(record, request)
     taken = _taken(record, host, tags)

@@ -15,7 +15,7 @@ from airflow_provider_dockerbackup.core.drill import DrillPlan
 from airflow_provider_dockerbackup.core.model import ImageInspect, SourceKind
 from airflow_provider_dockerbackup.core.names import WorkingName, before_names, is_before_name, standing, whole_tag
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
-from airflow_provider_dockerbackup.core.reading import require_bytes
+from airflow_provider_dockerbackup.core.reading import require_bytes, require_readable
 from airflow_provider_dockerbackup.core.record import Drill, Source
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.rollback_image import Candidate, candidate_of, load_proven, prove_in
@@ -145,7 +145,8 @@ def roll_back(
     target. What the tag stood for is kept as ``<name>:before-<backup id>``. A run that was killed can be run again.
 
     :param test_daemon: gives a daemon that is neither the source's nor the target's.
-    :raises ConfigurationError: when tag or step are wrong, before the target is touched.
+    :raises ConfigurationError: when tag or step are wrong, or the backup cannot be decrypted, before the target is
+        touched.
     :raises IntegrityError: when the archive is damaged or something else was loaded; the tag was not moved.
     :raises TransientError: when link, daemon or storage failed; the tag stands for the old image, or for the new one
         with the old one kept.
@@ -154,6 +155,7 @@ def roll_back(
     if request.prove not in get_args(Proof):
         raise ConfigurationError(f"prove: expected one of {', '.join(get_args(Proof))}, got {request.prove!r}")
     request.drill.check()
+    require_readable(repository, backup)
     candidate = candidate_of(repository, backup, step=request.step)
     work = _Work(backup=backup, tag=tag, request=request, candidate=candidate, host=host, progress=progress)
     held = standing(tag, host)

@@ -214,6 +214,8 @@ def _record(
         actor=dict(request.actor),
         archive=saved.archive,
         blobs=saved.blobs,
+        encryption=attempt.repository.encryption,
+        recipients=attempt.repository.recipients,
         image=saved.image,
         configuration=configuration,
         not_covered=declared_volumes(image.config),

@@ -14,7 +14,13 @@ from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import compact_time
 from airflow_provider_dockerbackup.core.drill import DrillPlan, run_drill
 from airflow_provider_dockerbackup.core.ports import Progress, TestDaemon
-from airflow_provider_dockerbackup.core.reading import archive_stream, config_digest_of, container_document, load_stream
+from airflow_provider_dockerbackup.core.reading import (
+    archive_stream,
+    config_digest_of,
+    container_document,
+    load_stream,
+    require_readable,
+)
 from airflow_provider_dockerbackup.core.record import BackupRecord, DaemonUsed, Drill, Level, Verification
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import (
@@ -68,12 +74,14 @@ def verify_backup(
     that says nothing about the backup, such as a storage or daemon out of reach, raises and leaves no document.
 
     :param test_daemon: gives a daemon that is not the source's; not used at level ``digests``.
-    :raises ConfigurationError: when the level is unknown, or the daemon is the one the backup came from.
+    :raises ConfigurationError: when the level is unknown, the backup cannot be decrypted, or the daemon is the one
+        that the backup came from.
     :raises TransientError: when storage or daemon failed.
     """
     if request.level not in get_args(Level):
         raise ConfigurationError(f"level: expected one of {', '.join(get_args(Level))}, got {request.level!r}")
     request.drill.check()
+    require_readable(repository, backup)
     record = backup.whole()
     findings, problem = _Findings(), ""
     running = request.level == "run"

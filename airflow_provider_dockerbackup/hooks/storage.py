@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import get_args
 from urllib.parse import urlsplit
 
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
+from airflow_provider_dockerbackup.core.encryption.recipient import parse_recipients
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.core.repository import Layout, Repository
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.hooks.connection import connection_of
+from airflow_provider_dockerbackup.hooks.decryption import configured_identities
 from airflow_provider_dockerbackup.hooks.signing import configured_signer
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.storage import storage_for
@@ -75,15 +78,25 @@ def _check_connection(url: str, conn_id: str | None, *, shown: str) -> None:
 
 
 def repository_of(
-    url: str, *, conn_id: str | None = None, layout: str = "archive", compression: str | None = None
+    url: str,
+    *,
+    conn_id: str | None = None,
+    layout: str = "archive",
+    compression: str | None = None,
+    recipients: Sequence[str] = (),
+    allow_single_recipient: bool = False,
 ) -> Repository:
     """Return the repository at ``url``, made now if there is none yet.
 
     :param layout: layout of a new repository.
     :param compression: compression of a new repository; None is its layout's.
+    :param recipients: public keys to which archives of a new repository are encrypted; an existing one must have the
+        same, unless none are given.
+    :param allow_single_recipient: accept only one recipient.
     :raises ConfigurationError: when the settings are wrong or the storage cannot be used.
     """
     check_compression(compression)
+    wanted = parse_recipients(recipients, allow_single=allow_single_recipient)
     if layout not in get_args(Layout):
         raise ConfigurationError(f"layout: expected one of {', '.join(get_args(Layout))}, got {layout!r}")
     return Repository.open_or_create(
@@ -91,16 +104,25 @@ def repository_of(
         clock=SystemClock(),
         layout=layout,
         compression=Compression(compression) if compression else None,
+        recipients=wanted,
         signer=configured_signer(),
     )
 
 
-def existing_repository(url: str, *, conn_id: str | None = None) -> Repository:
+def existing_repository(url: str, *, conn_id: str | None = None, reads_archives: bool = False) -> Repository:
     """Return the repository at ``url``.
 
+    :param reads_archives: whether archives will be read, so that the configured private key is needed if they are
+        encrypted.
     :raises NotFoundError: when there is none.
+    :raises ConfigurationError: when the private key cannot be used.
     """
-    return Repository.open(storage_of(url, conn_id=conn_id), clock=SystemClock(), signer=configured_signer())
+    return Repository.open(
+        storage_of(url, conn_id=conn_id),
+        clock=SystemClock(),
+        signer=configured_signer(),
+        identities=configured_identities if reads_archives else None,
+    )
 
 
 def without_userinfo(url: str) -> str:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.capture import Tuning
+from airflow_provider_dockerbackup.core.encryption.recipient import parse_recipients
 from airflow_provider_dockerbackup.core.export import ExportRequest, check_consistency, export_container
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import container_name
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of, work_of
+from airflow_provider_dockerbackup.operators.rendered import flag
 from airflow_provider_dockerbackup.operators.summary import BackupSummary, backup_summary
 
 if TYPE_CHECKING:
@@ -43,6 +45,10 @@ class DockerExportOperator(DockerHostOperator):
     :param compression_level: level, None for the compression's default.
     :param compression_threads: how many threads compress, in layout ``layers``.
     :param bandwidth_limit: bytes a second that may come from the host; None for no limit.
+    :param recipients: age recipients, at least two, to which backups in a new repository are encrypted: public keys
+        ``age1…``, ``ssh-ed25519 …`` or ``ssh-rsa …``, with ``NAME=`` before each if wanted. An existing repository
+        must have the same; none takes it as it is. (templated)
+    :param allow_single_recipient: accept only one recipient. (templated)
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host. (templated)
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.BackupSummary`.
     """
@@ -53,6 +59,8 @@ class DockerExportOperator(DockerHostOperator):
         "repository_conn_id",
         "layout",
         "compression",
+        "recipients",
+        "allow_single_recipient",
         "consistency",
         "pre_command",
         "post_command",
@@ -75,6 +83,8 @@ class DockerExportOperator(DockerHostOperator):
         compression_level: int | None = None,
         compression_threads: int = 2,
         bandwidth_limit: int | None = None,
+        recipients: Sequence[str] = (),
+        allow_single_recipient: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -91,6 +101,8 @@ class DockerExportOperator(DockerHostOperator):
         self.compression_level = compression_level
         self.compression_threads = compression_threads
         self.bandwidth_limit = bandwidth_limit
+        self.recipients = recipients
+        self.allow_single_recipient = allow_single_recipient
 
     def work(self, context: Context) -> BackupSummary:
         """Export the container."""
@@ -102,13 +114,20 @@ class DockerExportOperator(DockerHostOperator):
             level=self.compression_level, threads=self.compression_threads, bandwidth_limit=self.bandwidth_limit
         )
         tuning.check()
+        single = flag("allow_single_recipient", self.allow_single_recipient)
+        parse_recipients(self.recipients, allow_single=single)
         check_consistency(self.consistency, pause_limit_seconds=self.pause_limit_seconds)
         commands = QuiesceCommands.of(self.pre_command, self.post_command, timeout_seconds=self.command_timeout_seconds)
         with self.hook.docker_host() as host:
             source = Source(host=host.name, kind=SourceKind.CONTAINER, name=name)
             host.inspect_container(name)
             repository = repository_of(
-                self.repository, conn_id=self.repository_conn_id, layout=self.layout, compression=self.compression
+                self.repository,
+                conn_id=self.repository_conn_id,
+                layout=self.layout,
+                compression=self.compression,
+                recipients=self.recipients,
+                allow_single_recipient=single,
             )
             request = ExportRequest(
                 key=BackupKey.of(source, run_time=context["dag_run"].run_after, work=work_of(context)),

@@ -86,7 +86,7 @@ class DockerBackupRestoreOperator(DockerHostOperator):
             dry_run=flag("plan_only", self.plan_only),
             actor=actor_of(context),
         )
-        repository = existing_repository(self.repository, conn_id=self.repository_conn_id)
+        repository = existing_repository(self.repository, conn_id=self.repository_conn_id, reads_archives=True)
         backup = repository.catalog.find(self.backup_id)
         with self.hook.docker_host() as host:
             outcome = restore_backup(backup, request, host=host, repository=repository, progress=self.progress)

@@ -93,7 +93,7 @@ class DockerBackupRollbackOperator(DockerHostOperator):
             dry_run=flag("plan_only", self.plan_only),
             actor=actor_of(context),
         )
-        repository = existing_repository(self.repository, conn_id=self.repository_conn_id)
+        repository = existing_repository(self.repository, conn_id=self.repository_conn_id, reads_archives=True)
         with self.hook.docker_host() as host:
             backup = find_backup(repository, self.backup_id, tag=self.tag, host=host, step=request.step)
             outcome = roll_back(

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.capture import Tuning
+from airflow_provider_dockerbackup.core.encryption.recipient import parse_recipients
 from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice, check_capture
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of, work_of
+from airflow_provider_dockerbackup.operators.rendered import flag
 from airflow_provider_dockerbackup.operators.summary import BackupSummary, backup_summary
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ class DockerSaveOperator(DockerHostOperator):
     :param compression_threads: how many threads compress, in layout ``layers``.
     :param bandwidth_limit: bytes a second that may come from the host; None for no limit.
     :param force: save also when nothing changed.
+    :param recipients: age recipients, at least two, to which backups in a new repository are encrypted: public keys
+        ``age1…``, ``ssh-ed25519 …`` or ``ssh-rsa …``, with ``NAME=`` before each if wanted. An existing repository
+        must have the same; none takes it as it is. (templated)
+    :param allow_single_recipient: accept only one recipient. (templated)
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host. (templated)
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.BackupSummary`.
     """
@@ -52,6 +58,8 @@ class DockerSaveOperator(DockerHostOperator):
         "layout",
         "compression",
         "capture",
+        "recipients",
+        "allow_single_recipient",
         "dockerbackup_conn_id",
     )
 
@@ -67,6 +75,8 @@ class DockerSaveOperator(DockerHostOperator):
         capture: CaptureChoice = "auto",
         compression_threads: int = 2,
         bandwidth_limit: int | None = None,
+        recipients: Sequence[str] = (),
+        allow_single_recipient: bool | str = False,
         force: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -80,6 +90,8 @@ class DockerSaveOperator(DockerHostOperator):
         self.capture: CaptureChoice = capture
         self.compression_threads = compression_threads
         self.bandwidth_limit = bandwidth_limit
+        self.recipients = recipients
+        self.allow_single_recipient = allow_single_recipient
         self.force = force
 
     def work(self, context: Context) -> BackupSummary:
@@ -93,11 +105,18 @@ class DockerSaveOperator(DockerHostOperator):
             level=self.compression_level, threads=self.compression_threads, bandwidth_limit=self.bandwidth_limit
         )
         tuning.check()
+        single = flag("allow_single_recipient", self.allow_single_recipient)
+        parse_recipients(self.recipients, allow_single=single)
         with self.hook.docker_host() as host:
             source = Source(host=host.name, kind=SourceKind.IMAGE, name=reference)
             host.inspect_image(reference)
             repository = repository_of(
-                self.repository, conn_id=self.repository_conn_id, layout=self.layout, compression=self.compression
+                self.repository,
+                conn_id=self.repository_conn_id,
+                layout=self.layout,
+                compression=self.compression,
+                recipients=self.recipients,
+                allow_single_recipient=single,
             )
             request = SaveRequest(
                 key=BackupKey.of(source, run_time=context["dag_run"].run_after, work=work_of(context)),

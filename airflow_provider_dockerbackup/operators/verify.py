@@ -62,7 +62,7 @@ class DockerBackupVerifyOperator(DockerBackupBaseOperator):
         from airflow_provider_dockerbackup.hooks.storage import existing_repository
 
         drill = DrillPlan.of(self.drill or {})
-        repository = existing_repository(self.repository, conn_id=self.repository_conn_id)
+        repository = existing_repository(self.repository, conn_id=self.repository_conn_id, reads_archives=True)
         backup = repository.catalog.find(self.backup_id)
         verification = verify_backup(
             backup,

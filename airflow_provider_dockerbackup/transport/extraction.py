@@ -21,6 +21,7 @@ from airflow_provider_dockerbackup.core.archive.tar import MemberKind, shown_nam
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.look.files import FileEntry, Selection, read_members, require_container
 from airflow_provider_dockerbackup.core.ports import Progress
+from airflow_provider_dockerbackup.core.reading import require_readable
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
@@ -68,7 +69,8 @@ def extract_files(
     :param destination: folder; it is made when its parent is there.
     :param patterns: at least one, see :class:`Selection`.
     :param overwrite: replace files and links that are there; folders are never replaced.
-    :raises ConfigurationError: when the backup is one of an image, or the destination cannot be written.
+    :raises ConfigurationError: when the backup is one of an image or cannot be decrypted, or the destination cannot be
+        written.
     :raises NotFoundError: when a pattern matches nothing, or the archive is gone.
     :raises ConflictError: when a file is there already; nothing was written.
     :raises IntegrityError: when the archive is not the recorded one, or an entry in it cannot be written safely;
@@ -77,6 +79,7 @@ def extract_files(
     require_container(backup)
     if not patterns:
         raise ConfigurationError("name the files to extract; '/' means all of them")
+    require_readable(repository, backup)
     selection = Selection(patterns)
     where = f"backup {backup.backup_id} of {backup.source}"
     try:

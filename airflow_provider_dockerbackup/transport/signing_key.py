@@ -16,16 +16,23 @@ def read_signing_key(path: Path) -> SigningKey:
 
     :raises ConfigurationError: when it is not there, others may read it, or it holds no Ed25519 key.
     """
+    where = f"signing key {path}"
+    return SigningKey.parse(read_private(path, where=where), where=where)
+
+
+def read_private(path: Path, *, where: str) -> bytes:
+    """Return the content of the file of a private key.
+
+    :param where: what to name in messages.
+    :raises ConfigurationError: when it is not there, or others may read it.
+    """
     try:
         with path.open("rb") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                raise ConfigurationError(
-                    f"signing key {path}: others than its owner may read it; run: chmod 600 {path}"
-                )
-            text = file.read()
+                raise ConfigurationError(f"{where}: others than its owner may read it; run: chmod 600 {path}")
+            return file.read()
     except OSError as err:
-        raise ConfigurationError(f"signing key {path} cannot be read: {err.strerror}") from err
-    return SigningKey.parse(text, where=f"signing key {path}")
+        raise ConfigurationError(f"{where} cannot be read: {err.strerror}") from err
 
 
 def make_signing_key(path: Path) -> PublicKey:

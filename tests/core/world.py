@@ -15,6 +15,8 @@ from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.capture import BackupOutcome
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.drill import DrillPlan
+from airflow_provider_dockerbackup.core.encryption.identity import Identities
+from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
 from airflow_provider_dockerbackup.core.export import ExportRequest, export_container
 from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
@@ -111,12 +113,14 @@ class World:
     storage: Storage = field(default_factory=MemoryStorage)
     host: MemoryDockerHost = field(default_factory=docker_host)
     clock: TickingClock = field(default_factory=TickingClock)
+    recipients: tuple[Recipient, ...] = ()
+    identities: Identities | None = None
     progress: Notes = field(default_factory=Notes)
     layout: str = "archive"
 
     def __post_init__(self) -> None:
         """Make the repository."""
-        Repository.open_or_create(self.storage, clock=self.clock, layout=self.layout)
+        Repository.open_or_create(self.storage, clock=self.clock, layout=self.layout, recipients=self.recipients)
 
     @property
     def repository(self) -> Repository:
@@ -125,7 +129,7 @@ class World:
 
     def on(self, storage: Storage) -> Repository:
         """Return the repository as another storage shows it."""
-        return Repository.open(storage, clock=self.clock)
+        return Repository.open(storage, clock=self.clock, identities=lambda: self.identities)
 
     def key(self, run: int, source: Source = IMAGE) -> BackupKey:
         """Return the key of one run."""

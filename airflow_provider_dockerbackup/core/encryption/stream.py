@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -209,8 +209,10 @@ def encrypted(data: bytes, recipients: Sequence[Recipient]) -> bytes:
 
 def decrypted(
     chunks: Iterable[bytes], *, identities: Identities | None, recipients: Sequence[str], where: str
-) -> Iterator[bytes]:
-    """Return what was encrypted, in pieces of about those of ``chunks``, each only after it was authenticated.
+) -> Generator[bytes, None, None]:
+    """Return what was encrypted, in pieces of about a MiB, each only after it was authenticated.
+
+    Whoever does not draw it to its end closes it.
 
     :param identities: private keys; one of them must be of a recipient.
     :param recipients: fingerprints of those to whom it was encrypted.
@@ -222,7 +224,7 @@ def decrypted(
     return _decrypted(chunks, keys, where=where)
 
 
-def _decrypted(chunks: Iterable[bytes], keys: Sequence[Any], *, where: str) -> Iterator[bytes]:
+def _decrypted(chunks: Iterable[bytes], keys: Sequence[Any], *, where: str) -> Generator[bytes, None, None]:
     from pyrage import decrypt_io
 
     pump = _Pump(lambda source, sink: decrypt_io(source, sink, list(keys)), name="age decryption")

@@ -69,12 +69,7 @@ def evaluate(
         _protected(coverage, live_hosts),
         _frequency_and_retention(request, backups, policies, now, since),
         _manual_deletion(deletions, backups),
-        _control(
-            "BACKUP_RECOVERY_POINT_ENCRYPTED",
-            "fail" if backups else none,
-            "archives are not encrypted by this release; encryption of the storage itself cannot be seen from here",
-            (each.backup_id for each in backups),
-        ),
+        _encrypted(backups),
         _minimum_retention(request, deletions),
         _control("BACKUP_RESOURCES_PROTECTED_BY_CROSS_REGION", none, copies),
         _control("BACKUP_RESOURCES_PROTECTED_BY_CROSS_ACCOUNT", none, copies),
@@ -186,6 +181,22 @@ def _manual_deletion(deletions: Sequence[DeletedBackup], backups: Sequence[Backu
         "That the storage forbids deletion cannot be seen from here"
     )
     return _control(name, "pass", detail, (each.event for each in deletions))
+
+
+def _encrypted(backups: Sequence[Backup]) -> Control:
+    name = "BACKUP_RECOVERY_POINT_ENCRYPTED"
+    if not backups:
+        return _control(name, "not applicable", "there is no backup")
+    plain = [each.backup_id for each in backups if each.record is None or each.record.encryption == "none"]
+    if plain:
+        detail = (
+            f"{len(plain)} of {len(backups)} backups are not encrypted, or their records are unreadable; encryption of "
+            "the storage itself cannot be seen from here"
+        )
+        return _control(name, "fail", detail, plain)
+    recipients = {each for backup in backups for each in backup.whole().recipients}
+    detail = f"all {len(backups)} backups are encrypted with age, to the recipients below; their records are not"
+    return _control(name, "pass", detail, sorted(recipients))
 
 
 def _minimum_retention(request: ReportRequest, deletions: Sequence[DeletedBackup]) -> Control:

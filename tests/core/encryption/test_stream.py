@@ -179,7 +179,7 @@ def test_a_stream_given_up_half_way_leaves_no_thread() -> None:
         list(decrypted(breaking(), identities=pair.identities, recipients=fingerprints, where="file"))
     reading = decrypted(pieces(stored, 1 << 20), identities=pair.identities, recipients=fingerprints, where="file")
     assert next(reading)
-    reading.close()  # type: ignore[attr-defined]
+    reading.close()
     for thread in threading.enumerate():
         if thread.name.startswith("age "):
             thread.join(5)
