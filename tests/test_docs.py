@@ -46,7 +46,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglo
 TAUGHT = [page for page in PAGES if page.name != "design.md"]
 PROGRAMS = {
     *("airflow", "dockerbackup", "docker", "make", "pip"),
-    *("cd", "export", "ls", "sha256sum", "ssh-keyscan", "tar", "zstd"),
+    *("age-keygen", "cd", "cp", "export", "ls", "sha256sum", "ssh-keygen", "ssh-keyscan", "tar", "zstd"),
 }
 # Words of parts that are planned: only the design may speak of them.
 PLANNED = (
