@@ -103,7 +103,7 @@ class _Conversation:
             self._reply(Answer(status=505), head_only=False, last=True)
             return False
         try:
-            answer = self._answering(_request(event, self._body()))
+            answer = self._answering(_request(event, self._admitted_body()))
         except h11.RemoteProtocolError as err:
             raise CutError(str(err)) from err
         if answer.status != _UNAUTHORIZED:
@@ -111,6 +111,14 @@ class _Conversation:
         whole = self._ended()
         self._reply(answer, head_only=event.method == b"HEAD", last=not whole)
         return whole and self._http.our_state is h11.DONE
+
+    def _admitted_body(self) -> Iterator[bytes]:
+        """Yield the body of a request; it is asked for only once the credential was found right.
+
+        A large blob may be the first that comes over a connection, and take its time.
+        """
+        self._connection.limit(None)
+        yield from self._body()
 
     def _body(self) -> Iterator[bytes]:
         while True:

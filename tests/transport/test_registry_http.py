@@ -8,6 +8,7 @@ import logging
 import re
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -233,6 +234,20 @@ def test_who_shows_no_credential_is_sent_away() -> None:
     assert silent.recv(1) == b""
     assert served.ask("GET", "/v2/", client=known).status == 200
     known.close()
+
+
+def test_a_blob_may_be_slow_on_a_new_connection_once_the_credential_was_shown() -> None:
+    """The time for strangers does not count for what they send after it."""
+    served = ServedRegistry(unknown_seconds=0.5)
+    location = served.ask("POST", uploads()).location
+
+    def slowly() -> Iterator[bytes]:
+        for _ in range(10):
+            time.sleep(0.15)
+            yield b"x"
+
+    assert served.ask("PATCH", location, slowly()).status == 202
+    assert served.ask("PUT", f"{location}?digest={digest(b'x' * 10)}").status == 201
 
 
 def test_blobs_come_side_by_side(served: ServedRegistry) -> None:
