@@ -126,6 +126,9 @@ class DockerHost(Protocol):
         :raises NotFoundError: when there is none.
         """
 
+    def layer_chains(self) -> frozenset[tuple[str, ...]]:
+        """Return the diff_ids of each image's layers, lowest first: what a load need not bring again."""
+
     def image_history(self, reference: str) -> tuple[HistoryLine, ...]:
         """Return its history, oldest first."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Protocol
 
@@ -227,17 +227,20 @@ def restored_config(repository: Repository, backup: Backup) -> bytes:
 
 
 @contextmanager
-def load_stream(repository: Repository, backup: Backup, *, tags: Sequence[str]) -> Iterator[Iterator[bytes]]:
+def load_stream(
+    repository: Repository, backup: Backup, *, tags: Sequence[str], without: Collection[str] = ()
+) -> Iterator[Iterator[bytes]]:
     """Give a backup as ``docker load`` takes it, under ``tags`` and no others.
 
     An image comes as it was saved; a container's filesystem as an image of one layer with its configuration.
 
     :param tags: ``name:tag`` each; none leaves the image untagged.
+    :param without: diff_ids of layers to leave out, for a daemon that has them; layout ``layers`` alone can do that.
     """
     record = backup.whole()
     if record.blobs is not None:
         where = f"{repository.storage.url}/{backup.path}"
-        yield blobs.image_stream(repository.storage, record, tags=tags, where=where)
+        yield blobs.image_stream(repository.storage, record, tags=tags, where=where, without=without)
         return
     with archive_stream(repository, backup) as tar:
         if record.image is not None:

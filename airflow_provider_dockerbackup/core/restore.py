@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -168,10 +168,51 @@ def _load(
     if method == "import":
         with archive_stream(repository, backup) as tar:
             host.import_filesystem(_told(tar, progress), reference=own)
-    else:
-        with load_stream(repository, backup, tags=(own,)) as stream:
-            host.load_image(_told(stream, progress))
+        return host.inspect_image(own)
+    without = known_layers(backup.whole(), host)
+    if without:
+        progress.note(f"{host.name} has {len(without)} of {len(backup.whole().diff_ids)} layers; they are not sent")
+        try:
+            _send(repository, backup, own, host=host, progress=progress, without=without)
+            return host.inspect_image(own)
+        except IntegrityError as err:
+            # An image that had them may be gone since; damage of our own is found again by the second try.
+            progress.note(f"without them {host.name} does not take it, sending all: {err}")
+    _send(repository, backup, own, host=host, progress=progress)
     return host.inspect_image(own)
+
+
+def _send(
+    repository: Repository,
+    backup: Backup,
+    own: str,
+    *,
+    host: DockerHost,
+    progress: Progress,
+    without: Collection[str] = (),
+) -> None:
+    with load_stream(repository, backup, tags=(own,), without=without) as stream:
+        host.load_image(_told(stream, progress))
+
+
+def known_layers(record: BackupRecord, host: DockerHost) -> frozenset[str]:
+    """Return the diff_ids of layers that a load onto a host need not bring.
+
+    Classic stores know a layer by all that lies below it, and then do not read it: of the layers with which an image of
+    theirs begins, none need be sent, unless it comes once more above them. Containerd stores want every blob.
+    """
+    if record.blobs is None or host.engine().store != "graphdriver":
+        return frozenset()
+    ours = record.diff_ids
+    depth = max((_common(ours, chain) for chain in host.layer_chains()), default=0)
+    return frozenset(ours[:depth]) - frozenset(ours[depth:])
+
+
+def _common(ours: Sequence[str], theirs: Sequence[str]) -> int:
+    """Return with how many layers both begin."""
+    return next(
+        (depth for depth, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
+    )
 
 
 def _told(chunks: Iterator[bytes], progress: Progress) -> Iterator[bytes]:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from airflow_provider_dockerbackup.core.archive.docker_archive import DockerArchiveScanner
+from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import compact_time
 from airflow_provider_dockerbackup.core.drill import DrillPlan, run_drill
+from airflow_provider_dockerbackup.core.layers.damage import set_aside
 from airflow_provider_dockerbackup.core.ports import Progress, TestDaemon
 from airflow_provider_dockerbackup.core.reading import (
     archive_stream,
@@ -24,6 +26,7 @@ from airflow_provider_dockerbackup.core.reading import (
 from airflow_provider_dockerbackup.core.record import BackupRecord, DaemonUsed, Drill, Level, Verification
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import (
+    BadBlobError,
     ConfigurationError,
     DockerBackupError,
     IntegrityError,
@@ -70,7 +73,8 @@ def verify_backup(
 ) -> Verification:
     """Return the verification of a backup, passed or failed, as it now stands beside the record.
 
-    A backup whose bytes are bad, or which the daemon loads as something else, yields a failed verification. Anything
+    A backup whose bytes are bad, or which the daemon loads as something else, yields a failed verification; a damaged
+    blob that it shares with others is put aside, so that the next backup stores it anew. Anything
     that says nothing about the backup, such as a storage or daemon out of reach, raises and leaves no document.
 
     :param test_daemon: gives a daemon that is not the source's; not used at level ``digests``.
@@ -83,7 +87,7 @@ def verify_backup(
     request.drill.check()
     require_readable(repository, backup)
     record = backup.whole()
-    findings, problem = _Findings(), ""
+    findings, problem, damaged = _Findings(), "", ""
     running = request.level == "run"
     progress.start(f"verify {record.backup_id} at level {request.level}", record.size_bytes)
     try:
@@ -94,6 +98,7 @@ def verify_backup(
                 _load(repository, backup, daemon, findings, progress, drill=request.drill if running else None)
     except (IntegrityError, NotFoundError) as err:
         problem = str(err)
+        damaged = err.digest if isinstance(err, BadBlobError) else ""
     finally:
         progress.finish()
     verification = Verification(
@@ -111,7 +116,9 @@ def verify_backup(
     )
     name = f"verification-{compact_time(verification.verified_at, fraction=True)}.json"
     repository.storage.create(backup.path + name, verification.to_bytes())
-    _tell(verification, record, request, repository, progress)
+    trail = _tell(verification, record, request, repository, progress)
+    if damaged:
+        set_aside(repository, damaged, trail=trail, progress=progress)
     return verification
 
 
@@ -121,7 +128,7 @@ def _tell(
     request: VerifyRequest,
     repository: Repository,
     progress: Progress,
-) -> None:
+) -> Trail:
     trail = repository.trail(request.actor)
     try:
         trail.record(
@@ -132,6 +139,7 @@ def _tell(
         )
     except DockerBackupError as err:
         progress.note(f"WARNING: the audit trail lacks the event of this verification: {err}")
+    return trail
 
 
 def _read_all(repository: Repository, backup: Backup, findings: _Findings, progress: Progress) -> None:

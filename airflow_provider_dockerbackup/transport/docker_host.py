@@ -140,6 +140,12 @@ class SshDockerHost:
         what = f"docker image inspect {reference}"
         return docker_output.image(self._one(commands.inspect_images(self._docker, [reference]), what=what))
 
+    def layer_chains(self) -> frozenset[tuple[str, ...]]:
+        """Return the diff_ids of each image's layers, lowest first."""
+        listed = self._run(commands.list_image_ids(self._docker), what="docker image ls")
+        documents = self._inspect_all(docker_output.ids(listed.stdout), commands.inspect_images)
+        return frozenset(docker_output.image(each).diff_ids for each in documents)
+
     def image_history(self, reference: str) -> tuple[HistoryLine, ...]:
         """Return its history, oldest first, as far as the client tells: authors are in the archive only.
 

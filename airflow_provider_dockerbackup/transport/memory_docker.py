@@ -171,6 +171,10 @@ class MemoryDockerHost:
         """
         return self._images.inspect(reference)
 
+    def layer_chains(self) -> frozenset[tuple[str, ...]]:
+        """Return the diff_ids of each image's layers."""
+        return frozenset(self._images.inspect(image_id).diff_ids for image_id in self._images.by_id)
+
     def image_history(self, reference: str) -> tuple[HistoryLine, ...]:
         """Return its history, oldest first."""
         return self._images.find(reference).history

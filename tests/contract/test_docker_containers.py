@@ -47,6 +47,11 @@ def host_of_lab(request: pytest.FixtureRequest) -> LabHost:
     return found
 
 
+def test_the_layers_of_each_image_are_told(host: DockerHost) -> None:
+    """As inspect tells them for one."""
+    assert host.inspect_image("lab/app:1").diff_ids in host.layer_chains()
+
+
 def test_a_container_is_made_started_renamed_and_stopped(host: DockerHost) -> None:
     """Made it does not run; its labels are those of the image and of the options, to the letter."""
     one, two = NAMES

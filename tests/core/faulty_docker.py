@@ -210,6 +210,10 @@ class FaultyHost:
         self._at("inspect_image")
         return self._plan.call("inspect_image", lambda: self._inner.inspect_image(reference))
 
+    def layer_chains(self) -> frozenset[tuple[str, ...]]:
+        """Return the layers of each image."""
+        return self._plan.call("layer_chains", self._inner.layer_chains)
+
     def image_history(self, reference: str) -> tuple[HistoryLine, ...]:
         """Return an image's history."""
         return self._plan.call("image_history", lambda: self._inner.image_history(reference))

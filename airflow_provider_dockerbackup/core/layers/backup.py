@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.contents import BLOBS
@@ -28,7 +29,7 @@ from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.record import BlobSet, Layer, LayerBlob
 from airflow_provider_dockerbackup.core.throttle import Throttle
-from airflow_provider_dockerbackup.exceptions import PushUnavailableError
+from airflow_provider_dockerbackup.exceptions import PushUnavailableError, TransientError
 
 ZSTD_LAYER_TYPE = f"{LAYER_TYPE}+zstd"
 
@@ -106,11 +107,13 @@ def _fetched(fetching: Fetching, way: Way, capture: CaptureChoice, *, attempt: A
         return fetch_by_save(fetching)
     try:
         return fetch_by_push(fetching, repository=attempt.repository.document.repository_id, attempt=attempt.name)
-    except PushUnavailableError as err:
+    except (PushUnavailableError, TransientError) as err:
         if capture == "push":
             raise
-        fetching.progress.note(f"the host cannot push, saving instead: {err}")
-        return fetch_by_save(fetching)
+        fetching.progress.note(f"the push failed, saving instead: {err}")
+        # What a push stored before it failed is held now, and need not come again.
+        held = fetching.store.held(fetching.image.diff_ids)
+        return fetch_by_save(replace(fetching, held=held))
 
 
 def blob_set(

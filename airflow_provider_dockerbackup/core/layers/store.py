@@ -50,7 +50,7 @@ class LayerStore:
         self._pins = pins
         self._progress = progress
         self._level = level
-        self._threads = threads
+        self.threads = threads
         self._lock = threading.Lock()
         self._new: dict[str, int] = {}
 
@@ -70,9 +70,12 @@ class LayerStore:
         self._protect(each.digest for each in mapped.values())
         return {diff_id: blob for diff_id, blob in mapped.items() if self._size(blob.digest) == blob.stored_size_bytes}
 
-    def layer(self) -> LayerWriter:
-        """Begin a new layer."""
-        return LayerWriter(self, level=self._level, threads=self._threads)
+    def layer(self, *, threads: int | None = None) -> LayerWriter:
+        """Begin a new layer.
+
+        :param threads: how many compress it; None for all that there are.
+        """
+        return LayerWriter(self, level=self._level, threads=threads or self.threads)
 
     def put(self, data: bytes) -> Blob:
         """Store a small blob, a configuration or a manifest, and return it; one that is there is used."""

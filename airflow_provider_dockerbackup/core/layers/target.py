@@ -44,6 +44,8 @@ class LayerTarget:
     :param hints: by which digests the engine is known to call them.
     """
 
+    # Each layer that is compressed takes a thread and its buffers. Engines send five at once: the others wait.
+
     def __init__(
         self,
         store: LayerStore,
@@ -67,6 +69,7 @@ class LayerTarget:
         self._documents: dict[str, bytes] = {}
         self._manifests: dict[str, PushedManifest] = {}
         self._lock = threading.Lock()
+        self.slots = threading.BoundedSemaphore(store.threads)
 
     @property
     def learned(self) -> tuple[EngineHint, ...]:
@@ -246,6 +249,7 @@ class _Upload:
         self._document: bytearray | None = None
         self._writer: LayerWriter | None = None
         self._reader: LayerReader | None = None
+        self._has_slot = False
 
     def write(self, data: bytes | memoryview) -> None:
         """Append ``data``."""
@@ -280,8 +284,13 @@ class _Upload:
     def abort(self) -> None:
         """Release everything."""
         writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
+        try:
+            if writer is not None:
+                writer.close()
+        finally:
+            if self._has_slot:
+                self._has_slot = False
+                self._target.slots.release()
 
     def _decide(self) -> None:
         """A small blob that begins as a JSON object is a document: no tar comes without a NUL in its first block."""
@@ -289,7 +298,9 @@ class _Upload:
         if head.startswith(b"{") and b"\0" not in head[:_HEAD_BYTES]:
             self._document = bytearray()
         else:
-            self._writer = self._target.store.layer()
+            self._target.slots.acquire()
+            self._has_slot = True
+            self._writer = self._target.store.layer(threads=1)
             consumer = _Plain(self._writer)
             self._reader = LayerReader("pushed layer", InflationBudget(DecompressLimits()), consumer)
         self._take(memoryview(head))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, decompressed
 from airflow_provider_dockerbackup.core.catalog import Backup, blob_path
 from airflow_provider_dockerbackup.core.document import sha256_of
+from airflow_provider_dockerbackup.core.layers.damage import set_aside
 from airflow_provider_dockerbackup.core.layers.documents import LayerMap, map_path
 from airflow_provider_dockerbackup.core.reading import archive_stream
 from airflow_provider_dockerbackup.core.record import BlobSet
@@ -214,3 +216,42 @@ def test_what_was_captured_into_an_archive_is_the_image_that_blobs_give() -> Non
     assert kept is not None
     assert shared is not None
     assert (kept.config_digest, kept.diff_ids, kept.history) == (shared.config_digest, shared.diff_ids, shared.history)
+
+
+def test_a_verification_puts_a_damaged_blob_aside_and_the_next_backup_heals_all_that_share_it() -> None:
+    """With an intent before it; both backups are incomplete until the layer is stored again."""
+    world = _world()
+    first = world.backup(1, capture="save").backup
+    _changed(world)
+    second = world.backup(2, capture="save").backup
+    shared = _blobs(first).layers[0].digest
+    spoil(world.storage, blob_path(shared))
+    assert world.verify(first).verification == "failed"
+    moved = [path for path in paths(world.storage, prefix="quarantine") if shared[7:] in path]
+    assert len(moved) == 1
+    assert not world.again(first).complete
+    assert not world.again(second).complete
+    events = [event for event in _events(world) if event["type"] == "blob.quarantined"]
+    assert [event["outcome"] for event in events] == ["intent", "success"]
+    assert all(event["object"]["digest"] == shared for event in events)
+    assert world.backup(3, force=False, capture="save").status == "committed"
+    assert world.again(first).complete
+    assert world.verify(second).proves_restore
+    assert_all_whole(world.repository)
+
+
+def test_a_blob_that_only_seemed_damaged_stays() -> None:
+    """A layer map or record that lies about a sound blob does not cost the others that blob."""
+    world = _world()
+    backup = world.backup(1).backup
+    progress = world.progress
+    digest = _blobs(backup).layers[0].digest
+    assert set_aside(world.repository, digest, trail=world.repository.trail({}), progress=progress) is None
+    assert paths(world.storage, prefix="quarantine") == set()
+    assert [event for event in _events(world) if event["type"] == "blob.quarantined"] == []
+
+
+def _events(world: World) -> list[dict[str, Any]]:
+    """Return the audit events, oldest first."""
+    events = [json.loads(world.storage.read(path)) for path in paths(world.storage, prefix="audit")]
+    return sorted(events, key=lambda event: str(event["time"]))
