@@ -22,6 +22,12 @@ from airflow_provider_dockerbackup.cli.main import cli
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.tar_header import MemberKind
 from airflow_provider_dockerbackup.core.audit.event import AuditEvent
+from airflow_provider_dockerbackup.core.gc.documents import (
+    ClosedDocument,
+    CondemnedDocument,
+    LeaseDocument,
+    PinDocument,
+)
 from airflow_provider_dockerbackup.core.model import Consistency
 from airflow_provider_dockerbackup.core.record import (
     BackupRecord,
@@ -184,6 +190,7 @@ def test_the_reference_has_every_operator_and_every_key_of_its_summary() -> None
         (summary.StopSummary.__annotations__, "DockerStopOperator"),
         (summary.RemoveSummary.__annotations__, "DockerRemoveOperator"),
         (summary.AuditSummary.__annotations__, "DockerBackupAuditOperator"),
+        (summary.GarbageSummary.__annotations__, "DockerBackupGarbageCollectOperator"),
     ):
         for key in keys:
             assert f"`{key}`" in section("operators.md", operator_name), key
@@ -280,6 +287,10 @@ def test_the_reference_has_every_field_of_a_document(document: type[BaseModel]) 
         ("### `release-<time>.json`", Release),
         ("### `quarantined-<time>.json`", Quarantine),
         ("### `deleted-<time>.json`", Deletion),
+        ("### `pins/<attempt>/<number>.json`", PinDocument),
+        ("### `gc/lease/<number>.json`", LeaseDocument),
+        ("### `gc/condemned/<gc>/<number>.json`", CondemnedDocument),
+        ("### `trash/<gc>/closed.json`", ClosedDocument),
     ],
 )
 def test_the_table_of_a_document_has_its_fields_and_no_others(heading: str, document: type[BaseModel]) -> None:
@@ -294,7 +305,7 @@ def test_the_table_of_a_document_has_its_fields_and_no_others(heading: str, docu
 def test_every_type_of_audit_event_is_listed() -> None:
     """What the code writes and what the format's page lists are the same."""
     sources = "".join(text_of(path) for path in (ROOT / "airflow_provider_dockerbackup/core").rglob("*.py"))
-    families = "backup|blob|commit|restore|rollback|stop|remove|sample|rotate|hold|quarantine|source"
+    families = "backup|blob|commit|restore|rollback|stop|remove|sample|rotate|gc|hold|quarantine|source"
     written = set(re.findall(rf'"((?:{families})\.[a-z]+)"', sources)) - {"backup.json"}
     written |= {"verify.passed", "verify.failed"}
     assert 'f"verify.{verification.verification}"' in sources

@@ -63,12 +63,21 @@ def backup_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
 
     Names only, nothing is read. None when there is no repository, or when it does not answer in time.
     """
+    return _ids(ctx, param, incomplete, deleted=False)
+
+
+def deleted_backup_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the ids of deleted backups, as :func:`backup_ids`."""
+    return _ids(ctx, param, incomplete, deleted=True)
+
+
+def _ids(ctx: click.Context, param: click.Parameter, incomplete: str, *, deleted: bool) -> list[CompletionItem]:
     url = ctx.params.get("repository") or os.environ.get("DOCKERBACKUP_REPOSITORY")
     given = set(ctx.params.get(param.name or "") or ()) if param.nargs == -1 else set()
     found: list[CompletionItem] = []
     if url:
         # A daemon: the process ends without it.
-        worker = threading.Thread(target=lambda: found.extend(_named(str(url))), daemon=True)
+        worker = threading.Thread(target=lambda: found.extend(_named(str(url), deleted=deleted)), daemon=True)
         worker.start()
         worker.join(_PATIENCE_SECONDS)
         if worker.is_alive():
@@ -76,12 +85,13 @@ def backup_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
     return [each for each in found if each.value.startswith(incomplete) and each.value not in given]
 
 
-def _named(url: str) -> Iterator[CompletionItem]:
+def _named(url: str, *, deleted: bool) -> Iterator[CompletionItem]:
     from airflow_provider_dockerbackup.core.catalog import Catalog
     from airflow_provider_dockerbackup.transport.storage import storage_from_url
 
     try:
-        for name, source in Catalog(storage_from_url(url)).names():
+        catalog = Catalog(storage_from_url(url))
+        for name, source in catalog.deleted_names() if deleted else catalog.names():
             yield CompletionItem(name, help=str(source))
     except Exception:  # noqa: BLE001 - whatever it is, nothing may be written into the line that somebody types
         return

@@ -41,6 +41,8 @@ _VERBS = {
     "hold": "hold:hold",
     "release": "hold:release",
     "forget": "forget:forget_verb",
+    "gc": "gc:gc_verb",
+    "undelete": "undelete:undelete_verb",
     "quarantine": "quarantine:quarantine_verb",
     "check": "check:check",
     "audit": "audit:audit",

@@ -204,6 +204,12 @@ class Catalog:
             if RECORD_FILE in files and not any(_is_aside(name) for name in files):
                 yield _id_of(path), source_from_path(path)
 
+    def deleted_names(self) -> Iterator[tuple[str, Source]]:
+        """Yield id and source of each deleted backup from names alone."""
+        for path, files in self._folders("backups").items():
+            if RECORD_FILE in files and any(name.startswith("deleted-") for name in files):
+                yield _id_of(path), source_from_path(path)
+
     def sources(self) -> list[Source]:
         """Return every source that has a folder, also when it holds no backup."""
         found = {source_from_path(path) for path in self._folders("backups")}

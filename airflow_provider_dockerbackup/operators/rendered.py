@@ -35,8 +35,17 @@ def whole_number(name: str, value: int | str) -> int:
 
 
 def share(name: str, value: float | str) -> float:
+    """Return a number from 0 to 1; the range is the caller's to check.
+
+    :raises ConfigurationError: names the parameter.
+    """
+    return number(name, value, expected="a number from 0 to 1")
+
+
+def number(name: str, value: float | str, *, expected: str = "a number") -> float:
     """Return a number.
 
+    :param expected: what messages ask for.
     :raises ConfigurationError: names the parameter.
     """
     if not isinstance(value, bool):
@@ -44,7 +53,7 @@ def share(name: str, value: float | str) -> float:
             return float(value)
         except (TypeError, ValueError):
             pass
-    raise ConfigurationError(f"{name}: expected a number from 0 to 1, got {value!r}")
+    raise ConfigurationError(f"{name}: expected {expected}, got {value!r}")
 
 
 def columns(names: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 from airflow_provider_dockerbackup.core.capture import BackupOutcome
+from airflow_provider_dockerbackup.core.gc.collect import GcOutcome
 from airflow_provider_dockerbackup.core.recreate import RecreateOutcome
 from airflow_provider_dockerbackup.core.remove import RemoveOutcome
 from airflow_provider_dockerbackup.core.restore import RestoreOutcome
@@ -68,6 +69,30 @@ class RotateSummary(TypedDict):
     blocked: list[str]
     freed_bytes: int
     reaped: int
+    dry_run: bool
+    audit_head: str | None
+
+
+class GarbageSummary(TypedDict):
+    """What a garbage collection did, or in a dry run found; numbers of blobs and bytes.
+
+    ``garbage`` is what it found, ``trashed`` what it moved to the trash ``trash/<gc>``, ``returned`` what came back
+    from there because a backup needs it, ``missing`` what backups need and is nowhere, ``purged`` what left the trash
+    for ever.
+    """
+
+    repository: str
+    gc: str
+    backups: int
+    blobs: int
+    garbage: int
+    garbage_bytes: int
+    trashed: int
+    trashed_bytes: int
+    returned: int
+    missing: int
+    purged: int
+    purged_bytes: int
     dry_run: bool
     audit_head: str | None
 
@@ -323,6 +348,26 @@ def rotate_summary(outcome: RotateOutcome, *, repository_url: str, dry_run: bool
         blocked=[str(source) for source in outcome.plan.blocked],
         freed_bytes=outcome.freed_bytes,
         reaped=len(outcome.reaped),
+        dry_run=dry_run,
+        audit_head=outcome.audit_head,
+    )
+
+
+def garbage_summary(outcome: GcOutcome, *, repository_url: str, dry_run: bool) -> GarbageSummary:
+    """Return the summary of a garbage collection."""
+    return GarbageSummary(
+        repository=repository_url,
+        gc=outcome.gc,
+        backups=outcome.plan.backups,
+        blobs=outcome.plan.blobs,
+        garbage=len(outcome.plan.garbage),
+        garbage_bytes=outcome.plan.garbage_bytes,
+        trashed=outcome.done.trashed,
+        trashed_bytes=outcome.done.trashed_bytes,
+        returned=outcome.done.returned,
+        missing=len(outcome.plan.missing),
+        purged=outcome.done.purged,
+        purged_bytes=outcome.done.purged_bytes,
         dry_run=dry_run,
         audit_head=outcome.audit_head,
     )

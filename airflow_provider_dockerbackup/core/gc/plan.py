@@ -113,8 +113,6 @@ class Planner:
         """Return what is to be done; :meth:`References.look` comes first.
 
         Maps are listed before blobs, and blobs after records: each names only what was there before it.
-
-        :raises IntegrityError: when a layer map cannot be read.
         """
         maps = dict(self._maps())
         sizes, garbage = self._blobs()
@@ -197,12 +195,14 @@ class Planner:
         return {key: tuple(paths) for key, paths in naming.items()}, tuple(dangling)
 
     def _named_by(self, path: str) -> tuple[str, bytes | None]:
-        """Return the path and the blob that the map there names; None when it is gone."""
+        """Return the path and the blob that the map there names; None when it is gone, or cannot be read."""
         try:
-            data = self._storage.read(path)
+            return path, key_of(LayerMap.from_bytes(self._storage.read(path), where=path).digest)
         except NotFoundError:
             return path, None
-        return path, key_of(LayerMap.from_bytes(data, where=f"{self._storage.url}/{path}").digest)
+        except IntegrityError as err:
+            self._progress.note(f"WARNING: {err}; it is left alone, and its layer is stored anew when it comes again")
+            return path, None
 
     def _hints(self, here: set[bytes]) -> Iterator[str]:
         """Yield the hints of layers that are not ``here``."""
