@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import blob_path
 from airflow_provider_dockerbackup.core.document import compact_time
-from airflow_provider_dockerbackup.core.layers.store import set_aside_path
+from airflow_provider_dockerbackup.core.layers.store import digest_of, set_aside_path
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import DockerBackupError, NotFoundError
@@ -23,7 +21,7 @@ def set_aside(repository: Repository, digest: str, *, trail: Trail, progress: Pr
     :returns: None when the blob is what its name says, or is gone, or could not be moved; the reader is told.
     """
     try:
-        if _digest_of(repository, digest) == digest:
+        if digest_of(repository.storage, blob_path(digest)) == digest:
             return None
         to = set_aside_path(digest, at=compact_time(repository.clock.now(), fraction=True))
         trail.record("blob.quarantined", outcome="intent", subject={"digest": digest, "to": to})
@@ -36,11 +34,3 @@ def set_aside(repository: Repository, digest: str, *, trail: Trail, progress: Pr
     trail.tell("blob.quarantined", progress=progress, outcome="success", subject={"digest": digest, "to": to})
     progress.note(f"the damaged blob {digest} was moved to {to}; the next backup that needs it fetches it again")
     return to
-
-
-def _digest_of(repository: Repository, digest: str) -> str:
-    found = hashlib.sha256()
-    with repository.storage.chunks(blob_path(digest)) as chunks:
-        for chunk in chunks:
-            found.update(chunk)
-    return f"sha256:{found.hexdigest()}"

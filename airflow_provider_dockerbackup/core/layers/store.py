@@ -10,6 +10,7 @@ import hashlib
 import secrets
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +19,7 @@ from airflow_provider_dockerbackup.core.catalog import BLOBS_FOLDER, blob_path
 from airflow_provider_dockerbackup.core.document import compact_time, sha256_of
 from airflow_provider_dockerbackup.core.gc.pins import Pins
 from airflow_provider_dockerbackup.core.layers.documents import EngineHint, LayerMap, hint_path, hints_folder, map_path
-from airflow_provider_dockerbackup.core.ports import Progress
+from airflow_provider_dockerbackup.core.ports import Progress, Storage
 from airflow_provider_dockerbackup.core.record import Blob, LayerBlob
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import ConflictError, IntegrityError, NotFoundError, TransientError
@@ -81,9 +82,11 @@ class LayerStore:
         """Store a small blob, a configuration or a manifest, and return it; one that is there is used."""
         blob = Blob(digest=sha256_of(data), size_bytes=len(data))
         self._protect([blob.digest])
-        if self._size(blob.digest) == blob.size_bytes and self._storage.read(blob_path(blob.digest)) == data:
+        found = self._size(blob.digest)
+        if found == blob.size_bytes and self._storage.read(blob_path(blob.digest)) == data:
             return blob
-        self._set_aside(blob.digest)
+        if found is not None:
+            self._set_aside(blob.digest)
         try:
             self._storage.create(blob_path(blob.digest), data)
         except ConflictError:
@@ -125,8 +128,10 @@ class LayerStore:
             stored_size_bytes=writer.stored_size_bytes,
         )
         self._protect([blob.digest])
-        if self._size(blob.digest) != blob.stored_size_bytes:
-            self._set_aside(blob.digest)
+        found = self._size(blob.digest)
+        if found != blob.stored_size_bytes:
+            if found is not None:
+                self._set_aside(blob.digest)
             self._commit(writer, blob)
         return self._map(blob)
 
@@ -188,11 +193,27 @@ class LayerStore:
             self._storage.move(blob_path(digest), to=to)
         except NotFoundError:
             return
+        if digest_of(self._storage, to) == digest:  # another try repaired it between our look and the move
+            with suppress(ConflictError):
+                self._storage.move(to, to=blob_path(digest))
+            return
         self._progress.note(f"WARNING: blob {digest} in {self._storage.url} was damaged; it was moved to {to}")
 
     def _count(self, digest: str, size_bytes: int) -> None:
         with self._lock:
             self._new[digest] = size_bytes
+
+
+def digest_of(storage: Storage, path: str) -> str:
+    """Return ``sha256:<hex>`` of the bytes of an object.
+
+    :raises NotFoundError: when there is none.
+    """
+    found = hashlib.sha256()
+    with storage.chunks(path) as chunks:
+        for chunk in chunks:
+            found.update(chunk)
+    return f"sha256:{found.hexdigest()}"
 
 
 def set_aside_path(digest: str, *, at: str) -> str:
