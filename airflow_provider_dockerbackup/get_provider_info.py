@@ -120,6 +120,11 @@ def _connection_fields() -> dict[str, Any]:
         ),
         "stall_timeout": _seconds("Stall timeout", "Seconds without any data after which a stream is given up.", 120),
         "deadline": _seconds("Deadline", "Seconds that one stream may take as a whole, at most 20 hours.", 21600),
+        "max_captures": {
+            "label": "Captures at once",
+            "description": "How many saves, pushes and exports this host does at once for its SSH user; others wait.",
+            "schema": {"type": ["integer", "null"], "default": 2, "minimum": 1, "maximum": 999},
+        },
     }
 
 

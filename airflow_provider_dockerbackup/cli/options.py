@@ -11,7 +11,7 @@ import socket
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -63,6 +63,7 @@ class HostOptions:
     ssh_config: Path
     docker_command: str
     docker_socket: str | None
+    max_captures: int = 2
 
     @contextmanager
     def connected(self) -> Iterator[SshDockerHost]:
@@ -75,7 +76,7 @@ class HostOptions:
         factory = ssh_client_factory(self.target, identity_file=self.identity, config_path=self.ssh_config)
         session = SshSession(factory, where=self.target)
         try:
-            yield SshDockerHost(session, name=self.name or self.target, command=command)
+            yield SshDockerHost(session, name=self.name or self.target, command=command, max_captures=self.max_captures)
         finally:
             session.close()
 
@@ -192,7 +193,7 @@ def recipient_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def compression_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of how bytes come and are stored.
+    """Add the options of how bytes come and are stored, below those of the host.
 
     A verb gets them as ``layout``, ``compression`` and ``tuning``.
     """
@@ -214,9 +215,18 @@ def compression_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--compression-threads", type=int, default=2, show_default=True, metavar="N", help="Threads, in layout layers."
     )
     @click.option("--bandwidth-limit", metavar="BYTES", help="Bytes a second from the host, such as 20M.")
+    @click.option(
+        "--max-captures",
+        type=click.IntRange(1, 999),
+        default=2,
+        show_default=True,
+        help="How many captures the host does at once, over all who say the same.",
+    )
     @wraps(function)
     def with_compression(
         *args: Any,
+        host: HostOptions,
+        max_captures: int,
         compression_level: int | None,
         compression_threads: int,
         bandwidth_limit: str | None,
@@ -226,7 +236,7 @@ def compression_options(function: Callable[..., Any]) -> Callable[..., Any]:
         tuning = Tuning(level=compression_level, threads=compression_threads, bandwidth_limit=limit)
         tuning.check()
         check_compression(kwargs.get("compression"), level=compression_level)
-        return function(*args, tuning=tuning, **kwargs)
+        return function(*args, host=replace(host, max_captures=max_captures), tuning=tuning, **kwargs)
 
     return with_compression
 

@@ -172,6 +172,7 @@ def _export(
     image = _image_of(container, host)
     captured_at = repository.clock.now()
     with ExitStack() as within:
+        within.enter_context(host.capture_slot(telling.progress.note))
         attempt = within.enter_context(Attempt(repository, request.key, progress=telling.progress))
         described = _container_document(container, image)
         document = attempt.document("container", described)

@@ -8,7 +8,7 @@ in ``tests/contract`` that every implementation passes. Whatever an implementati
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
@@ -110,6 +110,15 @@ class DockerHost(Protocol):
     @property
     def access(self) -> dict[str, str]:
         """How it was reached, for records and events: user, address, host key fingerprint; no secret."""
+
+    def capture_slot(self, tell: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Hold one of the host's places for captures; wait while others have them all.
+
+        MUST let go of it when the link is lost, without anybody of ours left to ask.
+
+        :param tell: is told one line when it has to wait.
+        :raises TransientError: when none gets free in time.
+        """
 
     def engine(self) -> EngineInfo:
         """Return what the daemon says of itself."""

@@ -106,8 +106,11 @@ def _save(
     repository: Repository,
     telling: Telling,
 ) -> BackupOutcome:
-    captured_at = repository.clock.now()
-    with Attempt(repository, request.key, progress=telling.progress) as attempt:
+    with (
+        host.capture_slot(telling.progress.note),
+        Attempt(repository, request.key, progress=telling.progress) as attempt,
+    ):
+        captured_at = repository.clock.now()
         within: AbstractContextManager[LayerStore | None] = nullcontext()
         if repository.document.layout == "layers":
             within = layer_store(attempt, tuning=request.tuning, progress=telling.progress)

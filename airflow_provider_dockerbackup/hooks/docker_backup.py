@@ -17,6 +17,7 @@ from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerB
 from airflow_provider_dockerbackup.hooks.connection import connection_of
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
 from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
+from airflow_provider_dockerbackup.transport.slots import DEFAULT_PLACES
 from airflow_provider_dockerbackup.transport.ssh import (
     SshSession,
     SshTimeouts,
@@ -41,6 +42,7 @@ class HostSettings:
     :param command: how docker is called there.
     :param timeouts: how long to wait for what.
     :param conn_timeout_seconds: how long connecting may take.
+    :param max_captures: how many captures the host does at once.
     :param verified: whether the host's key is verified.
     """
 
@@ -48,6 +50,7 @@ class HostSettings:
     command: DockerCommand
     timeouts: SshTimeouts
     conn_timeout_seconds: int
+    max_captures: int
     verified: bool
 
     @classmethod
@@ -78,6 +81,7 @@ class HostSettings:
                 deadline_seconds=_seconds(extra, "deadline", defaults.deadline_seconds, most=LONGEST_DEADLINE_SECONDS),
             ),
             conn_timeout_seconds=int(_seconds(extra, "conn_timeout", 20)),
+            max_captures=_count(extra, "max_captures", DEFAULT_PLACES),
             verified=not (_is_true(extra, "no_host_key_check") or _is_true(extra, "allow_host_key_change")),
         )
 
@@ -124,6 +128,7 @@ class DockerBackupHook(SSHHook):
                 self._session,
                 name=self.settings.host_name,
                 command=self.settings.command,
+                max_captures=self.settings.max_captures,
                 access={"host_key_verified": str(self.settings.verified).lower()},
             )
         finally:
@@ -206,6 +211,16 @@ def _seconds(extra: Mapping[str, Any], name: str, default: float, *, most: float
         limit = f" and at most {most:g}" if most < float("inf") else ""
         raise ConfigurationError(f"{name}: expected seconds > 0{limit}, got {value!r}")
     return seconds
+
+
+def _count(extra: Mapping[str, Any], name: str, default: int) -> int:
+    value = extra.get(name)
+    if value in {None, ""}:
+        return default
+    text = str(value)
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1000:
+        raise ConfigurationError(f"connection extra {name}: expected a number from 1 to 999, got {value!r}")
+    return int(text)
 
 
 def _is_true(extra: Mapping[str, Any], name: str) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -31,6 +32,7 @@ from airflow_provider_dockerbackup.exceptions import (
 from airflow_provider_dockerbackup.transport import commands, docker_output, push
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
 from airflow_provider_dockerbackup.transport.docker_errors import docker_error, exec_error, one_line
+from airflow_provider_dockerbackup.transport.slots import DEFAULT_PLACES, capture_slot
 from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshRemoteStream, SshSession
 
 _T = TypeVar("_T")
@@ -65,6 +67,7 @@ class SshDockerHost:
     :param session: where commands run.
     :param name: name under which the host's backups are kept.
     :param command: how the Docker client is called there.
+    :param max_captures: how many captures the host does at once for its SSH user.
     :param access: facts on how it is reached, besides user, address, host key fingerprint and cipher, which the
         session knows; no secret.
     """
@@ -75,11 +78,13 @@ class SshDockerHost:
         *,
         name: str,
         command: DockerCommand | None = None,
+        max_captures: int = DEFAULT_PLACES,
         access: Mapping[str, str] | None = None,
     ) -> None:
         self._session = session
         self._name = name
         self._docker = command or DockerCommand()
+        self._max_captures = max_captures
         self._access = dict(access or {})
 
     @property
@@ -102,6 +107,10 @@ class SshDockerHost:
         """
         engine = self.engine()
         return f"Docker Engine {engine.version} ({engine.store}/{engine.storage_driver}) on {self._name}"
+
+    def capture_slot(self, tell: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Hold one of the host's places for captures; wait while others have them all."""
+        return capture_slot(self._session, places=self._max_captures, tell=tell)
 
     def engine(self) -> EngineInfo:
         """Return what the daemon says of itself."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import paramiko
@@ -138,6 +139,22 @@ class SshSession:
             running.close_channel()
         stdout = output.whole(f"{what} on {self.where}")
         return CommandResult(exit_status=status, stdout=stdout, stderr=running.stderr())
+
+    @contextmanager
+    def held(self, command: str, *, what: str) -> Iterator[Iterator[bytes]]:
+        """Run a command on the control connection for as long as the body takes; its input ends with the body.
+
+        :returns: gives what the command prints, as it comes.
+        :raises TransientError: when the link is lost before it prints anything.
+        """
+        # What the body does has deadlines of its own, and may wait for one before it begins.
+        limit = 2 * self.timeouts.deadline_seconds + self.timeouts.command_seconds
+        running = self._start_control(command, what=what, deadline_seconds=limit)
+        try:
+            yield iter(running.read, b"")
+        finally:
+            running.end_input()
+            running.close_channel()
 
     def stream_out(self, command: str, *, explain: Explain, what: str = "remote command") -> SshRemoteStream:
         """Return the output of a command as a stream; nothing is connected or started before it is iterated.

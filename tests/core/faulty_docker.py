@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 
 from airflow_provider_dockerbackup.core.container_options import ContainerOption
@@ -209,6 +209,10 @@ class FaultyHost:
         """Return an image."""
         self._at("inspect_image")
         return self._plan.call("inspect_image", lambda: self._inner.inspect_image(reference))
+
+    def capture_slot(self, tell: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Hold a place for a capture."""
+        return self._plan.call("capture_slot", lambda: self._inner.capture_slot(tell))
 
     def layer_chains(self) -> frozenset[tuple[str, ...]]:
         """Return the layers of each image."""
