@@ -29,7 +29,7 @@ class IntegrityError(DockerBackupError):
 
 
 class IncompleteError(IntegrityError):
-    """Something is missing because it was left out on purpose, taken for something else; fetch the whole once more."""
+    """What came lacks something that was left out on purpose, but wrongly; fetch it once more, leaving nothing out."""
 
 
 class BadBlobError(IntegrityError):

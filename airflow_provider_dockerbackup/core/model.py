@@ -17,6 +17,8 @@ JsonObject = Mapping[str, Any]
 
 Store = Literal["graphdriver", "containerd"]
 Consistency = Literal["snapshot", "pause", "none"]
+# What left members out of an archive on the host: a shell script, or nothing there could.
+FilteredBy = Literal["sh", "none"]
 
 # The time 0 in UTC, as Go and JSON write it.
 EPOCH = "1970-01-01T00:00:00Z"

@@ -8,7 +8,7 @@ in ``tests/contract`` that every implementation passes. Whatever an implementati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
@@ -19,6 +19,7 @@ from airflow_provider_dockerbackup.core.model import (
     ContainerInspect,
     ContainerSummary,
     EngineInfo,
+    FilteredBy,
     HistoryLine,
     ImageInspect,
     ImageSummary,
@@ -88,6 +89,17 @@ class RemoteStream(Protocol):
         """End the command and its connection; safe to call at any time, any number of times."""
 
 
+class FilteredStream(RemoteStream, Protocol):
+    """A stream from which the host may leave members of the archive out."""
+
+    @property
+    def filtered_by(self) -> FilteredBy | None:
+        """Return what left them out; ``none`` when the host has nothing that could, so that all of them came.
+
+        None before the whole stream was read, and when there was nothing to leave out.
+        """
+
+
 class PausedStream(RemoteStream, Protocol):
     """A stream for which a container is paused."""
 
@@ -147,8 +159,15 @@ class DockerHost(Protocol):
         :raises NotFoundError: when there is none.
         """
 
-    def save_image(self, image_id: str) -> RemoteStream:
-        """Stream ``docker save`` of one image, by ID, so that a moving tag cannot change what is saved."""
+    def save_image(self, image_id: str, *, without: Collection[str] = ()) -> FilteredStream:
+        """Stream ``docker save`` of one image, by ID, so that a moving tag cannot change what is saved.
+
+        :param without: names of layers' members that are left out of the archive, on the host, if it has what that
+            takes. One that is not in the archive is no error. The rest MUST be the same tar without them, and a save
+            that failed MUST raise as it does without a filter.
+        :raises IncompleteError: while the stream is read, when the archive could not be filtered.
+        :raises ConfigurationError: when a name is no name of a layer's member.
+        """
 
     def push_image(self, image_id: str, *, target: PushTarget, repository: str, attempt: str) -> PushResult:
         """Let the engine push one image, by ID, to ``target``.

@@ -17,6 +17,7 @@ from airflow_provider_dockerbackup.core.container_options import ContainerOption
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.export_script import EXPORT_TEMPORARY, WHILE_PAUSED
 from airflow_provider_dockerbackup.transport.push_script import PUSH
+from airflow_provider_dockerbackup.transport.save_filter import SAVE_FILTERED, name_list
 
 # The kernel takes no single argument above 128 KiB, and sshd hands the whole line over as one (`sh -c LINE`).
 MAX_LINE_BYTES = 120 * 1024
@@ -129,6 +130,16 @@ def list_container_ids(docker: DockerCommand, *, labels: Sequence[str] = ()) -> 
 def save(docker: DockerCommand, reference: str) -> str:
     """Return the line that writes one image as a tar to standard output."""
     return docker.line("image", "save", "--", reference)
+
+
+def save_filtered(docker: DockerCommand, reference: str, *, without: Iterable[str]) -> str:
+    """Return the line that does :func:`save` and leaves members out, where the host has what that takes.
+
+    :param without: names of layers' members; so many that they do not fit the line are not left out.
+    :raises ConfigurationError: when one is no such name.
+    """
+    script = ("sh", "-c", SAVE_FILTERED, "dockerbackup", name_list(without), reference)
+    return quoted_line((*_ENVIRONMENT, *script, *docker.docker))
 
 
 def export(docker: DockerCommand, container: str) -> str:

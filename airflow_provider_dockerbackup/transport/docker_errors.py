@@ -11,6 +11,7 @@ from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
     ConflictError,
     DockerBackupError,
+    IncompleteError,
     IntegrityError,
     NotFoundError,
     TransientError,
@@ -29,6 +30,8 @@ _CLIENT_FAILED = re.compile(
 )
 _NOT_ON_PATH = 127
 _NOT_EXECUTABLE = 126
+# Above this a shell says which signal ended what it ran.
+_KILLED = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,11 @@ def _rule(pattern: str, error: type[DockerBackupError], advice: str, *, load_onl
 
 # The first that matches decides; texts of Docker 20.10 to 28, sudo and POSIX shells.
 _RULES = (
+    _rule(
+        r"the archive could not be filtered",
+        IncompleteError,
+        "save the whole image instead, without leaving anything out",
+    ),
     _rule(
         r"permission denied while trying to connect|got permission denied",
         ConfigurationError,
@@ -206,6 +214,6 @@ def _decide(exit_status: int, text: str, *, reading_archive: bool) -> tuple[type
             return rule.error, rule.advice
     if exit_status in {_NOT_ON_PATH, _NOT_EXECUTABLE}:
         return ConfigurationError, "set the Docker command to the full path of an executable Docker client on the host"
-    if exit_status < 0:
+    if exit_status < 0 or exit_status > _KILLED:
         return TransientError, "the link was lost or the command was killed; try again"
     return DockerBackupError, "see the Docker daemon's log on the host (journalctl -u docker)"

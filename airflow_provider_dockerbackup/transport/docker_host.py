@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
@@ -34,29 +34,10 @@ from airflow_provider_dockerbackup.transport.commands import DockerCommand
 from airflow_provider_dockerbackup.transport.docker_errors import docker_error, exec_error, one_line
 from airflow_provider_dockerbackup.transport.slots import DEFAULT_PLACES, capture_slot
 from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshRemoteStream, SshSession
+from airflow_provider_dockerbackup.transport.told_streams import SshFilteredStream, SshPausedStream
 
 _T = TypeVar("_T")
 _UNPACKING_FAILED = "Error unpacking"
-
-
-class SshPausedStream:
-    """A :class:`~airflow_provider_dockerbackup.core.ports.PausedStream` over SSH."""
-
-    def __init__(self, stream: SshRemoteStream) -> None:
-        self._stream = stream
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield the output, as the stream does."""
-        return iter(self._stream)
-
-    def close(self) -> None:
-        """End the command and its connection."""
-        self._stream.close()
-
-    @property
-    def pause_seconds(self) -> float | None:
-        """How long the container was paused by us; None before the end, and when it was not."""
-        return docker_output.pause_seconds(self._stream.stderr)
 
 
 class SshDockerHost:
@@ -174,9 +155,15 @@ class SshDockerHost:
         what = f"docker container inspect {name}"
         return docker_output.container(self._one(commands.inspect_containers(self._docker, [name]), what=what))
 
-    def save_image(self, image_id: str) -> SshRemoteStream:
-        """Stream ``docker save`` of one image."""
-        return self._stream(commands.save(self._docker, image_id), what=f"docker save {image_id}")
+    def save_image(self, image_id: str, *, without: Collection[str] = ()) -> SshFilteredStream:
+        """Stream ``docker save`` of one image, without the members named where the host has what that takes.
+
+        :raises IncompleteError: while it is read, when the archive could not be filtered.
+        """
+        line = commands.save(self._docker, image_id)
+        if without:
+            line = commands.save_filtered(self._docker, image_id, without=without)
+        return SshFilteredStream(self._stream(line, what=f"docker save {image_id}"))
 
     def push_image(self, image_id: str, *, target: PushTarget, repository: str, attempt: str) -> PushResult:
         """Let the engine push one image, by ID, to ``target``, and leave nothing of that on the host.

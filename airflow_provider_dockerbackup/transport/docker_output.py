@@ -18,6 +18,7 @@ from airflow_provider_dockerbackup.core.model import (
     ContainerInspect,
     ContainerSummary,
     EngineInfo,
+    FilteredBy,
     HistoryLine,
     ImageInspect,
     ImageSummary,
@@ -30,6 +31,8 @@ _SHOWN_BYTES = 200
 _DOCUMENT = re.compile(r"[\[{\"]")
 _ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}", re.ASCII)
 _PAUSED = re.compile(rb"^dockerbackup: paused from ([0-9.]+) to ([0-9.]+)$", re.MULTILINE)
+_FILTERED = re.compile(rb"^dockerbackup: filtered by (sh|none)$", re.MULTILINE)
+_FILTERS: dict[bytes, FilteredBy] = {b"sh": "sh", b"none": "none"}
 _LOCAL_TIME = re.compile(r"^(19(?:69|70)-\d\d-\d\dT\d\d:\d\d:\d\d)([+-]\d\d)(\d\d)$", re.MULTILINE | re.ASCII)
 _LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
 _NO_NAME = "<none>"
@@ -295,3 +298,9 @@ def pause_seconds(stderr: bytes) -> float | None:
     """Return how long a script of ours says that it paused a container; None when it says nothing of that."""
     told = _PAUSED.search(stderr)
     return None if told is None else round(float(told[2]) - float(told[1]), 2)
+
+
+def filtered_by(stderr: bytes) -> FilteredBy | None:
+    """Return what a script of ours says that it filtered an archive by; None when it says nothing of that."""
+    told = _FILTERED.search(stderr)
+    return None if told is None else _FILTERS[told[1]]

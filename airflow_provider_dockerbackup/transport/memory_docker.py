@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +15,7 @@ from airflow_provider_dockerbackup.core.model import (
     ContainerInspect,
     ContainerSummary,
     EngineInfo,
+    FilteredBy,
     HistoryLine,
     ImageInspect,
     ImageSummary,
@@ -37,7 +38,9 @@ from airflow_provider_dockerbackup.transport.memory_images import (
     MemoryStream,
     image_of_filesystem,
     memory_engine,
+    without_members,
 )
+from airflow_provider_dockerbackup.transport.save_filter import name_list
 
 # What engines say of a moment that has not come.
 _NEVER = "0001-01-01T00:00:00Z"
@@ -76,6 +79,7 @@ class MemoryDockerHost:
         self.exec_failures: set[str] = set()
         self.push_forbidden = False
         self.pushed: dict[str, dict[str, str]] = {}  # by repository: digests of compressed layers by diff_id
+        self.filters_by: FilteredBy = "sh"
 
     @property
     def name(self) -> str:
@@ -192,12 +196,16 @@ class MemoryDockerHost:
         """
         return docker_output.container(self._container(name).document)
 
-    def save_image(self, image_id: str) -> MemoryStream:
-        """Stream the archive the image came in.
+    def save_image(self, image_id: str, *, without: Collection[str] = ()) -> MemoryStream:
+        """Stream the archive the image came in, without the members named.
 
         :raises NotFoundError: when there is no such image.
         """
-        return MemoryStream(self._images.find(image_id).archive)
+        archive = self._images.find(image_id).archive
+        if not name_list(without):
+            return MemoryStream(archive)
+        kept = archive if self.filters_by == "none" else without_members(archive, without)
+        return MemoryStream(kept, filtered_by=self.filters_by)
 
     def push_image(self, image_id: str, *, target: PushTarget, repository: str, attempt: str) -> PushResult:
         """Push an image as a classic engine does; it remembers for each repository what it sent.

@@ -12,12 +12,12 @@ import io
 import json
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from airflow_provider_dockerbackup.core.model import EngineInfo, HistoryLine, ImageInspect, LoadedImage
+from airflow_provider_dockerbackup.core.model import EngineInfo, FilteredBy, HistoryLine, ImageInspect, LoadedImage
 from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, IntegrityError, NotFoundError
 from airflow_provider_dockerbackup.transport import docker_output
 
@@ -152,16 +152,21 @@ class MemoryImages:
 class MemoryStream:
     """Standard output of a command that succeeded; closing it calls ``at_end`` once."""
 
-    def __init__(self, data: bytes, *, at_end: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, data: bytes, *, at_end: Callable[[], None] = lambda: None, filtered_by: FilteredBy | None = None
+    ) -> None:
         self._data = data
         self._at_end: Callable[[], None] | None = at_end
+        self._filtered_by = filtered_by
         self.pause_seconds: float | None = None
+        self.filtered_by: FilteredBy | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the output in pieces of 1 MiB."""
         try:
             for at in range(0, len(self._data), CHUNK_BYTES):
                 yield self._data[at : at + CHUNK_BYTES]
+            self.filtered_by = self._filtered_by
         finally:
             self.close()
 
@@ -213,6 +218,18 @@ def layers_of_archive(archive: bytes) -> dict[str, bytes]:
                 plain = gzip.decompress(data) if data.startswith(_GZIP) else data
                 found[f"sha256:{hashlib.sha256(plain).hexdigest()}"] = plain
     return found
+
+
+def without_members(archive: bytes, names: Collection[str]) -> bytes:
+    """Return a docker-archive without the members named; all else stays as it is."""
+    kept = bytearray()
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        members = tar.getmembers()
+        ends = [*(member.offset for member in members[1:]), tar.offset]
+        for member, end in zip(members, ends, strict=True):
+            if member.name not in names:
+                kept += archive[member.offset : end]
+    return bytes(kept) + archive[ends[-1] :]
 
 
 def image_of_filesystem(

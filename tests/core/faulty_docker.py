@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from airflow_provider_dockerbackup.core.model import (
     ContainerInspect,
     ContainerSummary,
     EngineInfo,
+    FilteredBy,
     HistoryLine,
     ImageInspect,
     ImageSummary,
@@ -93,6 +94,12 @@ class FaultyStream:
     def pause_seconds(self) -> float | None:
         """How long the container was paused."""
         found: float | None = getattr(self._inner, "pause_seconds", None)
+        return found
+
+    @property
+    def filtered_by(self) -> FilteredBy | None:
+        """What members were left out by."""
+        found: FilteredBy | None = getattr(self._inner, "filtered_by", None)
         return found
 
 
@@ -227,9 +234,9 @@ class FaultyHost:
         self._at("inspect_container")
         return self._plan.call("inspect_container", lambda: self._inner.inspect_container(name))
 
-    def save_image(self, image_id: str) -> RemoteStream:
+    def save_image(self, image_id: str, *, without: Collection[str] = ()) -> FaultyStream:
         """Stream an image."""
-        return self._stream("save_image", lambda: self._inner.save_image(image_id))
+        return self._stream("save_image", lambda: self._inner.save_image(image_id, without=without))
 
     def push_image(self, image_id: str, *, target: PushTarget, repository: str, attempt: str) -> PushResult:
         """Push an image; each call of the target is a call of the plan, too."""

@@ -18,11 +18,16 @@ from airflow_provider_dockerbackup.core.layers.collector import LayerCollector
 from airflow_provider_dockerbackup.core.layers.documents import EngineHint
 from airflow_provider_dockerbackup.core.layers.store import LayerStore
 from airflow_provider_dockerbackup.core.layers.target import LayerTarget
-from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect
+from airflow_provider_dockerbackup.core.model import EngineInfo, FilteredBy, ImageInspect
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.record import LayerBlob
 from airflow_provider_dockerbackup.core.throttle import Throttle
 from airflow_provider_dockerbackup.exceptions import IncompleteError
+
+_FILTERED: dict[FilteredBy, str] = {
+    "sh": "layers that are held were left out of docker save on the host",
+    "none": "layers that are held came all the same: the host lacks dd or od as POSIX has them (GNU's, busybox's)",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +95,7 @@ def fetch_by_save(fetching: Fetching) -> Fetched:
 
 def _save(fetching: Fetching, names: Mapping[str, str]) -> Fetched:
     image = fetching.image
-    stream = fetching.host.save_image(image.id)
+    stream = fetching.host.save_image(image.id, without=tuple(names))
     with LayerCollector(fetching.store, wanted=fetching.missing, known=names.keys()) as collector:
         scanner = DockerArchiveScanner(layers=collector, held=names)
         pour(
@@ -102,6 +107,8 @@ def _save(fetching: Fetching, names: Mapping[str, str]) -> Fetched:
             what=f"docker save {image.id}",
             estimate_bytes=max(0, image.size_bytes - sum(fetching.held[each].size_bytes for each in names.values())),
         )
+        if stream.filtered_by is not None:
+            fetching.progress.note(_FILTERED[stream.filtered_by])
         archive = scanner.finish()
         require_image(archive, image_id=image.id, diff_ids=image.diff_ids)
         layers = _all_layers(image, {**fetching.held, **collector.stored})
