@@ -10,8 +10,10 @@ from __future__ import annotations
 # * The tag is `<attempt>_<user ID>_<process>_<its start>`, and so is the name of the directory: whoever comes later can
 #   tell whether the script that made it still lives. It cannot tell that of another user's where /proc hides them.
 # * Taking away the only name of an image would delete the image, or fail because a container uses it. So a tag beside
-#   which there are none but ours is moved to an empty image first (and before that the digest is taken away that a
-#   classic engine notes at a push): the image is left as it was, without a name.
+#   which there are none but ours is moved to an empty image first: the image is left as it was, without a name. Before
+#   that the digest is taken away that a classic engine notes at a push. A containerd store notes none, but shows the
+#   image's own ID as one: that would stand for the image itself. (An import straight to the tag would do, but for 26
+#   with a containerd store, which forgets the image that had it.)
 # * `--config` would change the daemon that the client talks to, if its own configuration names a context: hence `-H`.
 #   That daemon must be on this host, else its 127.0.0.1 is another.
 # * The push runs in the background and is waited for, because a shell that waits for a foreground command would not
@@ -46,11 +48,16 @@ untag() {
   name=$1
   shift
   tags=$("$@" image inspect --format '{{range .RepoTags}}{{println .}}{{end}}' "$name" 2>/dev/null) || return 0
-  if ! printf '%s\n' "$tags" | grep -Eqv '^(127[.]0[.]0[.]1:[0-9]+/dockerbackup/.*)?$'; then
+  if ! printf '%s\\n' "$tags" | grep -Eqv '^(127[.]0[.]0[.]1:[0-9]+/dockerbackup/.*)?$'; then
+    id=$("$@" image inspect --format '{{.Id}}' "$name") || return
     "$@" image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$name" | while read -r digest; do
-      case $digest in "${name%:*}@"*) "$@" image rm "$digest" >/dev/null 2>&1 </dev/null ;; esac
+      case $digest in
+        *"@$id") ;;
+        "${name%:*}@"*) "$@" image rm "$digest" >/dev/null 2>&1 </dev/null ;;
+      esac
     done
-    "$@" image import - "$name" >/dev/null </dev/null || return
+    empty=$("$@" image import --message 'dockerbackup: empty' - </dev/null) || return
+    "$@" image tag "$empty" "$name" || return
   fi
   "$@" image rm "$name" >/dev/null
 }
