@@ -84,7 +84,7 @@ class FakeHost:
         session = ["sh", "-c", below, "sshd", *self.shell, "-c", line] if below else [*self.shell, "-c", line]
         child = subprocess.Popen(
             [*defaults, *session],
-            env={"PATH": programs, "FAKE": str(self.directory)},
+            env={"PATH": programs, "FAKE": str(self.directory), "TMPDIR": f"{self.directory}/tmp"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
