@@ -21,11 +21,20 @@ _TRUST = {"none": "not verified", "checked": "only checked", "verified": "verifi
 
 
 def judge_image(record: BackupRecord, image: ImageInspect) -> str | None:
-    """Return ``""`` when the record is of exactly this image, by its ID and all of its layers, else None."""
+    """Return ``""`` when the record is of exactly this image, by its ID and all of its layers.
+
+    Else None, or what the backup lacks: layout ``layers`` leaves out other platforms and attestations, which stand
+    under the same ID.
+    """
     held = record.image
     if held is None or not image.id or image.id not in {held.config_digest, *held.known_ids}:
         return None
-    return "" if held.diff_ids == image.diff_ids else None
+    if held.diff_ids != image.diff_ids:
+        return None
+    left = [each.platform or f"{each.kind} {each.digest}" for each in held.others if each.whole and not each.kept]
+    if left and image.id == held.id:
+        return f"does not hold {', '.join(left)}, which stands under the same ID; a backup in layout 'archive' does"
+    return ""
 
 
 def judge_container(record: BackupRecord, container: ContainerInspect) -> str | None:

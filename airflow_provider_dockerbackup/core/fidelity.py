@@ -9,14 +9,14 @@ back.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from airflow_provider_dockerbackup.core.archive.docker_archive import ArchivedImage
 from airflow_provider_dockerbackup.core.archive.rootfs import Rootfs
 from airflow_provider_dockerbackup.core.configuration import IMAGE_KEYS, differences
-from airflow_provider_dockerbackup.core.model import ContainerInspect, ImageInspect
-from airflow_provider_dockerbackup.core.record import Capture, Configuration, Fidelity, FidelityItem
+from airflow_provider_dockerbackup.core.model import ContainerInspect, ImageInspect, ImageManifest
+from airflow_provider_dockerbackup.core.record import Capture, Configuration, Fidelity, FidelityItem, OtherManifest
 
 TIMES_OF_DOCKER = (
     "/.dockerenv",
@@ -34,16 +34,23 @@ _EMPTIED = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 
 
 def image_fidelity(
-    image: ArchivedImage, inspected: ImageInspect, configuration: Configuration, *, stored_anew: bool = False
+    image: ArchivedImage,
+    inspected: ImageInspect,
+    configuration: Configuration,
+    *,
+    others: Sequence[OtherManifest] = (),
+    stored_anew: bool = False,
 ) -> Fidelity:
     """Return the report of a saved image.
 
     :param image: as it came in the archive.
     :param inspected: as the host showed it.
     :param configuration: names and salted HMACs of the configuration that the host showed.
+    :param others: what stood beside it under the same ID.
     :param stored_anew: whether its layers are kept compressed anew, as layout ``layers`` does.
     """
     items = list(_image_items(image, inspected, configuration))
+    items += _other_items(others, own=_platform(inspected))
     if stored_anew:
         items.append(
             _item("identity", "manifest digest", "lost", "layers are compressed anew; configuration and diff_ids stay")
@@ -74,6 +81,52 @@ def _image_items(image: ArchivedImage, inspected: ImageInspect, configuration: C
     yield _item("files", "all attributes in the layers", "kept", "byte for byte")
     for path in sorted((inspected.config.get("Volumes") or {}).keys()):
         yield _item("mounts", str(path), "lost", "data of volumes lives outside of images")
+
+
+def _platform(inspected: ImageInspect) -> str:
+    return "/".join(part for part in (inspected.os, inspected.architecture, inspected.variant) if part)
+
+
+def _other_items(others: Sequence[OtherManifest], *, own: str) -> Iterator[FidelityItem]:
+    """Yield what becomes of the manifests beside the image's own.
+
+    :param own: the image's platform.
+    """
+    if any(each.kind == "platform" for each in others):
+        yield _item("platforms", own, "kept", "the one that the host runs")
+    for each in others:
+        subject = "platforms" if each.kind == "platform" else "attestations"
+        name = each.platform or each.digest
+        if not each.whole:
+            yield _item(subject, name, "lost", "its host did not have all of it")
+        elif each.kept:
+            yield _item(subject, name, "kept", "byte for byte")
+        else:
+            yield _item(subject, name, "lost", "layout 'layers' keeps the image for its host's platform alone")
+
+
+def other_manifests(others: Sequence[ImageManifest], *, kept: bool) -> tuple[OtherManifest, ...]:
+    """Return what a record says of the manifests beside the image's own.
+
+    :param kept: whether what the host had of them is in the backup.
+    """
+    return tuple(
+        OtherManifest(
+            digest=each.digest, kind=each.kind, platform=each.platform, whole=each.whole, kept=kept and each.whole
+        )
+        for each in others
+    )
+
+
+def notes_on_others(others: Sequence[OtherManifest]) -> tuple[str, ...]:
+    """Return what a record notes on those of them that are not in the backup."""
+    notes = []
+    for each in others:
+        what = f"platform {each.platform}" if each.platform else each.kind
+        why = "layout 'archive' would keep it" if each.whole else "its host did not have all of it"
+        if not each.kept:
+            notes.append(f"{what} (manifest {each.digest}) is not in this backup: {why}")
+    return tuple(notes)
 
 
 def container_fidelity(

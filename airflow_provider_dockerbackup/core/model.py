@@ -82,6 +82,22 @@ class ImageInspect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageManifest:
+    """One manifest of those that an image's index names.
+
+    :param digest: ``sha256:<hex>`` of it.
+    :param kind: ``platform`` for the image as it is for one platform, ``attestation`` for what is said of such a one.
+    :param platform: ``os/architecture[/variant]``; empty for an attestation, and where the index does not say.
+    :param whole: whether the engine has it and all that it names.
+    """
+
+    digest: str
+    kind: Literal["platform", "attestation"]
+    platform: str
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerInspect:
     """One container as ``docker container inspect`` shows it.
 

@@ -22,6 +22,7 @@ from airflow_provider_dockerbackup.core.model import (
     FilteredBy,
     HistoryLine,
     ImageInspect,
+    ImageManifest,
     ImageSummary,
     LoadedImage,
     PausedCommit,
@@ -169,7 +170,15 @@ class DockerHost(Protocol):
         :raises ConfigurationError: when a name is no name of a layer's member.
         """
 
-    def push_image(self, image_id: str, *, target: PushTarget, repository: str, attempt: str) -> PushResult:
+    def image_manifests(self, image: ImageInspect) -> tuple[ImageManifest, ...]:
+        """Return what an image's index names, as the engine has it.
+
+        None for an image that has no index, and where engine or client cannot tell.
+        """
+
+    def push_image(
+        self, image_id: str, *, target: PushTarget, repository: str, attempt: str, platform: str | None = None
+    ) -> PushResult:
         """Let the engine push one image, by ID, to ``target``.
 
         MUST return only when the engine said that the push succeeded and the image's manifest was taken. MUST leave no
@@ -178,7 +187,9 @@ class DockerHost(Protocol):
 
         :param repository: name under which the engine remembers what it sent; the same for the same repository.
         :param attempt: the attempt's name; the manifest is put under it.
-        :raises PushUnavailableError: when this host cannot push, whatever the image.
+        :param platform: ``os/architecture[/variant]`` of the one manifest to push of an image that has an index; None
+            for all of them.
+        :raises PushUnavailableError: when this host cannot push, whatever the image, or has only a part of the image.
         :raises DockerBackupError: what ``target`` raised.
         """
 

@@ -154,12 +154,29 @@ class History(Part):
     empty_layer: bool = False
 
 
+class OtherManifest(Part):
+    """A manifest that the image's index names beside the image's own.
+
+    :param kind: ``platform`` for the image as it is for another platform, ``attestation`` for what is said of one.
+    :param platform: ``os/architecture[/variant]``; empty for an attestation.
+    :param whole: whether the host had it and all that it names.
+    :param kept: whether that is in the backup.
+    """
+
+    digest: str
+    kind: Literal["platform", "attestation"]
+    platform: str = ""
+    whole: bool
+    kept: bool
+
+
 class Image(Part):
     """An image's identity and what the host said of it.
 
     :param id: the source engine's ``.Id``.
     :param config_digest: sha256 of the configuration: the identity that every engine shares.
     :param known_ids: every digest under which an engine may show this very archive.
+    :param others: what stood beside it under the same ID.
     """
 
     id: str
@@ -174,6 +191,7 @@ class Image(Part):
     variant: str = ""
     layers: tuple[Layer, ...]
     history: tuple[History, ...]
+    others: tuple[OtherManifest, ...] = ()
 
 
 class Filesystem(Part):
@@ -235,7 +253,8 @@ class UncoveredMount(Part):
 class FidelityItem(Part):
     """One thing, and what becomes of it; a configuration value by its name alone.
 
-    :param subject: ``layers``, ``history``, ``tags``, ``identity``, ``configuration``, ``files`` or ``mounts``.
+    :param subject: ``layers``, ``history``, ``tags``, ``identity``, ``platforms``, ``attestations``, ``configuration``,
+        ``files`` or ``mounts``.
     :param reason: short, empty where there is nothing to explain.
     """
 

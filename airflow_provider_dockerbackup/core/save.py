@@ -20,7 +20,7 @@ from airflow_provider_dockerbackup.core.archive.docker_archive import (
 from airflow_provider_dockerbackup.core.attempt import Attempt, BackupKey, reap, winner_of
 from airflow_provider_dockerbackup.core.capture import BackupOutcome, Telling, Tuning, engine_part, pour
 from airflow_provider_dockerbackup.core.configuration import configuration_of, declared_volumes, step_without_values
-from airflow_provider_dockerbackup.core.fidelity import image_fidelity
+from airflow_provider_dockerbackup.core.fidelity import image_fidelity, notes_on_others, other_manifests
 from airflow_provider_dockerbackup.core.layers.backup import (
     fetch_image,
     image_blobs,
@@ -32,7 +32,15 @@ from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice, chec
 from airflow_provider_dockerbackup.core.layers.store import LayerStore
 from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
-from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, BlobSet, History, Image, Layer
+from airflow_provider_dockerbackup.core.record import (
+    ArchiveFile,
+    BackupRecord,
+    BlobSet,
+    History,
+    Image,
+    Layer,
+    OtherManifest,
+)
 from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.core.repository import Repository, check_layers_compression
 from airflow_provider_dockerbackup.core.throttle import Throttle
@@ -158,7 +166,13 @@ def _into_archive(
     return _Saved(
         archived=archived,
         capture="save",
-        image=_image_part(image, archived, ids=sorted(archived.image_ids), layers=_members(archived)),
+        image=_image_part(
+            image,
+            archived,
+            ids=sorted(archived.image_ids),
+            layers=_members(archived),
+            others=other_manifests(archived.others, kept=True),
+        ),
         archive=sink.publish(content_digest=archive.content_digest),
     )
 
@@ -188,7 +202,13 @@ def _into_layers(
     return _Saved(
         archived=fetched.image,
         capture=fetched.capture,
-        image=_image_part(image, fetched.image, ids=known_ids(fetched), layers=layers),
+        image=_image_part(
+            image,
+            fetched.image,
+            ids=known_ids(fetched),
+            layers=layers,
+            others=other_manifests(fetched.image.others, kept=False),
+        ),
         blobs=image_blobs(fetched, store=store, attempt=attempt),
     )
 
@@ -222,13 +242,20 @@ def _record(
         image=saved.image,
         configuration=configuration,
         not_covered=declared_volumes(image.config),
-        fidelity=image_fidelity(saved.archived, image, configuration, stored_anew=saved.blobs is not None),
-        notes=saved.archived.notes,
+        fidelity=image_fidelity(
+            saved.archived, image, configuration, others=saved.image.others, stored_anew=saved.blobs is not None
+        ),
+        notes=(*saved.archived.notes, *notes_on_others(saved.image.others)),
     )
 
 
 def _image_part(
-    inspected: ImageInspect, archived: ArchivedImage, *, ids: Sequence[str], layers: tuple[Layer, ...]
+    inspected: ImageInspect,
+    archived: ArchivedImage,
+    *,
+    ids: Sequence[str],
+    layers: tuple[Layer, ...],
+    others: tuple[OtherManifest, ...],
 ) -> Image:
     return Image(
         id=inspected.id,
@@ -252,6 +279,7 @@ def _image_part(
             )
             for step in archived.history
         ),
+        others=others,
     )
 
 

@@ -162,7 +162,14 @@ def export_temporary(docker: DockerCommand, container: str, *, image: str) -> st
     return quoted_line((*_ENVIRONMENT, *script, *docker.docker))
 
 
-def push(docker: DockerCommand, image_id: str, *, port: int, repository: str, attempt: str) -> str:
+def image_api(docker: DockerCommand) -> str:
+    """Return the line that speaks the engine's HTTP API over its input and output."""
+    return docker.line("system", "dial-stdio")
+
+
+def push(
+    docker: DockerCommand, image_id: str, *, port: int, repository: str, attempt: str, platform: str | None = None
+) -> str:
     """Return the line that pushes an image to a port of the host's loopback interface.
 
     Its input is the client's configuration, in one line; its push ends when that input does. It takes away the tag that
@@ -170,9 +177,10 @@ def push(docker: DockerCommand, image_id: str, *, port: int, repository: str, at
 
     :param repository: name of the repository in that registry.
     :param attempt: first part of the tag.
+    :param platform: the only one to push; None for all.
     """
     daemon = "given" if "-H" in docker.docker else "default"
-    script = ("sh", "-c", PUSH, "dockerbackup", image_id, str(port), repository, attempt, daemon)
+    script = ("sh", "-c", PUSH, "dockerbackup", image_id, str(port), repository, attempt, daemon, platform or "")
     return quoted_line(("exec", *_ENVIRONMENT, "DOCKER_CONTENT_TRUST=0", *script, *docker.docker))
 
 

@@ -18,6 +18,7 @@ from airflow_provider_dockerbackup.core.model import (
     EngineInfo,
     HistoryLine,
     ImageInspect,
+    ImageManifest,
     ImageSummary,
     LoadedImage,
     PausedCommit,
@@ -165,7 +166,22 @@ class SshDockerHost:
             line = commands.save_filtered(self._docker, image_id, without=without)
         return SshFilteredStream(self._stream(line, what=f"docker save {image_id}"))
 
-    def push_image(self, image_id: str, *, target: PushTarget, repository: str, attempt: str) -> PushResult:
+    def image_manifests(self, image: ImageInspect) -> tuple[ImageManifest, ...]:
+        """Return what an image's index names, as engines from 28 on tell.
+
+        No command of the client's shows it, so the engine's API is asked through the client. What that does not answer
+        is no error: then nothing is known.
+        """
+        if not docker_output.has_index(image):
+            return ()
+        what = f"the manifests of {image.id}"
+        request = docker_output.manifests_request(image.id)
+        result = self._session.run(commands.image_api(self._docker), what=what, stdin=request, keep_input=True)
+        return docker_output.image_manifests(result.stdout)
+
+    def push_image(
+        self, image_id: str, *, target: PushTarget, repository: str, attempt: str, platform: str | None = None
+    ) -> PushResult:
         """Let the engine push one image, by ID, to ``target``, and leave nothing of that on the host.
 
         :raises PushUnavailableError: when sshd, the client or the engine there do not allow it.
@@ -178,6 +194,7 @@ class SshDockerHost:
             target=target,
             repository=repository,
             attempt=attempt,
+            platform=platform,
         )
 
     def export_container(self, container: str) -> SshRemoteStream:

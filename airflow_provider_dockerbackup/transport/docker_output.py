@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow_provider_dockerbackup.core.archive.manifests import manifest_of
+from airflow_provider_dockerbackup.core.archive.wire import Descriptor, parse
 from airflow_provider_dockerbackup.core.model import (
     EPOCH,
     ContainerInspect,
@@ -21,11 +23,12 @@ from airflow_provider_dockerbackup.core.model import (
     FilteredBy,
     HistoryLine,
     ImageInspect,
+    ImageManifest,
     ImageSummary,
     LoadedImage,
     Store,
 )
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, IntegrityError
 
 _SHOWN_BYTES = 200
 _DOCUMENT = re.compile(r"[\[{\"]")
@@ -157,6 +160,33 @@ def image(document: Mapping[str, Any]) -> ImageInspect:
         config=document.get("Config") or {},
         document=document,
     )
+
+
+def has_index(image: ImageInspect) -> bool:
+    """Tell whether engines say that an image's ID is that of an index; those before 28 do not say."""
+    descriptor = image.document.get("Descriptor")
+    kind = str(descriptor.get("mediaType")) if isinstance(descriptor, dict) else ""
+    return kind.endswith((".index.v1+json", ".list.v2+json"))
+
+
+def manifests_request(image_id: str) -> bytes:
+    """Return the request that asks an engine what an image's index names (API 1.48); its answer ends the connection."""
+    return f"GET /v1.48/images/{image_id}/json?manifests=1 HTTP/1.0\r\n\r\n".encode("ascii")
+
+
+def image_manifests(answer: bytes) -> tuple[ImageManifest, ...]:
+    """Return what an image's index names from an engine's answer; nothing when it is no such answer."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    document = _parsed(body.decode("utf-8", "replace"))
+    if not re.match(rb"HTTP/1\.[01] 200 ", head[head.rfind(b"HTTP/1.") :]) or not isinstance(document, dict):
+        return ()
+    try:
+        return tuple(
+            manifest_of(parse(Descriptor, each["Descriptor"], where="Descriptor"), whole=bool(each["Available"]))
+            for each in document.get("Manifests") or ()
+        )
+    except (IntegrityError, KeyError, TypeError):
+        return ()
 
 
 def container(document: Mapping[str, Any]) -> ContainerInspect:

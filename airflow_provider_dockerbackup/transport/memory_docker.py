@@ -18,6 +18,7 @@ from airflow_provider_dockerbackup.core.model import (
     FilteredBy,
     HistoryLine,
     ImageInspect,
+    ImageManifest,
     ImageSummary,
     LoadedImage,
     PausedCommit,
@@ -207,12 +208,22 @@ class MemoryDockerHost:
         kept = archive if self.filters_by == "none" else without_members(archive, without)
         return MemoryStream(kept, filtered_by=self.filters_by)
 
-    def push_image(self, image_id: str, *, target: PushTarget, repository: str, attempt: str) -> PushResult:
+    def image_manifests(self, image: ImageInspect) -> tuple[ImageManifest, ...]:
+        """Return nothing: images of a classic store have no index."""
+        self._images.find(image.id)
+        return ()
+
+    def push_image(
+        self, image_id: str, *, target: PushTarget, repository: str, attempt: str, platform: str | None = None
+    ) -> PushResult:
         """Push an image as a classic engine does; it remembers for each repository what it sent.
+
+        :param platform: passed over, for there is only one.
 
         :raises PushUnavailableError: when :attr:`push_forbidden` says so.
         :raises NotFoundError: when there is no such image.
         """
+        del platform
         check_names(image_id, repository=repository, attempt=attempt)
         if self.push_forbidden:
             raise PushUnavailableError(f"sshd on {self._name} forwards no port to us; back up by save instead")

@@ -31,6 +31,8 @@ _UNREACHABLE = re.compile(
     r"|deadline exceeded|insufficient_scope",
     re.IGNORECASE,
 )
+# Engines before 27 push all that an index names, or nothing; clients before 27 know no single platform.
+_PARTIAL = re.compile(r"missing content: |unknown flag: --platform", re.IGNORECASE)
 
 
 def push_ports(host: str, repository: str) -> tuple[int, ...]:
@@ -52,6 +54,7 @@ def push_image(
     target: PushTarget,
     repository: str,
     attempt: str,
+    platform: str | None = None,
 ) -> PushResult:
     """Let a host push an image to ``target`` and return what came.
 
@@ -60,7 +63,8 @@ def push_image(
     :param host: the host's name.
     :param repository: the repository's name; one component of a registry's name.
     :param attempt: the attempt's name; lower-case letters and digits.
-    :raises PushUnavailableError: when this host cannot push at all.
+    :param platform: the only one to push of an image for several; None for all.
+    :raises PushUnavailableError: when this host cannot push at all, or not this image.
     :raises DockerBackupError: what the target raised, else what the host says.
     """
     check_names(image_id, repository=repository, attempt=attempt)
@@ -70,7 +74,7 @@ def push_image(
     registry = PushRegistry(target, name=name, attempt=attempt, credential=credential, activity=activity)
 
     def command(port: int) -> ForwardedCommand:
-        line = commands.push(docker, image_id, port=port, repository=name, attempt=attempt)
+        line = commands.push(docker, image_id, port=port, repository=name, attempt=attempt, platform=platform)
         return ForwardedCommand(line=line, input=credential.client_configuration(f"{LOOPBACK}:{port}") + b"\n")
 
     def answer(connection: ForwardedConnection) -> None:
@@ -115,6 +119,11 @@ def _failure(result: CommandResult, *, reached: bool, what: str, host: str) -> D
             f"{what} on {host}: its Docker daemon did not reach the port that sshd forwards to us: {said}; is it in "
             "another network namespace (rootless, Docker Desktop), or can its client not read the temporary "
             "configuration (snap)? back up by save instead"
+        )
+    if _PARTIAL.search(said):
+        return PushUnavailableError(
+            f"{what} on {host}: the engine cannot push an image of which it has one platform only: {said}; back up by "
+            "save instead"
         )
     return docker_error(result, what=what, host=host)
 

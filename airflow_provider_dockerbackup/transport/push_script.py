@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 # Parameters: image, forwarded port, repository, attempt, `default` when the client is to use its own daemon, else
-# `given`, then the words that call docker. The first line of standard input is the client's configuration with the
-# credential; the rest is nothing, and its end is the end of the connection.
+# `given`, the one platform to push or nothing, then the words that call docker. The first line of standard input is the
+# client's configuration with the credential; the rest is nothing, and its end is the end of the connection.
 #
 # * The tag is `<attempt>_<user ID>_<process>_<its start>`, and so is the name of the directory: whoever comes later can
 #   tell whether the script that made it still lives. It cannot tell that of another user's where /proc hides them.
@@ -22,8 +22,8 @@ from __future__ import annotations
 # * sshd binds the port to every address of the host when `GatewayPorts yes` says so: then nothing is sent.
 # * Status 78 ("configuration error" in sysexits.h): this host cannot push, which is no failure of the image.
 PUSH = """\
-image=$1 port=$2 repository=$3 attempt=$4 daemon=$5
-shift 5
+image=$1 port=$2 repository=$3 attempt=$4 daemon=$5 platform=$6
+shift 6
 umask 077
 child= watch= directory= tag=
 user=$(id -u)
@@ -117,7 +117,7 @@ exec 3<&0 </dev/null
 watch=$!
 tag=127.0.0.1:$port/$repository:${attempt}_$self
 "$@" image tag "$image" "$tag" || { status=$?; tag=; exit "$status"; }
-"$@" ${daemon:+-H "$daemon"} --config "$directory" image push "$tag" 3<&- &
+"$@" ${daemon:+-H "$daemon"} --config "$directory" image push ${platform:+--platform "$platform"} "$tag" 3<&- &
 child=$!
 wait "$child"
 status=$?

@@ -16,6 +16,7 @@ from airflow_provider_dockerbackup.core.model import (
     FilteredBy,
     HistoryLine,
     ImageInspect,
+    ImageManifest,
     ImageSummary,
     LoadedImage,
     PausedCommit,
@@ -238,13 +239,22 @@ class FaultyHost:
         """Stream an image."""
         return self._stream("save_image", lambda: self._inner.save_image(image_id, without=without))
 
-    def push_image(self, image_id: str, *, target: PushTarget, repository: str, attempt: str) -> PushResult:
+    def image_manifests(self, image: ImageInspect) -> tuple[ImageManifest, ...]:
+        """What an image's index names."""
+        self._at("image_manifests")
+        return self._plan.call("image_manifests", lambda: self._inner.image_manifests(image))
+
+    def push_image(
+        self, image_id: str, *, target: PushTarget, repository: str, attempt: str, platform: str | None = None
+    ) -> PushResult:
         """Push an image; each call of the target is a call of the plan, too."""
         self._at("push_image")
         faulty = FaultyPushTarget(target, self._plan, self._cutter)
         return self._plan.call(
             "push_image",
-            lambda: self._inner.push_image(image_id, target=faulty, repository=repository, attempt=attempt),
+            lambda: self._inner.push_image(
+                image_id, target=faulty, repository=repository, attempt=attempt, platform=platform
+            ),
         )
 
     def export_container(self, container: str) -> RemoteStream:

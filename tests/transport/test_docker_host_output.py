@@ -254,3 +254,33 @@ def test_inspect_document_is_kept_whole() -> None:
     assert image.document == document
     assert image.diff_ids == ("l",)
     assert docker_output.container(document).document == document
+
+
+def _manifest(digest: str, *, available: bool, **platform: str) -> dict[str, Any]:
+    described = {"digest": f"sha256:{digest * 64}", "size": 7, "mediaType": "x", "platform": platform}
+    return {"ID": f"sha256:{digest * 64}", "Available": available, "Kind": "image", "Descriptor": described}
+
+
+def test_the_manifests_of_an_index_are_read_from_an_engines_answer() -> None:
+    """What a start-up file printed before it, and headers, are passed over."""
+    body = {"Manifests": [_manifest("1", available=True, os="linux", architecture="arm", variant="v7")]}
+    answer = b"welcome\nHTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + json.dumps(body).encode()
+    (found,) = docker_output.image_manifests(answer)
+    assert (found.digest, found.platform, found.whole) == (f"sha256:{'1' * 64}", "linux/arm/v7", True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"docker: 'dial-stdio' is not a docker command",
+        b'HTTP/1.0 404 Not Found\r\n\r\n{"message":"no such image"}',
+        b'HTTP/1.0 200 OK\r\n\r\n{"Id":"sha256:1"}',
+        b'HTTP/1.0 200 OK\r\n\r\n{"Manifests":[{"Available":true,"Descriptor":{"digest":"1"}}]}',
+        b'HTTP/1.0 200 OK\r\n\r\n{"Manifests":7}',
+        b"HTTP/1.0 200 OK\r\n\r\n[",
+    ],
+)
+def test_an_engine_that_does_not_tell_what_an_index_names_is_no_error(answer: bytes) -> None:
+    """Then nothing is known of it."""
+    assert docker_output.image_manifests(answer) == ()

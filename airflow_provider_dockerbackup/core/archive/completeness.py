@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.contents import BLOBS, Contents, StoredFile
 from airflow_provider_dockerbackup.core.archive.image import ArchivedImage, ArchivedLayer, HistoryEntry
+from airflow_provider_dockerbackup.core.archive.manifests import in_order
 from airflow_provider_dockerbackup.core.archive.oci_walk import OciWalk
 from airflow_provider_dockerbackup.core.archive.tar import shown_name
 from airflow_provider_dockerbackup.core.archive.wire import History, ImageConfig, ManifestEntry, parse, strict_json
@@ -61,6 +62,7 @@ def image_in(contents: Contents, *, held: Mapping[str, str] | None = None) -> Ar
         history=history,
         format="oci" if is_oci else "docker",
         notes=(*notes, *walk.notes),
+        others=in_order(walk.others),
     )
 
 

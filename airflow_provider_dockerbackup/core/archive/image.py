@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.model import ImageManifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,8 @@ class ArchivedImage:
         those of the manifests and indexes that lead to it.
     :param history: its history, oldest first; empty when the configuration has none.
     :param format: ``oci`` when there is an ``index.json``, else ``docker``.
-    :param notes: what is not as it could be and yet no defect, such as absent manifests of other platforms.
+    :param notes: what is not as it could be and yet no defect.
+    :param others: the manifests that indexes name beside the image's own: of other platforms, and attestations.
     """
 
     config: bytes
@@ -76,6 +78,7 @@ class ArchivedImage:
     history: tuple[HistoryEntry, ...]
     format: Literal["docker", "oci"]
     notes: tuple[str, ...]
+    others: tuple[ImageManifest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 from airflow_provider_dockerbackup.core.archive.contents import BLOBS, Contents
 from airflow_provider_dockerbackup.core.archive.image import ArchivedLayer
+from airflow_provider_dockerbackup.core.archive.manifests import manifest_of
 from airflow_provider_dockerbackup.core.archive.wire import Descriptor, OciIndex, OciManifest, parse, strict_json
+from airflow_provider_dockerbackup.core.model import ImageManifest
 from airflow_provider_dockerbackup.exceptions import IncompleteError, IntegrityError
 
 _DEEPEST = 4
@@ -22,7 +24,7 @@ class OciWalk:
     """One walk through the OCI documents of an archive.
 
     After :meth:`run`: ``image_ids`` (manifests and indexes that lead to the image), ``reached`` (members that some
-    document names) and ``notes``.
+    document names), ``others`` (manifests beside the image's own) and ``notes``.
 
     :param contents: the archive.
     :param config_digest: the image that ``manifest.json`` describes.
@@ -40,6 +42,7 @@ class OciWalk:
     ) -> None:
         self.image_ids: set[str] = set()
         self.reached: set[str] = set()
+        self.others: list[ImageManifest] = []
         self.notes: list[str] = []
         self._contents = contents
         self._config_digest = config_digest
@@ -70,7 +73,7 @@ class OciWalk:
         if not self._is_present(descriptor):
             if depth == 1:
                 raise IntegrityError(f"index.json names {descriptor.digest}, which is missing")
-            self._note_absent(descriptor)
+            self.others.append(manifest_of(descriptor, whole=False))
             return False
         if descriptor.digest not in self._leads:
             if depth > _DEEPEST:
@@ -120,15 +123,9 @@ class OciWalk:
         return True
 
     def _other_manifest(self, descriptor: Descriptor, named: Iterable[Descriptor]) -> None:
-        """A manifest of another platform, or an attestation: what of it is there must be right, the rest is a note."""
-        absent = [inner.digest for inner in named if not self._is_present(inner)]
-        if absent:
-            self.notes.append(
-                f"{_what(descriptor)} {descriptor.digest} is not whole: {len(absent)} of its blobs are absent"
-            )
-
-    def _note_absent(self, descriptor: Descriptor) -> None:
-        self.notes.append(f"{_what(descriptor)} {descriptor.digest} is not in the archive")
+        """One of another platform, or an attestation: what of it is there must be right, the rest may be absent."""
+        present = [self._is_present(inner) for inner in named]
+        self.others.append(manifest_of(descriptor, whole=all(present)))
 
     def _is_present(self, descriptor: Descriptor) -> bool:
         """Tell whether the blob is there; its digest is its name, its size must be the announced one."""
@@ -151,11 +148,3 @@ class OciWalk:
         if announced != size_bytes:
             raise IntegrityError(f"{name} has {announced} bytes by one descriptor and {size_bytes} by another")
         return True
-
-
-def _what(descriptor: Descriptor) -> str:
-    kind = (descriptor.annotations or {}).get("vnd.docker.reference.type")
-    if kind == "attestation-manifest":
-        return "attestation manifest"
-    platform = str(descriptor.platform or "")
-    return f"manifest of platform {platform[:80]}" if platform else "manifest"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,7 @@ from airflow_provider_dockerbackup.core.layers.collector import LayerCollector
 from airflow_provider_dockerbackup.core.layers.documents import EngineHint
 from airflow_provider_dockerbackup.core.layers.store import LayerStore
 from airflow_provider_dockerbackup.core.layers.target import LayerTarget
-from airflow_provider_dockerbackup.core.model import EngineInfo, FilteredBy, ImageInspect
+from airflow_provider_dockerbackup.core.model import EngineInfo, FilteredBy, ImageInspect, ImageManifest
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.record import LayerBlob
 from airflow_provider_dockerbackup.core.throttle import Throttle
@@ -130,18 +130,26 @@ def fetch_by_push(fetching: Fetching, *, repository: str, attempt: str) -> Fetch
     :raises IntegrityError: when what was pushed is not exactly the announced image.
     :raises TransientError: when the link, the daemon or the storage failed.
     """
+    manifests = fetching.host.image_manifests(fetching.image)
     target = LayerTarget(
         fetching.store,
         engine_id=fetching.engine.engine_id,
         image=fetching.image,
         held=fetching.held,
         hints=fetching.hints,
+        manifests=manifests,
         throttle=fetching.throttle,
         progress=fetching.progress,
     )
     fetching.progress.start(f"docker push {fetching.image.id}", None)
     try:
-        pushed = fetching.host.push_image(fetching.image.id, target=target, repository=repository, attempt=attempt)
+        pushed = fetching.host.push_image(
+            fetching.image.id,
+            target=target,
+            repository=repository,
+            attempt=attempt,
+            platform=_platform(fetching.image, manifests),
+        )
     finally:
         fetching.progress.finish()
     image = target.pushed_image(pushed.manifest)
@@ -152,6 +160,18 @@ def fetch_by_push(fetching: Fetching, *, repository: str, attempt: str) -> Fetch
         capture="push",
         hints=target.learned,
     )
+
+
+def _platform(image: ImageInspect, manifests: Sequence[ImageManifest]) -> str | None:
+    """Return the platform to push of an image for several, so that no other is sent; None to push all there is.
+
+    An engine that has not all of them can push a single one only.
+    """
+    there = [each.platform for each in manifests if each.kind == "platform" and each.whole]
+    wanted = f"{image.os}/{image.architecture}"
+    exact = f"{wanted}/{image.variant}" if image.variant else wanted
+    near = (each for each in there if f"{each}/".startswith(f"{wanted}/"))
+    return exact if exact in there else next(near, None)
 
 
 def _all_layers(image: ImageInspect, blobs: Mapping[str, LayerBlob]) -> tuple[LayerBlob, ...]:

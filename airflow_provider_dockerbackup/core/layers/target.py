@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_dockerbackup.core.archive.completeness import history_of
@@ -13,6 +13,7 @@ from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.contents import BLOBS, DOCUMENT_BYTES, DOCUMENTS_BYTES
 from airflow_provider_dockerbackup.core.archive.image import ArchivedImage, ArchivedLayer
 from airflow_provider_dockerbackup.core.archive.layer_reader import DecompressLimits, InflationBudget, LayerReader
+from airflow_provider_dockerbackup.core.archive.manifests import in_order, manifest_of
 from airflow_provider_dockerbackup.core.archive.wire import (
     Descriptor,
     ImageConfig,
@@ -23,7 +24,7 @@ from airflow_provider_dockerbackup.core.archive.wire import (
 )
 from airflow_provider_dockerbackup.core.layers.documents import EngineHint
 from airflow_provider_dockerbackup.core.layers.store import LayerStore, LayerWriter
-from airflow_provider_dockerbackup.core.model import ImageInspect
+from airflow_provider_dockerbackup.core.model import ImageInspect, ImageManifest
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.push import PushedManifest
 from airflow_provider_dockerbackup.core.record import LayerBlob
@@ -42,6 +43,7 @@ class LayerTarget:
     :param image: what it pushes.
     :param held: blobs of the image's layers that are there.
     :param hints: by which digests the engine is known to call them.
+    :param manifests: what the engine says that the image's index names.
     """
 
     # Each layer that is compressed takes a thread and its buffers. Engines send five at once: the others wait.
@@ -54,6 +56,7 @@ class LayerTarget:
         image: ImageInspect,
         held: Mapping[str, LayerBlob],
         hints: Sequence[EngineHint],
+        manifests: Sequence[ImageManifest] = (),
         throttle: Throttle,
         progress: Progress,
     ) -> None:
@@ -64,6 +67,7 @@ class LayerTarget:
         self._engine_id = engine_id
         self._image = image
         self._held = dict(held)
+        self._index = {each.digest: each for each in manifests}
         self._known = {hint.digest: hint for hint in hints if hint.diff_id in held}
         self._learned: dict[str, EngineHint] = {}
         self._documents: dict[str, bytes] = {}
@@ -129,7 +133,7 @@ class LayerTarget:
         manifest, path = found
         config = self._document(manifest.config.digest)
         ids = frozenset({manifest.config.digest, *path})
-        if self._image.id not in ids:
+        if self._image.id not in ids and not self._is_in_index(top.digest):
             raise IntegrityError(
                 f"the engine pushed image {manifest.config.digest}, not {self._image.id} that was asked for; "
                 "was it replaced meanwhile?"
@@ -143,11 +147,17 @@ class LayerTarget:
             diff_ids=self._image.diff_ids,
             layers=tuple(self._layer(each, diff_id) for each, diff_id in self._pairs(manifest)),
             repo_tags=(),
-            image_ids=ids,
+            image_ids=ids | {self._image.id},
             history=history,
             format="oci",
-            notes=(*notes, *self._others(manifest)),
+            notes=notes,
+            others=in_order(self._others(top, path)),
         )
+
+    def _is_in_index(self, digest: str) -> bool:
+        """Tell whether the engine pushed the one manifest that was asked for, of those that the image's index names."""
+        named = self._index.get(digest)
+        return named is not None and named.kind == "platform" and named.whole
 
     def _find(self, pushed: PushedManifest, *, depth: int) -> tuple[OciManifest, tuple[str, ...]] | None:
         """Return the image's manifest and the digests that lead to it, or None when it is not behind this one."""
@@ -172,11 +182,16 @@ class LayerTarget:
             return False
         where = f"configuration {manifest.config.digest}"
         value: Any = strict_json(config, where=where)
-        if not isinstance(value, dict) or "rootfs" not in value:
+        if not isinstance(value, dict) or "rootfs" not in value or not self._is_of_platform(value):
             return False
         if tuple(parse(ImageConfig, value, where=where).rootfs.diff_ids or ()) != self._image.diff_ids:
             return False
         return [self._diff_id(each.digest) for each in manifest.layers or ()] == list(self._image.diff_ids)
+
+    def _is_of_platform(self, config: Mapping[str, Any]) -> bool:
+        """Tell whether a configuration is for the announced platform: images of several may have equal layers."""
+        announced = {"os": self._image.os, "architecture": self._image.architecture, "variant": self._image.variant}
+        return all((config.get(key) or shown) == shown for key, shown in announced.items())
 
     def _pairs(self, manifest: OciManifest) -> list[tuple[Descriptor, str]]:
         return list(zip(manifest.layers or (), self._image.diff_ids, strict=True))
@@ -193,15 +208,18 @@ class LayerTarget:
             held=diff_id not in self.stored,
         )
 
-    def _others(self, manifest: OciManifest) -> list[str]:
-        """Return what else was pushed, which layout ``layers`` does not keep."""
-        wanted = manifest.config.digest
-        others = []
-        for digest, pushed in self._manifests.items():
-            value = strict_json(pushed.data, where=digest)
-            if digest == pushed.digest and "manifests" not in value and value["config"]["digest"] != wanted:
-                others.append(f"manifest {digest} of another platform, or an attestation, is not in this backup")
-        return others
+    def _others(self, top: PushedManifest, path: Collection[str]) -> Iterator[ImageManifest]:
+        """Yield what the image's index names beside it: by what was pushed, else by what the engine says."""
+        value = strict_json(top.data, where=f"manifest {top.digest}")
+        if "manifests" not in value:
+            yield from (each for each in self._index.values() if each.digest not in path)
+            return
+        for named in parse(OciIndex, value, where=f"manifest {top.digest}").manifests or ():
+            inner = self.manifest_of(named.digest)
+            if inner is not None and "manifests" in strict_json(inner.data, where=f"manifest {inner.digest}"):
+                yield from self._others(inner, path)
+            elif named.digest not in path:
+                yield manifest_of(named, whole=inner is not None)
 
     def _require_known(self, named: Descriptor, where: str) -> None:
         size = self.blob_size(named.digest)

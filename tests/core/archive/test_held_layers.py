@@ -218,7 +218,7 @@ def test_an_index_that_names_a_held_layer_as_a_manifest_is_refused() -> None:
 
 
 def test_a_manifest_of_another_platform_may_share_held_layers_but_not_lack_others_that_were_left_out() -> None:
-    """That it is not whole would be our own doing, and no note."""
+    """That it is not whole would be our own doing, and is not said."""
     foreign_config = compact({**image_config(LAYERS), "architecture": "arm64"})
 
     def archive(*bodies: bytes) -> list[Entry]:
@@ -236,7 +236,7 @@ def test_a_manifest_of_another_platform_may_share_held_layers_but_not_lack_other
         return [*oci_archive(LAYERS, documents={"index.json": index}), *added]
 
     held = {blob(LAYERS[0]).name: DIFF_IDS[0]}
-    assert scan_of(archive(LAYERS[0]), held=held).image.notes == ()
+    assert [each.whole for each in scan_of(archive(LAYERS[0]), held=held).image.others] == [True]
     stray = layer("of the other platform")
     with pytest.raises(IncompleteError, match="is none of the image's layers"):
         scan_of([*archive(LAYERS[0], stray), blob(stray)], held={**held, blob(stray).name: f"sha256:{sha256(stray)}"})
