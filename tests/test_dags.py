@@ -116,6 +116,27 @@ def test_the_examples_back_up_verify_and_restore(bag: DagBag, host: LabHost, tmp
 
 
 @pytest.mark.usefixtures("airflow_database", "connections")
+def test_the_layers_example_stores_each_layer_once_and_collects_nothing_that_is_needed(
+    bag: DagBag, host: LabHost, tmp_path: Path
+) -> None:
+    """Images that share a base share its blob; a second run confirms them."""
+    before = images_of(host)
+    repository = f"file://{tmp_path}/repository"
+    for _ in range(2):
+        conf = {"repository": repository, "names": ["lab/base:1", "lab/app:1"]}
+        assert run(bag, "example_dockerbackup_layers", **conf) == "success"
+    opened = Repository.open(storage_from_url(repository), clock=SystemClock())
+    backups = {each.source.name: each for each in opened.catalog.backups()}
+    assert sorted(backups) == ["lab/app:1", "lab/base:1"]
+    base, app = (backups[name].whole().blobs for name in ("lab/base:1", "lab/app:1"))
+    assert base is not None
+    assert app is not None
+    assert {each.digest for each in base.layers} < {each.digest for each in app.layers}
+    assert all(each.complete and each.confirmations for each in backups.values())
+    assert images_of(host) == before
+
+
+@pytest.mark.usefixtures("airflow_database", "connections")
 def test_the_rollback_and_remove_examples_plan_first_and_act_when_told(
     bag: DagBag, host: LabHost, tmp_path: Path
 ) -> None:

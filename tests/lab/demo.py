@@ -2,8 +2,9 @@
 """``make demo``: the example DAGs, run by Airflow against real Docker hosts on this machine.
 
 Starts a lab of two Docker hosts and sshd, runs example DAGs with ``airflow dags test`` (save, export, verify, rotate,
-restore), shows the catalog, restores a backup to the second host with the console script, and proves the audit trail.
-Everything is stopped at the end; the repository stays in ``.demo/repository``, to look at with ``dockerbackup``.
+restore; save into a repository that keeps each layer once), shows the catalog, restores a backup to the second host with
+the console script, and proves the audit trail. Everything is stopped at the end; the repositories stay in
+``.demo/repository`` and ``.demo/layers``, to look at with ``dockerbackup``.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ import time
 from pathlib import Path
 
 from tests.lab.errors import LabError
-from tests.lab.images import build_app, build_committed, build_large, run_app_container, wait_healthy
+from tests.lab.images import LARGE, build_app, build_committed, build_large, run_app_container, wait_healthy
 from tests.lab.lab import Lab
 
 ROOT = Path(__file__).parent.parent.parent
 DEMO = ROOT / ".demo"
 REPOSITORY = DEMO / "repository"
+LAYERS = DEMO / "layers"
 BIN = Path(sys.executable).parent
 # Of a task's log, what a reader of the demo should see.
 _TOLD = (
     *(" as backup ", "passed level", "restored to", "committed as", "not in this"),
-    *("no rule keeps", "newest verified", "keep_last", " kept, "),
+    *("no rule keeps", "newest verified", "keep_last", " kept, ", " are held; "),
 )
 
 
@@ -46,6 +48,7 @@ def main() -> int:
             wait_healthy(daemon, "app")
             environment = _environment(lab)
             _run_dags(lab, environment)
+            _share_layers(lab, environment)
             _restore(lab, environment)
     except LabError as err:
         print(f"demo: {err}", file=sys.stderr)
@@ -68,6 +71,20 @@ def _run_dags(lab: Lab, environment: dict[str, str]) -> None:
     _dag("example_dockerbackup_rotate", {**where, "policy": policy}, environment)
     backup_id = _backup_of("lab/app:1", environment)
     _dag("example_dockerbackup_restore", {**where, "backup_id": backup_id}, environment)
+
+
+def _share_layers(lab: Lab, environment: dict[str, str]) -> None:
+    """Save the images into a second repository, where each layer is kept once; then one that changed."""
+    where = {"repository": f"file://{LAYERS}"}
+    _dag("example_dockerbackup_layers", {**where, "names": ["lab/*"]}, environment)
+    daemon = lab.hosts[0].daemon
+    made = daemon.docker("create", "--network", "none", LARGE, "/bin/true").stdout.decode().strip()
+    daemon.docker("cp", str(ROOT / "README.md"), f"{made}:/changed")
+    daemon.docker("commit", "--message", "a small change", made, LARGE)
+    daemon.docker("rm", made)
+    _say(f"a small change in {LARGE}, and the same DAG again: only what is new comes")
+    _dag("example_dockerbackup_layers", {**where, "names": ["lab/*"]}, environment)
+    _run("dockerbackup", "list", "--repository", str(LAYERS), environment=environment)
 
 
 def _restore(lab: Lab, environment: dict[str, str]) -> None:
