@@ -2,8 +2,8 @@
 """``make demo``: the example DAGs, run by Airflow against real Docker hosts on this machine.
 
 Starts a lab of two Docker hosts and sshd, runs example DAGs with ``airflow dags test`` (save, export, verify, rotate,
-restore; save into a repository that keeps each layer once), shows the catalog, restores a backup to the second host with
-the console script, and proves the audit trail. Everything is stopped at the end; the repositories stay in
+restore; save into a repository that keeps each layer once), shows the catalog, restores a backup to the second host
+with the console script, and proves the audit trail. Everything is stopped at the end; the repositories stay in
 ``.demo/repository`` and ``.demo/layers``, to look at with ``dockerbackup``.
 """
 
