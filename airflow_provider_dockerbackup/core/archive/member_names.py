@@ -16,6 +16,7 @@ from airflow_provider_dockerbackup.core.archive.legacy_names import legacy_names
 from airflow_provider_dockerbackup.core.model import EPOCH, EngineInfo, ImageInspect
 
 _MAJOR = re.compile(r"v?(\d+)\.")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _OCI_SINCE = 25
 
 
@@ -72,4 +73,5 @@ def archive_forms(engine: EngineInfo) -> tuple[Literal["legacy", "oci"], ...]:
 
 def _blobs(digests: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     for digest, diff_id in digests:
-        yield BLOBS + digest.removeprefix("sha256:"), diff_id
+        if _DIGEST.fullmatch(digest) is not None:
+            yield BLOBS + digest.removeprefix("sha256:"), diff_id

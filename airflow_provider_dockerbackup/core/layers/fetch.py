@@ -22,7 +22,7 @@ from airflow_provider_dockerbackup.core.model import EngineInfo, FilteredBy, Ima
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.record import LayerBlob
 from airflow_provider_dockerbackup.core.throttle import Throttle
-from airflow_provider_dockerbackup.exceptions import IncompleteError
+from airflow_provider_dockerbackup.exceptions import IncompleteError, IntegrityError
 
 _FILTERED: dict[FilteredBy, str] = {
     "sh": "layers that are held were left out of docker save on the host",
@@ -86,10 +86,13 @@ def fetch_by_save(fetching: Fetching) -> Fetched:
     names = member_names(fetching.image, engine=fetching.engine, held=fetching.held.keys(), hints=digests)
     try:
         return _save(fetching, names)
-    except IncompleteError as err:
+    except IntegrityError as err:
+        # Most likely the guess was wrong; should the archive itself be bad, the whole one is refused likewise.
         if not names:
             raise
-        fetching.progress.note(f"the host left out something else than the layers that are held, saving all: {err}")
+        fetching.progress.note(
+            f"without the layers that are held the image did not come whole, saving all of it: {err}"
+        )
         return _save(fetching, {})
 
 

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Backups by a ``docker save`` from which the host leaves out what is held, or more, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pytest
+
+from airflow_provider_dockerbackup.core.record import BlobSet
+from airflow_provider_dockerbackup.exceptions import IntegrityError
+from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost
+from airflow_provider_dockerbackup.transport.memory_images import MemoryStream, without_members
+from tests.core.archive.making import compact, image_config, layer, oci_archive, oci_documents, tar_of
+from tests.core.world import IMAGE, World, assert_all_whole
+
+
+def archive(version: str) -> bytes:
+    """Return an image of two layers as a new engine writes it; the lower is the same in every version."""
+    plain = [layer("bin/sh", "etc/passwd"), layer(f"app/{version}")]
+    config = compact(image_config(plain))
+    documents = oci_documents(config, plain)
+    documents["manifest.json"][0]["RepoTags"] = [IMAGE.name]
+    return tar_of(oci_archive(plain, documents=documents))
+
+
+class CarelessHost(MemoryDockerHost):
+    """A host that leaves out more than it was asked to: a configuration, or whatever else a test names."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.also: tuple[str, ...] = ()
+        self.asked: list[tuple[str, ...]] = []
+
+    def save_image(self, image_id: str, *, without: Collection[str] = ()) -> MemoryStream:
+        """Stream an image."""
+        self.asked.append(tuple(without))
+        if not without:
+            return super().save_image(image_id)
+        whole = b"".join(super().save_image(image_id))
+        return MemoryStream(without_members(whole, [*without, *self.also]), filtered_by="sh")
+
+
+def careless_world() -> tuple[World, CarelessHost]:
+    """Return a world with one backup of the first image, and its host with the second."""
+    world = World(layout="layers")
+    host = CarelessHost(world.host.name)
+    host.add_archive(archive("one"))
+    world.backup(1, capture="save", host=host)
+    host.add_archive(archive("two"))
+    host.asked.clear()
+    return world, host
+
+
+def blobs_of(world: World, number: int, host: MemoryDockerHost) -> BlobSet:
+    """Back up by save and return what the record names."""
+    blobs = world.backup(number, capture="save", host=host).backup.whole().blobs
+    assert blobs is not None
+    return blobs
+
+
+def test_layers_that_are_held_do_not_come() -> None:
+    """The names of exactly these are given to the host, and the reader is told."""
+    world, host = careless_world()
+    blobs = blobs_of(world, 2, host)
+    assert host.asked == [(f"blobs/sha256/{blobs.layers[0].diff_id[7:]}",)]
+    assert blobs.received_bytes < len(archive("two")) - blobs.layers[0].size_bytes
+    assert "layers that are held were left out of docker save on the host" in world.progress.notes
+    assert_all_whole(world.repository)
+
+
+def test_a_host_without_the_tools_sends_all_and_the_reader_is_told() -> None:
+    """Nothing is stored again for that."""
+    world, host = careless_world()
+    plain = MemoryDockerHost(host.name)
+    plain.add_archive(archive("two"))
+    plain.filters_by = "none"
+    blobs = blobs_of(world, 2, plain)
+    assert blobs.received_bytes == len(archive("two"))
+    assert any("the host lacks dd or od" in note for note in world.progress.notes)
+    assert_all_whole(world.repository)
+
+
+@pytest.mark.parametrize("lacking", ["layer", "configuration"])
+def test_where_too_much_was_left_out_the_image_is_saved_once_more_whole(lacking: str) -> None:
+    """Once, and the reader is told why."""
+    world, host = careless_world()
+    image = host.inspect_image(IMAGE.name)
+    host.also = (f"blobs/sha256/{(image.diff_ids[1] if lacking == 'layer' else image.id)[7:]}",)
+    blobs = blobs_of(world, 2, host)
+    assert [bool(names) for names in host.asked] == [True, False]
+    assert tuple(each.diff_id for each in blobs.layers) == image.diff_ids
+    assert any("saving all of it" in note for note in world.progress.notes)
+    assert_all_whole(world.repository)
+
+
+def test_an_image_that_is_damaged_on_the_host_is_refused_also_when_it_comes_whole() -> None:
+    """The second stream is looked at as strictly as the first."""
+    world, host = careless_world()
+
+    def broken(image_id: str, *, without: Collection[str] = ()) -> MemoryStream:
+        host.asked.append(tuple(without))
+        whole = b"".join(MemoryDockerHost.save_image(host, image_id))
+        return MemoryStream(whole[:-2048], filtered_by="sh" if without else None)
+
+    host.save_image = broken  # type: ignore[method-assign]
+    with pytest.raises(IntegrityError):
+        world.backup(2, capture="save", host=host)
+    assert len(host.asked) == 2
+    assert_all_whole(world.repository)
