@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from airflow_provider_dockerbackup.core.catalog import Backup, blob_path
 from airflow_provider_dockerbackup.core.configuration import filesystem_comment, filesystem_config
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.encryption.identity import require_identity
-from airflow_provider_dockerbackup.core.encryption.stream import decrypted
+from airflow_provider_dockerbackup.core.encryption.stream import Decryption, decrypted
 from airflow_provider_dockerbackup.core.layers import reading as blobs
 from airflow_provider_dockerbackup.core.model import JsonObject
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord
@@ -70,9 +70,12 @@ def archive_stream(repository: Repository, backup: Backup) -> Iterator[Iterator[
         with _archive_file(repository, backup, record.archive) as tar:
             yield _until_proven(tar, _check_for(record, where + record.archive.name))
     elif record.image is not None:
-        yield blobs.image_stream(repository.storage, record, tags=(), where=where)
+        with _blob_stream(repository, backup, tags=()) as tar:
+            yield tar
     else:
-        with blobs.layer_stream(repository.storage, blobs.only_layer(record, where)) as tar:
+        layer, decrypt = blobs.only_layer(record, where), _decryption(repository, backup)
+        blobs.image_config(repository.storage, record, where=where, decrypt=decrypt)
+        with blobs.layer_stream(repository.storage, layer, decrypt=decrypt) as tar:
             yield _until_proven(tar, _check_for(record, where))
 
 
@@ -86,19 +89,36 @@ def _archive_file(repository: Repository, backup: Backup, archive: ArchiveFile) 
         raise IntegrityError(f"{where} has {stored} bytes, the record says {archive.stored_size_bytes}")
     with repository.storage.chunks(path) as raw:
         checked = _stored_digest_checked(raw, archive, where)
-        if backup.whole().encryption == "none":
+        decrypt = _decryption(repository, backup)
+        if decrypt is None:
             yield decompressed(checked, archive.compression)
             return
-        with closing(_decrypted(repository, backup, checked, where)) as plain:
+        with closing(decrypt(checked, where)) as plain:
             yield decompressed(plain, archive.compression)
 
 
-def _decrypted(
-    repository: Repository, backup: Backup, chunks: Iterable[bytes], where: str
-) -> Generator[bytes, None, None]:
-    """Return what a backup's encrypted file holds."""
-    recipients = backup.whole().recipients
-    return decrypted(chunks, identities=repository.identities, recipients=recipients, where=where)
+@contextmanager
+def _blob_stream(
+    repository: Repository, backup: Backup, *, tags: Sequence[str], without: Collection[str] = ()
+) -> Iterator[Iterator[bytes]]:
+    """Give an image that is put together from its blobs."""
+    where = f"{repository.storage.url}/{backup.path}"
+    decrypt = _decryption(repository, backup)
+    stream = blobs.image_stream(
+        repository.storage, backup.whole(), tags=tags, where=where, without=without, decrypt=decrypt
+    )
+    with closing(stream):
+        yield stream
+
+
+def _decryption(repository: Repository, backup: Backup) -> Decryption | None:
+    """Return what decrypts a backup's files and blobs; None when they are plain."""
+    record = backup.whole()
+    if record.encryption == "none":
+        return None
+    return lambda chunks, where: decrypted(
+        chunks, identities=repository.identities, recipients=record.recipients, where=where
+    )
 
 
 def require_bytes(repository: Repository, backup: Backup) -> None:
@@ -206,8 +226,9 @@ def container_document(repository: Repository, backup: Backup) -> JsonObject:
     path = backup.path + container.configuration_file.name
     data = repository.storage.read(path)
     _same("sha256", sha256_of(data), container.configuration_file.sha256, f"{repository.storage.url}/{path}")
-    if backup.whole().encryption != "none":
-        data = b"".join(_decrypted(repository, backup, [data], f"{repository.storage.url}/{path}"))
+    decrypt = _decryption(repository, backup)
+    if decrypt is not None:
+        data = b"".join(decrypt([data], f"{repository.storage.url}/{path}"))
     document: JsonObject = json.loads(data)
     return document
 
@@ -239,8 +260,8 @@ def load_stream(
     """
     record = backup.whole()
     if record.blobs is not None:
-        where = f"{repository.storage.url}/{backup.path}"
-        yield blobs.image_stream(repository.storage, record, tags=tags, where=where, without=without)
+        with _blob_stream(repository, backup, tags=tags, without=without) as image:
+            yield image
         return
     with archive_stream(repository, backup) as tar:
         if record.image is not None:
@@ -258,6 +279,12 @@ def load_stream(
 def config_digest_of(repository: Repository, backup: Backup) -> str:
     """Return the digest of the configuration that the restored image has."""
     record = backup.whole()
-    if record.blobs is not None:
+    if record.image is not None:
+        return record.image.config_digest
+    if record.blobs is None:
+        return sha256_of(restored_config(repository, backup))
+    decrypt = _decryption(repository, backup)
+    if decrypt is None:
         return record.blobs.config.digest
-    return record.image.config_digest if record.image is not None else sha256_of(restored_config(repository, backup))
+    where = f"{repository.storage.url}/{backup.path}"
+    return sha256_of(blobs.image_config(repository.storage, record, where=where, decrypt=decrypt))

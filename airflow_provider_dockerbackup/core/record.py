@@ -87,8 +87,9 @@ class Blob(Part):
 class LayerBlob(Part):
     """The blob that holds a layer, compressed with zstd.
 
-    :param diff_id: ``sha256:<hex>`` of the uncompressed layer.
-    :param digest: of the blob.
+    :param diff_id: ``sha256:<hex>`` of the uncompressed layer; in an encrypted repository what stands for it, see
+        :meth:`~airflow_provider_dockerbackup.core.repository.Repository.layer_name`.
+    :param digest: of the blob, as it is stored.
     :param size_bytes: size of the uncompressed layer.
     :param stored_size_bytes: size of the blob.
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Catalog
-from airflow_provider_dockerbackup.core.document import Document, UtcTime
+from airflow_provider_dockerbackup.core.document import Document, UtcTime, sha256_of
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient, check_recipients, require_same
 from airflow_provider_dockerbackup.core.ports import Clock, Storage
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, ConflictError, NotFoundError
@@ -92,6 +92,16 @@ class Repository:
         """Fingerprints of those who can decrypt what is written from now on."""
         return tuple(each.fingerprint for each in self.document.recipients)
 
+    def layer_name(self, diff_id: str) -> str:
+        """Return what stands for a layer in names and documents below ``layers``, and in records' blobs.
+
+        It is the diff_id or, in an encrypted repository, a digest of it that only those can make who know the diff_id
+        already: whoever saves finds what is held with public keys alone, and a listing tells no diff_id.
+        """
+        if not self.document.recipients:
+            return diff_id
+        return sha256_of(f"dockerbackup layer map\n{self.document.repository_id}\n{diff_id}".encode())
+
     @property
     def audit_head(self) -> str | None:
         """Digest of the newest event of the latest try of this process; None when it wrote none."""
@@ -122,7 +132,7 @@ class Repository:
             ) from err
         where = f"{storage.url}/{REPOSITORY_FILE}"
         document = RepositoryDocument.from_bytes(data, where=where)
-        _check_layout(document.layout, recipients=document.recipients)
+        _check_layout(document.layout)
         check_recipients(document.recipients, where=where)
         keys = identities() if identities is not None and document.recipients else None
         return cls(storage, document, clock=clock, signer=signer, identities=keys)
@@ -145,7 +155,7 @@ class Repository:
         :raises ConfigurationError: when the layout is unknown, an existing repository has other recipients, or the
             storage cannot be used.
         """
-        _check_layout(layout, compression, recipients)
+        _check_layout(layout, compression)
         try:
             standing = cls.open(storage, clock=clock, signer=signer)
         except NotFoundError:
@@ -180,7 +190,7 @@ class Repository:
         :raises NotFoundError: when there is none, but backups are: its ``repository.json`` was lost.
         :raises ConfigurationError: when the layout is unknown or the storage cannot be used.
         """
-        _check_layout(layout, compression, recipients)
+        _check_layout(layout, compression)
         if next(iter(storage.list("backups")), None) is not None:
             cls.open(storage, clock=clock)
         document = RepositoryDocument(
@@ -199,15 +209,10 @@ class Repository:
         return cls(storage, document, clock=clock, signer=signer)
 
 
-def _check_layout(layout: str, compression: Compression | None = None, recipients: Sequence[Recipient] = ()) -> None:
+def _check_layout(layout: str, compression: Compression | None = None) -> None:
     known = get_args(Layout)
     if layout not in known:
         raise ConfigurationError(f"repository layout {layout!r} is not known; expected one of: {', '.join(known)}")
-    if layout == "layers" and recipients:
-        raise ConfigurationError(
-            "repository layout 'layers' cannot be encrypted in this release; leave the recipients out, or use layout "
-            "'archive'"
-        )
     if layout == "layers":
         check_layers_compression(compression)
 

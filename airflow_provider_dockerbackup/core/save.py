@@ -198,7 +198,7 @@ def _into_layers(
         tuning=request.tuning,
         progress=telling.progress,
     )
-    layers = layers_read_back(fetched.layers)
+    layers = layers_read_back(fetched)
     return _Saved(
         archived=fetched.image,
         capture=fetched.capture,

@@ -107,6 +107,31 @@ def test_without_the_right_key_nothing_is_read(
     assert run("check", "-r", repository).returncode == 0
 
 
+def test_a_new_layer_is_all_that_is_stored_and_garbage_goes_and_comes_back_without_a_key(
+    keys: dict[str, Path], host: LabHost, tmp_path: Path
+) -> None:
+    """Layout layers: what is held is found with public keys alone, by writers and by garbage collection."""
+    url = f"file://{tmp_path}/layers"
+    run("init", url, "--layout", "layers", "--recipient", ANN.public, "--recipient", BEN.public)
+    base = json.loads(run("save", "lab/base:1", "-r", url, *host_of(host), "--json").stdout)
+    known = set((tmp_path / "layers" / "layers" / "sha256").iterdir())
+    image = json.loads(run("save", "lab/app:1", "-r", url, *host_of(host), "--json").stdout)
+    new = set((tmp_path / "layers" / "layers" / "sha256").iterdir()) - known
+    layers = json.loads(run("show", image["backup_id"], "-r", url, "--json").stdout)["record"]["image"]["diff_ids"]
+    assert known
+    assert len(known) + len(new) == len(set(layers))
+    run("forget", "host-1", "image", "lab/base:1", "-r", url, "--reason", "no longer there")
+    blobs = len(list((tmp_path / "layers" / "blobs" / "sha256").iterdir()))
+    run("gc", "-r", url, "--grace-hours", "0")
+    assert len(list((tmp_path / "layers" / "blobs" / "sha256").iterdir())) == blobs - 2, (
+        "its configuration and manifest"
+    )
+    run("undelete", base["backup_id"], "-r", url)
+    key = ("--age-identity", str(keys["ben"]))
+    verified = run("verify", "--newest", "--level", "digests", "-r", url, *key)
+    assert verified.stdout.count(b"passed level digests") == 2
+
+
 def test_age_and_docker_load_restore_without_this_package(
     repository: str, keys: dict[str, Path], host: LabHost, target: LabHost, tmp_path: Path
 ) -> None:

@@ -37,11 +37,17 @@ def objects(url: str) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
+@pytest.mark.parametrize(("layout", "capture"), [("archive", "auto"), ("layers", "save"), ("layers", "push")])
 def test_an_encrypted_image_is_proven_and_comes_back(
-    host: LabHost, target: LabHost, repository_url: str, monkeypatch: pytest.MonkeyPatch
+    layout: str,
+    capture: str,
+    host: LabHost,
+    target: LabHost,
+    repository_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The task that saves has public keys; the tasks that read have the private key of the second recipient."""
-    backup = save(repository_url, compression="zstd", recipients=RECIPIENTS)
+    backup = save(repository_url, layout=layout, capture=capture, compression="zstd", recipients=RECIPIENTS)
     assert save(repository_url, run_id="run-2")["status"] == "unchanged"
     hold(BEN, monkeypatch)
     verified = verify(repository_url, backup["backup_id"])
@@ -51,15 +57,19 @@ def test_an_encrypted_image_is_proven_and_comes_back(
     assert (after["Id"], after["Config"]) == (before["Id"], before["Config"])
 
 
+@pytest.mark.parametrize("layout", ["archive", "layers"])
 def test_an_encrypted_container_is_made_anew(
-    target: LabHost, repository_url: str, monkeypatch: pytest.MonkeyPatch
+    layout: str, target: LabHost, repository_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its filesystem and its configuration were encrypted."""
-    backup = export(repository_url, recipients=RECIPIENTS)
-    names = [path.rpartition("/")[2] for path in objects(repository_url)]
-    stored = [name for name in names if name.startswith(("rootfs-", "container-"))]
-    assert len(stored) == 2
-    assert all(name.endswith(".age") for name in stored)
+    backup = export(repository_url, layout=layout, recipients=RECIPIENTS)
+    stored = {
+        path: data
+        for path, data in objects(repository_url).items()
+        if path.startswith("blobs/") or path.rpartition("/")[2].startswith(("rootfs-", "container-"))
+    }
+    assert len(stored) == (2 if layout == "archive" else 4)
+    assert all(data.startswith(b"age-encryption.org/v1\n") for data in stored.values())
     hold(ANN, monkeypatch)
     assert verify(repository_url, backup["backup_id"])["verification"] == "passed"
     operator = DockerContainerRestoreOperator(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +83,7 @@ def plain_manifest(config: bytes, layers: Iterable[tuple[str, int]]) -> bytes:
 
 def image_archive(
     *, config: bytes, layers: Sequence[PlainLayer], tags: Sequence[str], without: Collection[str] = ()
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Yield the archive of an image; it depends on the arguments alone.
 
     :param config: the image's configuration.
@@ -134,7 +134,7 @@ def _frame(config: bytes, layers: Sequence[tuple[str, int]], tags: Sequence[str]
     return _blob(config) + _blob(manifest), tail
 
 
-def _streamed(head: bytes, layers: Sequence[PlainLayer], tail: bytes) -> Iterator[bytes]:
+def _streamed(head: bytes, layers: Sequence[PlainLayer], tail: bytes) -> Generator[bytes, None, None]:
     yield head
     for layer in layers:
         # A size of 8 GiB and more needs a header of several blocks.

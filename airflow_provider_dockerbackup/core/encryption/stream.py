@@ -19,6 +19,8 @@ from airflow_provider_dockerbackup.core.encryption.recipient import Recipient, a
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, IntegrityError
 
 SUFFIX = ".age"
+Decryption = Callable[[Iterable[bytes], str], Generator[bytes, None, None]]
+"""Gives what a stream holds; the second argument names the stream in messages."""
 _NO_KEY = "No matching keys found"
 # Smaller pieces are collected first: handing one over costs two changes of thread.
 _HANDED_OVER_BYTES = 1024 * 1024

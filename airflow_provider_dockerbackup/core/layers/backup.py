@@ -27,7 +27,7 @@ from airflow_provider_dockerbackup.core.layers.fetch import Fetched, Fetching, f
 from airflow_provider_dockerbackup.core.layers.store import LayerStore
 from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
-from airflow_provider_dockerbackup.core.record import BlobSet, Layer, LayerBlob
+from airflow_provider_dockerbackup.core.record import BlobSet, DocumentFile, Layer, LayerBlob
 from airflow_provider_dockerbackup.core.throttle import Throttle
 from airflow_provider_dockerbackup.exceptions import PushUnavailableError, TransientError
 
@@ -131,19 +131,25 @@ def blob_set(
         config, [descriptor(ZSTD_LAYER_TYPE, each.digest, each.stored_size_bytes) for each in layers]
     )
     stored_manifest = store.put(manifest)
-    folder = f"oci-{attempt.name}"
-    documents = (
-        attempt.file(f"{folder}/oci-layout", oci_layout()),
-        attempt.file(f"{folder}/index.json", image_index(manifest, tags=())),
-    )
     return BlobSet(
         manifest=stored_manifest,
         config=stored_config,
         layers=tuple(layers),
-        documents=documents,
+        documents=_oci_documents(manifest, attempt),
         size_bytes=size_bytes,
         received_bytes=received_bytes,
         new_bytes=store.new_bytes,
+    )
+
+
+def _oci_documents(manifest: bytes, attempt: Attempt) -> tuple[DocumentFile, ...]:
+    """Write what makes the record's folder an OCI image layout; nothing where its blobs are encrypted."""
+    if attempt.repository.encryption != "none":
+        return ()
+    folder = f"oci-{attempt.name}"
+    return (
+        attempt.file(f"{folder}/oci-layout", oci_layout()),
+        attempt.file(f"{folder}/index.json", image_index(manifest, tags=())),
     )
 
 
@@ -155,30 +161,31 @@ def image_blobs(fetched: Fetched, *, store: LayerStore, attempt: Attempt) -> Blo
         fetched.layers,
         store=store,
         attempt=attempt,
-        size_bytes=archive_size(config, _sizes(fetched.layers)),
+        size_bytes=archive_size(config, _sizes(fetched)),
         received_bytes=fetched.received_bytes,
     )
 
 
 def known_ids(fetched: Fetched) -> tuple[str, ...]:
     """Return every digest under which an engine may show the image: as it came, or as it is loaded again."""
-    loaded = sha256_of(plain_manifest(fetched.image.config, _sizes(fetched.layers)))
+    loaded = sha256_of(plain_manifest(fetched.image.config, _sizes(fetched)))
     return tuple(sorted({*fetched.image.image_ids, loaded}))
 
 
-def layers_read_back(layers: Sequence[LayerBlob]) -> tuple[Layer, ...]:
+def layers_read_back(fetched: Fetched) -> tuple[Layer, ...]:
     """Return the layers as members of the archive that an image is read back as."""
     return tuple(
         Layer(
-            diff_id=each.diff_id,
-            member=BLOBS + each.diff_id.removeprefix("sha256:"),
-            size_bytes=each.size_bytes,
-            stored_size_bytes=each.size_bytes,
+            diff_id=diff_id,
+            member=BLOBS + diff_id.removeprefix("sha256:"),
+            size_bytes=size_bytes,
+            stored_size_bytes=size_bytes,
             compression=Compression.NONE,
         )
-        for each in layers
+        for diff_id, size_bytes in _sizes(fetched)
     )
 
 
-def _sizes(layers: Sequence[LayerBlob]) -> list[tuple[str, int]]:
-    return [(each.diff_id, each.size_bytes) for each in layers]
+def _sizes(fetched: Fetched) -> list[tuple[str, int]]:
+    """Return diff_id and size of each uncompressed layer."""
+    return [(diff_id, each.size_bytes) for diff_id, each in zip(fetched.image.diff_ids, fetched.layers, strict=True)]

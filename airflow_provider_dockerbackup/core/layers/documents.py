@@ -5,6 +5,8 @@
 two writers that store a new layer at once the first decides. ``layers/engines/…`` are hints: an engine names a layer by
 the digest of its own compressed form, and only who knows that can tell the engine that the layer is here already. A
 wrong hint costs time, never data.
+
+In an encrypted repository no diff_id stands here, but what ``Repository.layer_name`` makes of it.
 """
 
 from __future__ import annotations

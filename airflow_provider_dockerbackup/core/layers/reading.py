@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, decompressed
@@ -13,14 +13,16 @@ from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, image_
 from airflow_provider_dockerbackup.core.archive.wire import ImageConfig, OciManifest, parse, strict_json
 from airflow_provider_dockerbackup.core.catalog import blob_path
 from airflow_provider_dockerbackup.core.document import sha256_of
+from airflow_provider_dockerbackup.core.encryption.stream import Decryption
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.core.record import BackupRecord, Blob, BlobSet, LayerBlob
 from airflow_provider_dockerbackup.exceptions import BadBlobError, IntegrityError
 
 
-def blob_bytes(storage: Storage, blob: Blob) -> bytes:
+def blob_bytes(storage: Storage, blob: Blob, *, decrypt: Decryption | None = None) -> bytes:
     """Return a small blob: a configuration or a manifest.
 
+    :param decrypt: for the blobs of an encrypted repository.
     :raises BadBlobError: when it has another size or digest.
     :raises NotFoundError: when it is gone.
     """
@@ -31,15 +33,16 @@ def blob_bytes(storage: Storage, blob: Blob) -> bytes:
             f"{blob.size_bytes} bytes with the digest in its name",
             digest=blob.digest,
         )
-    return data
+    return data if decrypt is None else b"".join(decrypt([data], f"{storage.url}/{blob_path(blob.digest)}"))
 
 
 @contextmanager
-def layer_stream(storage: Storage, layer: LayerBlob) -> Iterator[Iterator[bytes]]:
+def layer_stream(storage: Storage, layer: LayerBlob, *, decrypt: Decryption | None = None) -> Iterator[Iterator[bytes]]:
     """Give a layer uncompressed, in pieces of at most 1 MiB.
 
     Its diff_id is not compared: who reads does that.
 
+    :param decrypt: for the blobs of an encrypted repository.
     :raises BadBlobError: while reading, when the blob is not what its name says, or does not decompress.
     :raises NotFoundError: when it is gone.
     """
@@ -50,7 +53,12 @@ def layer_stream(storage: Storage, layer: LayerBlob) -> Iterator[Iterator[bytes]
             f"{storage.url}/{path} has {size} bytes, the record says {layer.stored_size_bytes}", digest=layer.digest
         )
     with storage.chunks(path) as raw:
-        yield _named(decompressed(_checked(raw, layer, f"{storage.url}/{path}"), Compression.ZSTD), layer)
+        checked = _checked(raw, layer, f"{storage.url}/{path}")
+        if decrypt is None:
+            yield _named(decompressed(checked, Compression.ZSTD), layer)
+            return
+        with closing(decrypt(checked, f"{storage.url}/{path}")) as plain:
+            yield _named(decompressed(plain, Compression.ZSTD), layer)
 
 
 def _checked(raw: Iterator[bytes], layer: LayerBlob, where: str) -> Iterator[bytes]:
@@ -71,26 +79,31 @@ def _named(chunks: Iterator[bytes], layer: LayerBlob) -> Iterator[bytes]:
 
 
 def image_stream(
-    storage: Storage, record: BackupRecord, *, tags: Sequence[str], where: str, without: Collection[str] = ()
-) -> Iterator[bytes]:
+    storage: Storage,
+    record: BackupRecord,
+    *,
+    tags: Sequence[str],
+    where: str,
+    without: Collection[str] = (),
+    decrypt: Decryption | None = None,
+) -> Generator[bytes, None, None]:
     """Yield an image as ``docker load`` takes it, put together from its blobs.
 
     :param tags: ``name:tag`` each.
     :param where: the backup, for messages.
     :param without: diff_ids of layers that are left out, for a daemon that has them.
+    :param decrypt: for the blobs of an encrypted repository.
     :raises IntegrityError: when manifest, configuration and record do not name the same layers; while it is drawn,
         when a layer is damaged.
     """
-    if record.blobs is None:
-        raise IntegrityError(f"{where}: the record names no blobs")
-    config = _config(storage, record.blobs, where)
+    config, blobs = image_config(storage, record, where=where, decrypt=decrypt), blobs_of(record, where)
     layers = [
         PlainLayer(
-            diff_id=layer.diff_id,
+            diff_id=diff_id,
             size_bytes=layer.size_bytes,
-            chunks=partial(layer_stream, storage, layer),
+            chunks=partial(layer_stream, storage, layer, decrypt=decrypt),
         )
-        for layer in record.blobs.layers
+        for diff_id, layer in zip(record.diff_ids, blobs.layers, strict=True)
     ]
     return image_archive(config=config, layers=layers, tags=tags, without=without)
 
@@ -100,23 +113,47 @@ def only_layer(record: BackupRecord, where: str) -> LayerBlob:
 
     :raises IntegrityError: when the record does not name exactly one.
     """
-    layers = record.blobs.layers if record.blobs is not None else ()
-    if len(layers) != 1 or record.diff_ids != (layers[0].diff_id,):
+    layers = blobs_of(record, where).layers
+    if len(layers) != 1 or not _names(record, layers):
         raise IntegrityError(f"{where}: the record of a container must name one layer, it names {len(layers)}")
     return layers[0]
 
 
-def _config(storage: Storage, blobs: BlobSet, where: str) -> bytes:
-    """Return the configuration, once manifest, configuration and record are found to name the same layers."""
+def _names(record: BackupRecord, layers: Sequence[LayerBlob]) -> bool:
+    """Tell whether a record's blobs are those of its layers, as far as they say; what is read is compared anyway."""
+    if record.encryption != "none":
+        return len(layers) == len(record.diff_ids)
+    return tuple(each.diff_id for each in layers) == record.diff_ids
+
+
+def blobs_of(record: BackupRecord, where: str) -> BlobSet:
+    """Return the blobs that a record names.
+
+    :raises IntegrityError: when it names none.
+    """
+    if record.blobs is None:
+        raise IntegrityError(f"{where}: the record names no blobs")
+    return record.blobs
+
+
+def image_config(storage: Storage, record: BackupRecord, *, where: str, decrypt: Decryption | None = None) -> bytes:
+    """Return the configuration of the image in a backup's blobs, once manifest, it and record name the same layers.
+
+    :param where: the backup, for messages.
+    :param decrypt: for the blobs of an encrypted repository.
+    :raises IntegrityError: when they do not, or one is damaged.
+    """
+    blobs = blobs_of(record, where)
     name = f"{where}: blob {blobs.manifest.digest}"
-    manifest = parse(OciManifest, strict_json(blob_bytes(storage, blobs.manifest), where=name), where=name)
-    if manifest.config.digest != blobs.config.digest:
-        raise IntegrityError(f"{name} names configuration {manifest.config.digest}, the record {blobs.config.digest}")
+    data = blob_bytes(storage, blobs.manifest, decrypt=decrypt)
+    manifest = parse(OciManifest, strict_json(data, where=name), where=name)
+    config = blob_bytes(storage, blobs.config, decrypt=decrypt)
+    if manifest.config.digest != sha256_of(config):
+        raise IntegrityError(f"{name} names configuration {manifest.config.digest}, the record {sha256_of(config)}")
     if [each.digest for each in manifest.layers or ()] != [each.digest for each in blobs.layers]:
         raise IntegrityError(f"{name} names other blobs for the layers than the record")
-    config = blob_bytes(storage, blobs.config)
     name = f"{where}: blob {blobs.config.digest}"
     parsed = parse(ImageConfig, strict_json(config, where=name), where=name)
-    if list(parsed.rootfs.diff_ids or ()) != [each.diff_id for each in blobs.layers]:
+    if tuple(parsed.rootfs.diff_ids or ()) != record.diff_ids or not _names(record, blobs.layers):
         raise IntegrityError(f"{name} names other diff_ids than the record")
     return config

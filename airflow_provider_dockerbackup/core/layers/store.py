@@ -17,6 +17,7 @@ from typing import Self
 from airflow_provider_dockerbackup.core.archive.compression import layer_compressor
 from airflow_provider_dockerbackup.core.catalog import BLOBS_FOLDER, blob_path
 from airflow_provider_dockerbackup.core.document import compact_time, sha256_of
+from airflow_provider_dockerbackup.core.encryption.stream import Encryptor, encrypted
 from airflow_provider_dockerbackup.core.gc.pins import Pins
 from airflow_provider_dockerbackup.core.layers.documents import EngineHint, LayerMap, hint_path, hints_folder, map_path
 from airflow_provider_dockerbackup.core.ports import Progress, Storage
@@ -48,6 +49,7 @@ class LayerStore:
     ) -> None:
         self._repository = repository
         self._storage = repository.storage
+        self._recipients = repository.document.recipients
         self._pins = pins
         self._progress = progress
         self._level = level
@@ -76,10 +78,13 @@ class LayerStore:
 
         :param threads: how many compress it; None for all that there are.
         """
-        return LayerWriter(self, level=self._level, threads=threads or self.threads)
+        encryptor = Encryptor(self._recipients) if self._recipients else None
+        return LayerWriter(self, level=self._level, threads=threads or self.threads, encryptor=encryptor)
 
     def put(self, data: bytes) -> Blob:
         """Store a small blob, a configuration or a manifest, and return it; one that is there is used."""
+        if self._recipients:
+            data = encrypted(data, self._recipients)
         blob = Blob(digest=sha256_of(data), size_bytes=len(data))
         self._protect([blob.digest])
         found = self._size(blob.digest)
@@ -98,17 +103,19 @@ class LayerStore:
         """Return by which digests an engine is known to call some layers; what cannot be read is passed over."""
         found = []
         for diff_id in dict.fromkeys(diff_ids):
-            for info in self._storage.list(hints_folder(engine_id, diff_id)):
+            name = self._repository.layer_name(diff_id)
+            for info in self._storage.list(hints_folder(engine_id, name)):
                 try:
                     hint = EngineHint.from_bytes(self._storage.read(info.path), where=info.path)
                 except (IntegrityError, NotFoundError):
                     continue
-                if (hint.engine_id, hint.diff_id, hint_path(hint)) == (engine_id, diff_id, info.path):
-                    found.append(hint)
+                if (hint.engine_id, hint.diff_id, hint_path(hint)) == (engine_id, name, info.path):
+                    found.append(hint.model_copy(update={"diff_id": diff_id}))
         return found
 
     def remember(self, hint: EngineHint) -> None:
         """Write down by which digest an engine calls a layer."""
+        hint = hint.model_copy(update={"diff_id": self._repository.layer_name(hint.diff_id)})
         try:
             self._storage.create(hint_path(hint), hint.to_bytes())
         except ConflictError:
@@ -122,7 +129,7 @@ class LayerStore:
         if earlier := self.held([diff_id]):
             return earlier[diff_id]
         blob = LayerBlob(
-            diff_id=diff_id,
+            diff_id=self._repository.layer_name(diff_id),
             digest=writer.digest,
             size_bytes=writer.size_bytes,
             stored_size_bytes=writer.stored_size_bytes,
@@ -133,7 +140,7 @@ class LayerStore:
             if found is not None:
                 self._set_aside(blob.digest)
             self._commit(writer, blob)
-        return self._map(blob)
+        return self._map(blob, diff_id=diff_id)
 
     def _commit(self, writer: LayerWriter, blob: LayerBlob) -> None:
         try:
@@ -144,7 +151,7 @@ class LayerStore:
             return
         self._count(blob.digest, blob.stored_size_bytes)
 
-    def _map(self, blob: LayerBlob) -> LayerBlob:
+    def _map(self, blob: LayerBlob, *, diff_id: str) -> LayerBlob:
         """Write the layer's map and return the blob that it names in the end."""
         document = LayerMap(
             **blob.model_dump(include={"diff_id", "digest", "size_bytes", "stored_size_bytes"}),
@@ -154,8 +161,9 @@ class LayerStore:
             try:
                 self._storage.create(map_path(blob.diff_id), document.to_bytes())
             except ConflictError:
-                earlier = self.held([blob.diff_id]).get(blob.diff_id)
+                earlier = self.held([diff_id]).get(diff_id)
                 if earlier is not None:
+                    self._uncount(blob, earlier)
                     return earlier
                 # It names a blob that is gone or damaged, or cannot be read.
                 self._storage.delete(map_path(blob.diff_id))
@@ -166,7 +174,8 @@ class LayerStore:
         )
 
     def _mapped(self, diff_id: str) -> LayerBlob | None:
-        path = map_path(diff_id)
+        name = self._repository.layer_name(diff_id)
+        path = map_path(name)
         try:
             found = LayerMap.from_bytes(self._storage.read(path), where=f"{self._storage.url}/{path}")
         except NotFoundError:
@@ -174,7 +183,7 @@ class LayerStore:
         except IntegrityError as err:
             self._progress.note(f"WARNING: {err}; the layer is fetched again")
             return None
-        return found.blob if found.diff_id == diff_id else None
+        return found.blob if found.diff_id == name else None
 
     def _protect(self, digests: Iterable[str]) -> None:
         with self._lock:
@@ -198,6 +207,12 @@ class LayerStore:
                 self._storage.move(to, to=blob_path(digest))
             return
         self._progress.note(f"WARNING: blob {digest} in {self._storage.url} was damaged; it was moved to {to}")
+
+    def _uncount(self, blob: LayerBlob, used: LayerBlob) -> None:
+        """Forget a blob that nobody will need, because another writer's is used for the same layer."""
+        if blob.digest != used.digest:
+            with self._lock:
+                self._new.pop(blob.digest, None)
 
     def _count(self, digest: str, size_bytes: int) -> None:
         with self._lock:
@@ -228,10 +243,14 @@ class LayerWriter:
     """One layer being written: compressed with zstd on its way, nameless until it is published.
 
     :param store: where to.
+    :param encryptor: encrypts what is stored; None leaves it plain.
     """
 
-    def __init__(self, store: LayerStore, *, level: int | None, threads: int) -> None:
+    def __init__(
+        self, store: LayerStore, *, level: int | None, threads: int, encryptor: Encryptor | None = None
+    ) -> None:
         self._store = store
+        self._encryptor = encryptor
         self._writer = store._storage.staged(BLOBS_FOLDER)
         self._compressor = layer_compressor(level=level, threads=threads)
         self._sha256 = hashlib.sha256()
@@ -254,13 +273,15 @@ class LayerWriter:
         """``sha256:<hex>`` of the blob; ends the layer."""
         if not self._ended:
             self._ended = True
-            self._store_bytes(self._compressor.flush())
+            self._encrypt(self._compressor.flush())
+            if self._encryptor is not None:
+                self._store_bytes(self._encryptor.finish())
         return f"sha256:{self._sha256.hexdigest()}"
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Append a piece of the uncompressed layer."""
         self.size_bytes += len(chunk)
-        self._store_bytes(self._compressor.compress(chunk))
+        self._encrypt(self._compressor.compress(chunk))
 
     def publish(self, *, diff_id: str) -> LayerBlob:
         """Make the layer durable; see :meth:`LayerStore.publish`."""
@@ -277,7 +298,12 @@ class LayerWriter:
 
     def close(self) -> None:
         """Release everything; a layer that was not published leaves nothing behind."""
+        if self._encryptor is not None:
+            self._encryptor.close()
         self._writer.close()
+
+    def _encrypt(self, data: bytes) -> None:
+        self._store_bytes(data if self._encryptor is None or not data else self._encryptor.encrypt(data))
 
     def _store_bytes(self, data: bytes) -> None:
         if data:

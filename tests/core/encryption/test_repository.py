@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -10,10 +11,13 @@ from contextlib import AbstractContextManager
 import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.attempt import Attempt
 from airflow_provider_dockerbackup.core.audit.reading import stored_events
-from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.capture import Tuning
+from airflow_provider_dockerbackup.core.catalog import Backup, blob_path
 from airflow_provider_dockerbackup.core.check import check_repository
 from airflow_provider_dockerbackup.core.encryption.identity import Identities
+from airflow_provider_dockerbackup.core.layers.backup import layer_store
 from airflow_provider_dockerbackup.core.look.files import list_files
 from airflow_provider_dockerbackup.core.look.history import image_history
 from airflow_provider_dockerbackup.core.ports import DockerHost, TestDaemon
@@ -33,7 +37,7 @@ from airflow_provider_dockerbackup.exceptions import (
     NotFoundError,
     TransientError,
 )
-from airflow_provider_dockerbackup.transport.memory import MemoryStorage
+from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost, MemoryStorage
 from tests.core.faults import Plan
 from tests.core.faulty_docker import FaultyHost, lost_after
 from tests.core.world import (
@@ -55,6 +59,7 @@ from .keys import age_pair, ssh_ed25519_pair
 
 ANN, BEN, EVE = age_pair(), ssh_ed25519_pair(), age_pair()
 BOTH = (ANN.recipient, BEN.recipient)
+LAYOUTS = pytest.mark.parametrize("layout", ["archive", "layers"])
 SOURCES = pytest.mark.parametrize("source", [IMAGE, CONTAINER], ids=["image", "container"])
 
 
@@ -66,14 +71,21 @@ def no_thread_is_left() -> Iterator[None]:
     assert threading.active_count() == before
 
 
-def encrypted_world(identities: Identities | None = ANN.identities) -> World:
+def encrypted_world(identities: Identities | None = ANN.identities, *, layout: str = "archive") -> World:
     """Return a world whose repository is encrypted to two recipients."""
-    return World(recipients=BOTH, identities=identities)
+    return World(recipients=BOTH, identities=identities, layout=layout)
 
 
 def without_key(world: World, identities: Identities | None = None) -> World:
     """Return the same world as somebody sees it who has another key, or none."""
-    return World(storage=world.storage, host=world.host, clock=world.clock, recipients=BOTH, identities=identities)
+    return World(
+        storage=world.storage,
+        host=world.host,
+        clock=world.clock,
+        recipients=BOTH,
+        identities=identities,
+        layout=world.layout,
+    )
 
 
 @SOURCES
@@ -97,21 +109,23 @@ def test_what_is_stored_is_encrypted_and_reads_back(source: Source, compression:
 
 
 @SOURCES
+@LAYOUTS
 @pytest.mark.parametrize("level", ["digests", "load", "run"])
-def test_each_recipient_verifies_at_every_level(source: Source, level: Level) -> None:
+def test_each_recipient_verifies_at_every_level(source: Source, layout: str, level: Level) -> None:
     """One private key is enough, whichever it is."""
-    world = encrypted_world()
+    world = encrypted_world(layout=layout)
     world.backup(1, source)
     for pair in (ANN, BEN):
         theirs = without_key(world, pair.identities)
         verification = theirs.verify(theirs.repository.catalog.backups()[0], level)
         assert (verification.verification, verification.problem) == ("passed", "")
-        assert verification.bytes_read >= len(FILESYSTEM if source is CONTAINER else app_archive("one"))
+        assert verification.bytes_read >= len(FILESYSTEM) // 2
 
 
-def test_an_image_and_a_container_come_back() -> None:
-    """Restored, made anew, rolled back, its history and its files read."""
-    world = encrypted_world(BEN.identities)
+@LAYOUTS
+def test_an_image_and_a_container_come_back(layout: str) -> None:
+    """Restored, made anew, its history and its files read."""
+    world = encrypted_world(BEN.identities, layout=layout)
     image, container = (world.backup(1, source).backup for source in (IMAGE, CONTAINER))
     target = docker_host("target")
     restored = world.restore(image, RestoreRequest(tags=("app:back",)), host=target)
@@ -174,10 +188,13 @@ def refusals(world: World, image: Backup, container: Backup, host: DockerHost) -
     yield str(caught.value)
 
 
+@LAYOUTS
 @pytest.mark.parametrize("identities", [None, EVE.identities], ids=["missing", "wrong"])
-def test_a_missing_or_wrong_key_is_refused_before_anything_is_touched(identities: Identities | None) -> None:
+def test_a_missing_or_wrong_key_is_refused_before_anything_is_touched(
+    identities: Identities | None, layout: str
+) -> None:
     """No test daemon, no call to the target, no document; the message says who can decrypt."""
-    world = encrypted_world()
+    world = encrypted_world(layout=layout)
     image, container = (world.backup(1, source).backup for source in (IMAGE, CONTAINER))
     before = contents(world.storage, "")
     theirs = without_key(world, identities)
@@ -189,9 +206,10 @@ def test_a_missing_or_wrong_key_is_refused_before_anything_is_touched(identities
     assert contents(world.storage, "") == before
 
 
-def test_whoever_has_no_key_saves_confirms_lists_checks_and_deletes() -> None:
+@LAYOUTS
+def test_whoever_has_no_key_saves_confirms_lists_and_checks(layout: str) -> None:
     """Workers that make backups hold public keys only."""
-    world = encrypted_world(None)
+    world = encrypted_world(None, layout=layout)
     first = world.backup(1, IMAGE).backup
     assert world.backup(2, IMAGE, force=False).status == "unchanged"
     world.backup(3, CONTAINER)
@@ -201,40 +219,101 @@ def test_whoever_has_no_key_saves_confirms_lists_checks_and_deletes() -> None:
 
 
 @SOURCES
-def test_one_changed_byte_anywhere_fails_verification_and_restore(source: Source) -> None:
-    """In the archive and in the container's configuration, from the first byte to the last."""
-    world = encrypted_world()
+@LAYOUTS
+def test_one_changed_byte_anywhere_fails_verification_and_restore(source: Source, layout: str) -> None:
+    """In archive or blobs and in the container's configuration, from the first byte to the last."""
+    world = encrypted_world(layout=layout)
     backup = world.backup(1, source, compression=Compression.ZSTD).backup
-    for name, size_bytes in backup.whole().files.items():
-        path, sound = backup.path + name, world.storage.read(backup.path + name)
+    record = backup.whole()
+    files = {backup.path + name: size_bytes for name, size_bytes in record.files.items()}
+    files |= {blob_path(digest): size_bytes for digest, size_bytes in record.blob_sizes.items()}
+    for path, size_bytes in files.items():
+        sound = world.storage.read(path)
         for position in [*range(0, size_bytes, 1 + size_bytes // 40), size_bytes - 1]:
             spoil(world.storage, path, position=position)
             assert world.verify(backup, "digests").verification == "failed"
             spoil(world.storage, path, data=sound)
-        target = docker_host("target")
         for data in (sound[:-1], sound[: size_bytes // 2], b"", sound + b"x"):
             spoil(world.storage, path, data=data)
+            if layout == "archive" or "/container-" not in path:  # in layers an image's configuration is a blob
+                with pytest.raises(IntegrityError):
+                    world.restore(backup, RestoreRequest(), host=MemoryDockerHost("empty"))
             assert world.verify(backup, "load").verification == "failed"
-            with pytest.raises(IntegrityError):
-                world.restore(backup, RestoreRequest(), host=target)
             spoil(world.storage, path, data=sound)
     assert world.verify(backup, "load").verification == "passed"
 
 
 @SOURCES
+@LAYOUTS
 @pytest.mark.parametrize("error", [TransientError("the link was lost"), KeyboardInterrupt()], ids=["lost", "ended"])
-def test_a_backup_that_is_interrupted_leaves_nothing(source: Source, error: BaseException) -> None:
+def test_a_backup_that_is_interrupted_leaves_nothing(source: Source, layout: str, error: BaseException) -> None:
     """Neither a file nor a thread, wherever the stream broke."""
-    world = encrypted_world()
+    world = encrypted_world(layout=layout)
     world.backup(1, source)
     before = paths(world.storage)
     size_bytes = len(FILESYSTEM if source is CONTAINER else app_archive("one"))
     for position in range(0, size_bytes, size_bytes // 9):
         host = FaultyHost(world.host, cutter=lost_after(position, error))
         with pytest.raises(type(error)):
-            world.backup(2, source, host=host, consistency="none")
+            world.backup(2, source, host=host, consistency="none", capture="save")
         assert paths(world.storage) == before
     assert_nothing_left(world.repository)
+
+
+def test_layers_are_stored_encrypted_and_once() -> None:
+    """The second image brings its new layer alone, found without a private key; OCI documents are not written."""
+    world = encrypted_world(layout="layers")
+    first = world.backup(1).backup.whole()
+    world.host.add_archive(app_archive("two"))
+    second = without_key(world).backup(2).backup.whole()
+    assert first.blobs is not None
+    assert second.blobs is not None
+    assert second.blobs.layers[0] == first.blobs.layers[0]
+    assert second.blobs.layers[1] != first.blobs.layers[1]
+    assert second.blobs.documents == ()
+    assert not any("/oci-" in path for path in paths(world.storage))
+    assert len(paths(world.storage, prefix="layers/sha256")) == 3
+    for path, data in contents(world.storage, "blobs").items():
+        assert data.startswith(b"age-encryption.org/v1\n")
+        assert path.endswith(hashlib.sha256(data).hexdigest())
+    assert len(assert_all_whole(world.repository)) == 2
+
+
+def test_no_diff_id_stands_below_layers_nor_in_what_records_say_of_blobs() -> None:
+    """What stands there instead differs from repository to repository."""
+    names = []
+    for _ in range(2):
+        world = encrypted_world(layout="layers")
+        record = world.backup(1, capture="push").backup.whole()
+        below = contents(world.storage, "layers")
+        assert len(below) == 4
+        assert record.blobs is not None
+        for diff_id in record.diff_ids:
+            for path, data in below.items():
+                assert diff_id[7:] not in path + data.decode()
+            assert diff_id not in record.blobs.model_dump_json()
+        names.append({path for path in below if path.startswith("layers/sha256/")})
+    assert names[0].isdisjoint(names[1])
+
+
+def test_two_writers_of_a_new_layer_leave_one_map_and_both_backups_whole() -> None:
+    """Each encrypts the layer to other bytes; the blob of the one who comes second is garbage."""
+    world = encrypted_world(layout="layers")
+    digest = f"sha256:{hashlib.sha256(b'layer').hexdigest()}"
+    with (
+        Attempt(world.repository, world.key(1), progress=world.progress) as attempt,
+        layer_store(attempt, tuning=Tuning(), progress=world.progress) as store,
+        store.layer() as first,
+        store.layer() as second,
+    ):
+        for writer in (first, second):
+            writer.write(b"layer")
+        second.commit(second.digest)  # as if both had looked before either wrote
+        winner = first.publish(diff_id=digest)
+        assert first.digest != second.digest
+        assert second.publish(diff_id=digest) == winner
+        assert store.new_bytes == winner.stored_size_bytes
+    assert len(paths(world.storage, prefix="layers/sha256")) == 1
 
 
 def test_events_name_the_recipients() -> None:
