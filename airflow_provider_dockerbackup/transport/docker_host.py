@@ -33,6 +33,7 @@ from airflow_provider_dockerbackup.exceptions import (
 from airflow_provider_dockerbackup.transport import commands, docker_output, push
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
 from airflow_provider_dockerbackup.transport.docker_errors import docker_error, exec_error, one_line
+from airflow_provider_dockerbackup.transport.read_ahead import read_ahead
 from airflow_provider_dockerbackup.transport.slots import DEFAULT_PLACES, capture_slot
 from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshRemoteStream, SshSession
 from airflow_provider_dockerbackup.transport.told_streams import SshFilteredStream, SshPausedStream
@@ -405,7 +406,9 @@ class SshDockerHost:
         return result
 
     def _send(self, line: str, chunks: Iterable[bytes], *, what: str, secrets: Sequence[str] = ()) -> CommandResult:
-        result = self._session.stream_in(line, chunks, what=what, spoil=_spoil_tar)
+        # Reading, decompressing and hashing in one thread, encrypting and sending in another.
+        with read_ahead(chunks) as ahead:
+            result = self._session.stream_in(line, ahead, what=what, spoil=_spoil_tar)
         if result.exit_status != 0:
             raise docker_error(result, what=what, host=self._name, reading_archive=True, secrets=secrets)
         if not result.input_taken:
