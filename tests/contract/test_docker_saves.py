@@ -6,6 +6,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
@@ -17,13 +18,20 @@ from airflow_provider_dockerbackup.core.archive.docker_archive import (
     require_image,
 )
 from airflow_provider_dockerbackup.core.archive.member_names import member_names
-from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect
+from airflow_provider_dockerbackup.core.attempt import BackupKey
+from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect, SourceKind
 from airflow_provider_dockerbackup.core.ports import DockerHost
+from airflow_provider_dockerbackup.core.record import BlobSet
+from airflow_provider_dockerbackup.core.record import Source as SourceName
+from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IncompleteError, NotFoundError
+from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
-from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost
+from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost, MemoryStorage
 from tests.contract.archives import layer
 from tests.core.archive.making import image_config, legacy_archive, oci_archive, sha256, tar_of
+from tests.core.world import Notes
 from tests.lab.engines import Engine
 from tests.lab.images import APP, build_app
 from tests.lab.lab import Lab
@@ -165,6 +173,38 @@ def test_the_top_layer_of_an_image_with_odd_values_is_foreseen(source: Source) -
     with tarfile.open(fileobj=BytesIO(stream)) as tar:
         digests = {sha256((tar.extractfile(member) or BytesIO()).read()) for member in tar if member.isreg()}
     assert not digests & {each[7:] for each in image.diff_ids}
+
+
+def test_a_changed_image_costs_its_new_layer_alone(source: Source) -> None:
+    """Backed up into a repository of layout ``layers``: what one backup learned of the engine serves the next."""
+    if source.lab is None:
+        pytest.skip("a twin has no containers to change")
+    docker = source.lab.hosts[0].daemon.docker
+    repository = Repository.open_or_create(MemoryStorage(), clock=SystemClock(), layout="layers")
+
+    def saved(reference: str) -> tuple[BlobSet, list[str]]:
+        key = BackupKey.of(
+            SourceName(host="web-1", kind=SourceKind.IMAGE, name=reference),
+            run_time=datetime.now(UTC),
+            work=(reference,),
+        )
+        told = Notes()
+        request = SaveRequest(key=key, capture="save")
+        blobs = save_image(request, host=source.host, repository=repository, progress=told).backup.whole().blobs
+        assert blobs is not None
+        return blobs, told.notes
+
+    first, _ = saved(APP)
+    docker("create", "--name", "changed", APP, "/bin/true")
+    docker("cp", "-", "changed:/tmp", input=layer(new="x" * 100_000))
+    docker("commit", "changed", "lab/changed:1")
+    docker("rm", "--volumes", "changed")
+    second, notes = saved("lab/changed:1")
+    assert second.layers[:-1] == first.layers
+    assert second.received_bytes < 64 * _KIB + second.layers[-1].size_bytes
+    assert [note for note in notes if "layers that are held" in note] == [
+        "layers that are held were left out of docker save on the host"
+    ]
 
 
 def test_the_names_of_an_engine_in_another_time_zone_are_foreseen(
