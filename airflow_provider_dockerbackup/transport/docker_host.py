@@ -165,7 +165,8 @@ class SshDockerHost:
         line = commands.save(self._docker, image_id)
         if without:
             line = commands.save_filtered(self._docker, image_id, without=without)
-        return SshFilteredStream(self._stream(line, what=f"docker save {image_id}"))
+        # Nothing comes while a layer is left out, which may be large.
+        return SshFilteredStream(self._stream(line, what=f"docker save {image_id}", pauses=bool(without)))
 
     def image_manifests(self, image: ImageInspect) -> tuple[ImageManifest, ...]:
         """Return what an image's index names, as engines from 28 on tell.
@@ -417,11 +418,11 @@ class SshDockerHost:
             )
         return result
 
-    def _stream(self, line: str, *, what: str) -> SshRemoteStream:
+    def _stream(self, line: str, *, what: str, pauses: bool = False) -> SshRemoteStream:
         def explain(result: CommandResult) -> DockerBackupError:
             return docker_error(result, what=what, host=self._name)
 
-        return self._session.stream_out(line, explain=explain, what=what)
+        return self._session.stream_out(line, explain=explain, what=what, pauses=pauses)
 
     def _remove(self, line: str, *, what: str) -> None:
         try:

@@ -159,14 +159,17 @@ class SshSession:
             running.end_input()
             running.close_channel()
 
-    def stream_out(self, command: str, *, explain: Explain, what: str = "remote command") -> SshRemoteStream:
+    def stream_out(
+        self, command: str, *, explain: Explain, what: str = "remote command", pauses: bool = False
+    ) -> SshRemoteStream:
         """Return the output of a command as a stream; nothing is connected or started before it is iterated.
 
         :param command: one quoted command line.
         :param explain: turns a result with an exit status other than 0 into the error to raise.
         :param what: what it does, for messages.
+        :param pauses: whether it may work in silence amid its output, too, as long as before the first byte.
         """
-        return SshRemoteStream(lambda: self._start_own(command, what=what), explain=explain, what=what)
+        return SshRemoteStream(lambda: self._start_own(command, what=what, pauses=pauses), explain=explain, what=what)
 
     def stream_in(
         self, command: str, chunks: Iterable[bytes], *, what: str = "remote command", spoil: Spoil | None = None
@@ -299,10 +302,10 @@ class SshSession:
             running.abort()
         return CommandResult(exit_status=status, stdout=output.value(), stderr=running.stderr())
 
-    def _start_own(self, command: str, *, what: str) -> RunningCommand:
-        return self._start_on(self._connect(), command, what=what)
+    def _start_own(self, command: str, *, what: str, pauses: bool = False) -> RunningCommand:
+        return self._start_on(self._connect(), command, what=what, pauses=pauses)
 
-    def _start_on(self, client: paramiko.SSHClient, command: str, *, what: str) -> RunningCommand:
+    def _start_on(self, client: paramiko.SSHClient, command: str, *, what: str, pauses: bool = False) -> RunningCommand:
         try:
             running = RunningCommand(
                 client,
@@ -311,6 +314,7 @@ class SshSession:
                 where=self.where,
                 timeouts=self.timeouts,
                 deadline_seconds=self.timeouts.deadline_seconds,
+                pauses=pauses,
             )
             self._streams.add(running)
             self._refuse_if_killed(what)

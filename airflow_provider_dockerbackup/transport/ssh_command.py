@@ -72,6 +72,7 @@ class RunningCommand:
     :param what: what the command does, for messages.
     :param where: the host, for messages.
     :param deadline_seconds: limit for the command as a whole; ``setting`` names it in messages.
+    :param pauses: whether it may work in silence also in the middle of its output, as long as before the first byte.
     :raises TransientError: when the command cannot be started.
     """
 
@@ -85,10 +86,12 @@ class RunningCommand:
         timeouts: SshTimeouts,
         deadline_seconds: float,
         setting: str = _DEADLINE,
+        pauses: bool = False,
     ) -> None:
         self._client = client
         self._what = f"{what} on {where}"
         self._timeouts = timeouts
+        self._pauses = pauses
         self._aborted = False
         self._stderr = Tail(_STDERR_TAIL_BYTES)
         self.received_bytes = 0
@@ -108,9 +111,9 @@ class RunningCommand:
 
         :raises TransientError: when the link is lost or a limit passes.
         """
-        first = self.received_bytes == 0
-        seconds = self._timeouts.first_byte_seconds if first else self._timeouts.stall_seconds
-        setting = _FIRST_BYTE if first else _STALL
+        works = self.received_bytes == 0 or self._pauses
+        seconds = self._timeouts.first_byte_seconds if works else self._timeouts.stall_seconds
+        setting = _FIRST_BYTE if works else _STALL
         with self._link(), self._watch.limit(seconds, waiting_for="no data came", setting=setting):
             data = self._channel.recv(PIECE_BYTES)
         self.received_bytes += len(data)

@@ -18,7 +18,8 @@ class SshTimeouts:
 
     :param command_seconds: for a short command as a whole, and for the start of any command.
     :param first_byte_seconds: for the daemon while it works in silence: before the first byte of a stream (``docker
-        save`` writes the whole image to its disk first), and after the last byte of an archive that is loaded.
+        save`` writes the whole image to its disk first), while layers are left out of one, and after the last byte of
+        an archive that is loaded.
     :param stall_seconds: for the next bytes in the middle of a stream, in either direction.
     :param deadline_seconds: for a stream as a whole.
     """

@@ -268,6 +268,18 @@ def test_stream_waits_longer_for_its_first_byte_than_for_the_next(host: LabHost)
         assert read_all(ssh, "sleep 2.5; echo data") == 5
 
 
+@pytest.mark.parametrize("pauses", [True, False])
+def test_a_stream_may_pause_in_the_middle_if_it_is_known_to(host: LabHost, pauses: bool) -> None:
+    """Nothing comes while the host leaves a large layer out."""
+    with session(host, stall_seconds=1, first_byte_seconds=20) as ssh:
+        stream = ssh.stream_out("echo one; sleep 3; echo two", explain=CommandFailedError, pauses=pauses)
+        if pauses:
+            assert b"".join(stream) == b"one\ntwo\n"
+        else:
+            with pytest.raises(TransientError, match=r"no data came for 1 s \(the stall timeout\)"):
+                list(stream)
+
+
 def test_stream_fails_when_its_first_byte_never_comes(host: LabHost) -> None:
     """The message says which limit it was and how long it is."""
     with (
