@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 
@@ -37,20 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _leave)  # else the lab would go on
     options = _options(parsed)
-    name = parsed.name or ("quick" if parsed.quick else "latest")
+    files = parsed.results / (parsed.name or ("quick" if parsed.quick else "latest"))
     # A short name: a throw-away daemon lives below it, and takes at most 14 bytes for that path.
     directory = Path(tempfile.mkdtemp(prefix="b", dir=parsed.dir))
     measures: list[Measure] = []
     try:
         ensure_programs(PROGRAMS)
-        with Lab.start(directory / "lab", hosts=2) as lab, Bench(lab, directory, options) as bench:
+        with Lab.start(directory / "lab", hosts=2) as lab:
+            bench = Bench(lab, directory, options)
             about = report.circumstances(lab)
             for comparison in COMPARISONS:
                 if not parsed.only or comparison.name in parsed.only:
                     print(f"\n=== {comparison.name}: {comparison.about}", flush=True)
                     bench.renew_patience()
                     measures += comparison.measure(bench)
-                    written = report.write(measures, list(bench.series.values()), about, options, name=name)
+                    written = report.write(measures, list(bench.series.values()), about, options, files=files)
                     print(f"written to {written}", flush=True)
     except (LabError, BenchError) as err:
         print(f"benchmarks: {err}", file=sys.stderr)
@@ -68,7 +69,8 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 def _options(parsed: argparse.Namespace) -> Options:
     """Return the options that were given, and for the rest the defaults of the full or the quick run."""
     defaults = _QUICK if parsed.quick else _FULL
-    return Options(**{name: getattr(parsed, name) or default for name, default in asdict(defaults).items()})
+    given = {name: value for name in asdict(defaults) if (value := getattr(parsed, name)) is not None}
+    return replace(defaults, **given)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     names = [each.name for each in COMPARISONS]
     parser.add_argument("--quick", action="store_true", help="small images and few rounds: minutes, but no proof")
     parser.add_argument("--name", help="of the files with the result (default: latest, or quick)")
+    parser.add_argument("--results", type=Path, default=report.RESULTS, help="where those files go")
     parser.add_argument("--rounds", type=_positive, help="rounds a figure is from (default 5)")
     parser.add_argument("--size-mb", type=_positive, help="image and file, in 10^6 bytes (default 800)")
     parser.add_argument("--large-mb", type=_positive, help="large image of `memory` (default 10000)")

@@ -9,12 +9,11 @@ import secrets
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from benchmarks.figures import Run, Series
 from benchmarks.generations import DEPLOYED, generation
@@ -65,17 +64,6 @@ class Bench:
         self.load = LoadMeter(directory, patience_seconds=options.patience_seconds)
         self._meters = {host.name: Meters(host, directory) for host in lab.hosts}
 
-    def __enter__(self) -> Self:
-        """Give the bench."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Release the meters."""
-        for meters in self._meters.values():
-            meters.close()
-
     def renew_patience(self) -> None:
         """Wait for quiet moments as long as at the beginning: each comparison has its share."""
         self.load = LoadMeter(self.directory, patience_seconds=self.options.patience_seconds)
@@ -104,9 +92,36 @@ class Bench:
         """Return OpenSSH's client with its defaults, host included, quoted for a shell."""
         return shlex.join([str(require_program("ssh")), "-F", str(host.ssh_config_path), host.name])
 
+    def save_compressed(self, image: str) -> str:
+        """Return ``'docker save IMAGE | zstd -3'`` as an argument of ``ssh``; a failure of either counts."""
+        zstd = shlex.quote(str(require_program("zstd")))
+        return shlex.quote(f"bash -o pipefail -c {shlex.quote(f'docker save {image} | {zstd} -q -3')}")
+
+    def engine_events(self, since: float, *names: str) -> int:
+        """Return how many events of these names the host's engine had since a moment.
+
+        :param since: seconds since 1970.
+        """
+        filters = [f"--filter=event={name}" for name in names]
+        window = (f"--since={since:.3f}", f"--until={time.time():.3f}")
+        return len(self.host.daemon.docker("events", *window, *filters).stdout.splitlines())
+
     def fresh(self, stem: str) -> Path:
         """Return a path below :attr:`directory` that does not exist yet."""
         return self.directory / f"{stem}-{secrets.token_hex(4)}"
+
+    def target_images(self) -> frozenset[str]:
+        """Return the IDs of the images that the target has."""
+        return frozenset(self.target.daemon.docker("image", "ls", "-q", "--no-trunc").stdout.decode().split())
+
+    def empty_target(self, *, but: frozenset[str] = frozenset()) -> None:
+        """Remove all images from the target.
+
+        :param but: IDs of images that stay.
+        """
+        for image in self.target_images() - but:
+            self.target.daemon.docker("image", "rm", "--force", image)
+        os.sync()
 
     def repository(self) -> Path:
         """Return a new folder for a repository."""

@@ -15,7 +15,6 @@ from typing import Final, Protocol
 
 from benchmarks.bench import Bench
 from benchmarks.figures import Run
-from tests.lab.install import require_program
 
 PROGRAMS: Final = {"restic": "restic", "borg": "borgbackup", "skopeo": "skopeo", "time": "time"}
 """What must be installed, each with its Debian package."""
@@ -39,10 +38,8 @@ class ByHand:
     def back_up(self, image: str) -> Run:
         """Save the image into a file of its own, which is synced."""
         file = shlex.quote(str(self._folder / image.replace("/", "-")))
-        zstd = shlex.quote(str(require_program("zstd")))
-        remote = shlex.quote(f"set -o pipefail; docker save {image} | {zstd} -q -3")
-        run = self._bench.shell(f"{self._bench.ssh} bash -c {shlex.quote(remote)} > {file} && sync {file}")
-        return storing(run, self._folder)
+        line = f"{self._bench.ssh} {self._bench.save_compressed(image)} > {file} && sync {file}"
+        return storing(self._bench.shell(line), self._folder)
 
 
 class SaveOnly:

@@ -106,6 +106,7 @@ class Measure:
     :param high: largest of the rounds.
     :param unit: ``x`` for a ratio, ``MB`` for 10^6 bytes, ``kB`` for 10^3, ``s`` for seconds.
     :param details: medians of what each side took, by name with unit.
+    :param of: which of those figures is compared.
     :param rounds: how many rounds the figure is from.
     :param disturbed: in how many of them other jobs used more than :data:`DISTURBED_CORES`.
     :param others_cores: CPU that other jobs used, median of the rounds, in cores.
@@ -122,6 +123,7 @@ class Measure:
     rounds: int
     disturbed: int
     others_cores: float
+    of: str = "seconds"
     note: str = ""
 
     @property
@@ -152,11 +154,19 @@ def ratio_of(name: str, rounds: Sequence[Round], *, goal: Goal | None, note: str
 
 
 def figure_of(
-    name: str, runs: Sequence[Run], values: Sequence[float], *, unit: Unit, goal: Goal | None, note: str = ""
+    name: str,
+    runs: Sequence[Run],
+    values: Sequence[float],
+    *,
+    unit: Unit,
+    goal: Goal | None,
+    of: str = "seconds",
+    note: str = "",
 ) -> Measure:
     """Return the median of a figure of our own runs.
 
     :param values: the figure, one a run.
+    :param of: which of the runs' details it is made from.
     """
     return Measure(
         name=name,
@@ -167,6 +177,7 @@ def figure_of(
         rounds=len(runs),
         disturbed=sum(each.others_cores > DISTURBED_CORES for each in runs),
         others_cores=median(each.others_cores for each in runs),
+        of=of,
         note=note,
     )
 

@@ -25,6 +25,7 @@ _CODE: Final = sysconfig.get_paths()["stdlib"]
 _DAY: Final = 24 * 3600
 _EDITED_FILES: Final = 7
 _RANDOM_SHARE: Final = 20
+_SMALLEST_BYTES: Final = 300_000
 _PATCH_BYTES: Final = 64 * 1024
 
 TopWriter = Callable[[tarfile.TarFile, int, int], None]
@@ -57,7 +58,7 @@ def generation(daemon: LabDaemon, kind: Kind, number: int, *, size_mb: int) -> s
     reference = f"lab/{kind.name}:{number}"
     if not has_image(daemon, reference):
         _build_system(daemon, size_bytes=size_mb * _MEGABYTE * 19 // 20)
-        size_bytes = int(size_mb * _MEGABYTE * kind.share)
+        size_bytes = max(_SMALLEST_BYTES, int(size_mb * _MEGABYTE * kind.share))
         build_layers(daemon, reference, base=_SYSTEM, layers=[lambda layer: kind.write(layer, number, size_bytes)])
     return reference
 

@@ -53,10 +53,6 @@ class Meters:
         self._wire = WireMeter(host.ssh_port)
         self._report = directory / "time"
 
-    def close(self) -> None:
-        """Release what the meters hold."""
-        self._wire.close()
-
     def run(
         self, command: Sequence[str], *, cwd: Path | None = None, environment: Mapping[str, str] | None = None
     ) -> Metered:
@@ -66,18 +62,17 @@ class Meters:
         """
         # A process counts its peak from that of the one it was forked from: GNU time is small, this process is not.
         small = [str(require_program("time")), "--format=%U %S %M", f"--output={self._report}"]
-        self._wire.begin()
         cpu, written = self._host()
-        began = time.monotonic()
-        done = subprocess.run(
-            [*small, *command], cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
-        seconds = time.monotonic() - began
-        traffic = self._wire.end()
+        with self._wire.counting():
+            began = time.monotonic()
+            done = subprocess.run(
+                [*small, *command], cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+            )
+            seconds = time.monotonic() - began
         cpu_after, written_after = self._host()
         user, system, peak = self._report.read_text(encoding="ascii").splitlines()[-1].split()
         figures = {
-            "wire_bytes": float(traffic.bytes),
+            "wire_bytes": float(self._wire.traffic.bytes),
             "cpu_seconds": float(user) + float(system),
             "peak_bytes": float(peak) * 1024,
             "host_cpu_seconds": cpu_after - cpu,

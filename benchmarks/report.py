@@ -81,10 +81,13 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def write(
-    measures: Sequence[Measure], series: Sequence[Series], about: Circumstances, options: Options, *, name: str
+    measures: Sequence[Measure], series: Sequence[Series], about: Circumstances, options: Options, *, files: Path
 ) -> Path:
-    """Write ``results/<name>.json``, ``.md`` and the charts, and return the second's path."""
-    RESULTS.mkdir(exist_ok=True)
+    """Write the result as JSON, as Markdown and as charts, and return the second's path.
+
+    :param files: where, up to the suffix or the chart's name.
+    """
+    files.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "schema_version": 2,
         "circumstances": asdict(about),
@@ -92,12 +95,12 @@ def write(
         "measures": [asdict(each) | {"verdict": each.verdict} for each in measures],
         "series": [asdict(each) for each in series],
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    files.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     drawn = charts(series)
     for stem, svg in drawn.items():
-        (RESULTS / f"{name}-{stem}.svg").write_text(svg, encoding="utf-8")
-    path = RESULTS / f"{name}.md"
-    images = "".join(f"![{stem}]({name}-{stem}.svg)\n" for stem in drawn)
+        files.with_name(f"{files.name}-{stem}.svg").write_text(svg, encoding="utf-8")
+    path = files.with_suffix(".md")
+    images = "".join(f"![{stem}]({files.name}-{stem}.svg)\n" for stem in drawn)
     path.write_text(markdown(measures, series, about, options) + (f"\n{images}" if images else ""), encoding="utf-8")
     return path
 
@@ -171,17 +174,18 @@ def _row(measure: Measure) -> tuple[str, ...]:
         f"{measure.low:.{digits}f}-{measure.high:.{digits}f}" if measure.rounds > 1 else "",
         "" if goal is None else f"{sign}{goal.target:.3g}{unit}",
         measure.verdict,
-        _seconds(measure, "ours_seconds"),
-        _seconds(measure, "theirs_seconds"),
-        _seconds(measure, "ours_start_seconds"),
+        _figure(measure, "ours"),
+        _figure(measure, "theirs"),
+        _cell(measure.details.get("ours_start_seconds"), "s"),
         str(measure.rounds),
         f"{measure.others_cores:.2f} ({measure.disturbed})",
     )
 
 
-def _seconds(measure: Measure, key: str) -> str:
-    value = measure.details.get(key)
-    return "" if value is None else f"{value:.2f} s"
+def _figure(measure: Measure, side: str) -> str:
+    """Return what one side took of what is compared."""
+    value = measure.details.get(f"{side}_{measure.of}")
+    return _cell(value, "s") if measure.of == "seconds" else _size(value)
 
 
 def _lines(path: str) -> list[str]:

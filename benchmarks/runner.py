@@ -30,12 +30,14 @@ class Comparison(Protocol):
 def interleave(bench: Bench, *, ours: Side, theirs: Side) -> list[Round]:
     """Return as many rounds as were asked for, A B A B …, after one that is thrown away.
 
-    When other jobs disturbed some, up to as many again are run, and the least disturbed of all are returned.
+    When other jobs disturbed some, up to as many again are run, and the least disturbed of all are returned; unless
+    there is no patience at all.
     """
     wanted = bench.options.rounds
+    most = 2 * wanted if bench.options.patience_seconds > 0 else wanted
     _round(bench, ours, theirs)
     rounds: list[Round] = []
-    while len(rounds) < wanted or (_quiet(rounds) < wanted and len(rounds) < 2 * wanted):
+    while len(rounds) < wanted or (_quiet(rounds) < wanted and len(rounds) < most):
         rounds.append(_round(bench, ours, theirs))
         last = rounds[-1]
         print(
@@ -44,6 +46,12 @@ def interleave(bench: Bench, *, ours: Side, theirs: Side) -> list[Round]:
             flush=True,
         )
     return quietest(rounds, count=wanted)
+
+
+def repeat(bench: Bench, side: Side) -> list[Run]:
+    """Return as many runs as rounds were asked for, after one that is thrown away."""
+    one_run(bench, side)
+    return [one_run(bench, side) for _ in range(bench.options.rounds)]
 
 
 def one_run(bench: Bench, side: Side) -> Run:

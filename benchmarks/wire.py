@@ -13,7 +13,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,49 +68,53 @@ class WireMeter:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
-        self._socket.bind((0, _TCP_DESTROYED))
+        self._traffic: Traffic | None = None
 
-    def close(self) -> None:
-        """Stop listening to the kernel."""
-        self._socket.close()
+    @property
+    def traffic(self) -> Traffic:
+        """The traffic of the connections that ended while :meth:`counting`."""
+        if self._traffic is None:
+            raise RuntimeError("nothing was counted")
+        return self._traffic
 
-    def begin(self) -> None:
-        """Forget what was so far."""
-        self._wait_until_closed()
-        for _ in self._ended():
-            pass
-
-    def end(self) -> Traffic:
-        """Return the traffic of the connections that ended since :meth:`begin`, once none is open.
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count the connections that begin and end in here; returns once none is open.
 
         :raises RuntimeError: when connections stay open, or the kernel had to drop reports.
         """
+        self._traffic = None
         self._wait_until_closed()
-        return sum(self._ended(), Traffic())
+        time.sleep(_SILENCE_SECONDS)  # what ended before is reported before
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
+            kernel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+            kernel.bind((0, _TCP_DESTROYED))
+            yield
+            self._wait_until_closed()
+            self._traffic = sum(self._ended(kernel), Traffic())
 
     def _wait_until_closed(self) -> None:
         if not wait_until(lambda: not _is_open(self._port), seconds=_PATIENCE_SECONDS, interval=0.01):
             raise RuntimeError(f"a connection to port {self._port} stays open: its traffic is not known")
 
-    def _ended(self) -> Iterator[Traffic]:
+    def _ended(self, kernel: socket.socket) -> Iterator[Traffic]:
         """Yield one figure for each connection of ours; the kernel's reports come a moment after the end."""
         end = time.monotonic() + _SILENCE_SECONDS
         while (left := end - time.monotonic()) > 0:
-            self._socket.settimeout(left)
+            kernel.settimeout(left)
             with suppress(TimeoutError):
-                report = self._receive()
+                report = _receive(kernel)
                 if _PORTS.unpack_from(report, _PORTS_AT)[0] == self._port:
                     yield _traffic(report)
 
-    def _receive(self) -> bytes:
-        try:
-            return self._socket.recv(1 << 16)
-        except OSError as err:
-            if err.errno == errno.ENOBUFS:
-                raise RuntimeError("so many connections ended on this machine that the kernel dropped reports") from err
-            raise
+
+def _receive(kernel: socket.socket) -> bytes:
+    try:
+        return kernel.recv(1 << 16)
+    except OSError as err:
+        if err.errno == errno.ENOBUFS:
+            raise RuntimeError("so many connections ended on this machine that the kernel dropped reports") from err
+        raise
 
 
 def _traffic(report: bytes) -> Traffic:

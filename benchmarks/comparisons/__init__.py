@@ -3,11 +3,18 @@
 
 from __future__ import annotations
 
+from benchmarks.comparisons.filtered_save import FilteredSave
+from benchmarks.comparisons.first import First
+from benchmarks.comparisons.gc import Gc
 from benchmarks.comparisons.memory import Memory
+from benchmarks.comparisons.push import Push
+from benchmarks.comparisons.restore import Restore
 from benchmarks.comparisons.save import Save
+from benchmarks.comparisons.stored import Stored
 from benchmarks.comparisons.stream import Stream
 from benchmarks.comparisons.unchanged import Unchanged
 from benchmarks.comparisons.verify_load import VerifyLoad
+from benchmarks.comparisons.wire import Wire
 from benchmarks.comparisons.zstd import Zstd
 from benchmarks.runner import Comparison
 
@@ -15,7 +22,14 @@ COMPARISONS: tuple[Comparison, ...] = (
     Stream(),
     Save(),
     Zstd(),
+    First(),
     VerifyLoad(),
+    Restore(),
     Unchanged(),
+    Push(),
+    FilteredSave(),
+    Wire(),
+    Stored(),
+    Gc(),
     Memory(),
 )

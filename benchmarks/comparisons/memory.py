@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Peak memory of a save above that of the idle process, for a small and a large image and each kind of storage."""
+"""Peak memory of transfers above that of the idle process, for an image of 1 GB and a larger one.
+
+Saves into each layout and kind of storage, with two threads that compress; a push, and a restore.
+"""
 
 from __future__ import annotations
 
@@ -9,82 +12,92 @@ import random
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from benchmarks.bench import ROOT, Bench, BenchError, remove
-from benchmarks.figures import DISTURBED_CORES, Goal, Measure, Run
+from benchmarks.figures import Goal, Measure, Run, figure_of
 from benchmarks.runner import one_run
 from tests.lab.daemon import LabDaemon
 from tests.lab.s3 import LabS3
 
 _MEGABYTE = 1_000_000
-_SMALL_MB = 100
+_SMALL_MB = 1000
 # The S3 server keeps each object in its own memory twice.
-_LARGEST_S3_MB = 2000
+_LARGEST_S3_MB = 1000
 _PIECE_BYTES = 8 * _MEGABYTE
-_GOAL = Goal(target=100.0, floor=100.0, upward=False)
+_GOAL = Goal(target=150.0, floor=150.0, upward=False)
+_SAVES = {
+    "archive none": ("--compression", "none"),
+    "archive zstd": ("--compression", "zstd"),
+    "layers save": ("--layout", "layers", "--capture", "save"),
+    "layers push": ("--layout", "layers", "--capture", "push"),
+}
 
 
 class Memory:
     """See the module."""
 
     name = "memory"
-    about = "peak memory of a save above the idle process (modules imported, host connected), single runs"
+    about = "peak memory above the idle process (all imported, host connected), a layer, a quarter random, single runs"
 
     def measure(self, bench: Bench) -> tuple[Measure, ...]:
-        """Return one figure for each size and kind of storage."""
+        """Return one figure for each size, kind of storage and way."""
         found: list[Measure] = []
         large_mb = bench.options.large_mb
-        largest_on_s3 = min(_LARGEST_S3_MB, large_mb)
-        for size_mb in sorted({_SMALL_MB, largest_on_s3, large_mb}):
+        for size_mb in sorted({min(_SMALL_MB, large_mb), large_mb}):
             with _image(bench.host.daemon, size_mb) as image:
-                if size_mb in {_SMALL_MB, large_mb}:
-                    found += [_on_disk(bench, image, size_mb, each) for each in ("none", "zstd")]
-                if size_mb in {_SMALL_MB, largest_on_s3}:
+                for case, arguments in _SAVES.items():
+                    found.append(_on_disk(bench, image, size_mb, case, arguments))
+                found.append(_restored(bench, image, size_mb))
+                if size_mb <= _LARGEST_S3_MB:
                     found.append(_on_s3(bench, image, size_mb))
         return tuple(found)
 
 
-def _on_disk(bench: Bench, image: str, size_mb: int, compression: str) -> Measure:
+def _on_disk(bench: Bench, image: str, size_mb: int, case: str, arguments: Sequence[str]) -> Measure:
     repository = bench.repository()
-    arguments = ("--image", image, "--repository", str(repository), "--compression", compression)
     try:
-        run = one_run(bench, lambda: bench.ours("save", *arguments))
+        run = one_run(bench, lambda: bench.ours("save", "--image", image, "--repository", str(repository), *arguments))
     finally:
         remove(repository)
-    return _measure(f"disk {compression}", size_mb, run)
+    return _measure(case, size_mb, run)
+
+
+def _restored(bench: Bench, image: str, size_mb: int) -> Measure:
+    repository = bench.repository()
+    where = ("--image", image, "--repository", str(repository))
+    try:
+        bench.ours("save", *where, "--layout", "layers")
+        source = ("--source-host", bench.host.name)
+        run = one_run(bench, lambda: bench.ours("restore", *where, *source, host=bench.target))
+    finally:
+        bench.empty_target()
+        remove(repository)
+    return _measure("layers restore", size_mb, run)
 
 
 def _on_s3(bench: Bench, image: str, size_mb: int) -> Measure:
     with _s3() as server:
-        where = ("--repository", f"s3://{server.bucket}/backups")
+        where = ("--repository", f"s3://{server.bucket}/backups", "--layout", "layers")
         options = ("--storage-options", json.dumps(server.storage_options))
         run = one_run(bench, lambda: bench.ours("save", "--image", image, *where, *options))
-    return _measure("s3 none", size_mb, run)
+    return _measure("layers save on s3", size_mb, run)
 
 
 def _measure(case: str, size_mb: int, run: Run) -> Measure:
     above = run.details["above_idle_bytes"] / _MEGABYTE
-    measure = Measure(
-        name=f"memory {case} {size_mb} MB",
-        value=above,
-        low=above,
-        high=above,
-        unit="MB",
-        goal=_GOAL,
-        details={"ours_seconds": run.seconds, "idle_mb": run.details["idle_bytes"] / _MEGABYTE},
-        rounds=1,
-        disturbed=int(run.others_cores > DISTURBED_CORES),
-        others_cores=run.others_cores,
-    )
-    print(f"  {measure.name}: {above:.1f} MB above {measure.details['idle_mb']:.0f} MB idle", flush=True)
+    measure = figure_of(f"memory {case} {size_mb} MB", [run], [above], unit="MB", goal=_GOAL)
+    print(f"  {measure.name}: {above:.1f} MB above {run.details['idle_bytes'] / _MEGABYTE:.0f} MB idle", flush=True)
     return measure
 
 
 @contextmanager
 def _image(daemon: LabDaemon, size_mb: int) -> Iterator[str]:
-    """Give an image of one layer of random bytes, streamed into ``docker import``, and remove it again."""
+    """Give an image of one layer, streamed into ``docker import``, and remove it again.
+
+    A quarter of it is random, the rest zeros: else ten gigabytes would take hours and the whole disk.
+    """
     reference = f"lab/memory:{size_mb}"
     process = subprocess.Popen(
         [str(daemon.files.docker), "import", "-", reference],
@@ -100,7 +113,7 @@ def _image(daemon: LabDaemon, size_mb: int) -> Iterator[str]:
             for number, left in enumerate(range(size_mb * _MEGABYTE, 0, -_PIECE_BYTES)):
                 info = tarfile.TarInfo(f"data/{number:05}")
                 info.size = min(left, _PIECE_BYTES)
-                tar.addfile(info, io.BytesIO(source.randbytes(info.size)))
+                tar.addfile(info, io.BytesIO(source.randbytes(info.size // 4) + bytes(info.size - info.size // 4)))
         process.stdin.close()
     if process.returncode != 0:
         raise BenchError(f"docker import of {size_mb} MB failed with {process.returncode}")

@@ -22,7 +22,9 @@ class Stored:
 
     def measure(self, bench: Bench) -> tuple[Measure, ...]:
         """Return the ratio for each kind of change and each peer."""
-        return tuple(_measure(series_of(bench, kind), kind, peer) for kind in KINDS for peer in _PEERS)
+        return tuple(
+            _measure(series_of(bench, kind), kind, peer) for kind in KINDS for peer in _PEERS if peer in KINDS[kind]
+        )
 
 
 def _measure(series: Series, kind: Kind, peer: str) -> Measure:
@@ -40,4 +42,5 @@ def _measure(series: Series, kind: Kind, peer: str) -> Measure:
         rounds=1,
         disturbed=sum(each > DISTURBED_CORES for each in others),
         others_cores=max(others),
+        of="stored_bytes",
     )
