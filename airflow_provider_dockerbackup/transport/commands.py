@@ -168,7 +168,14 @@ def image_api(docker: DockerCommand) -> str:
 
 
 def push(
-    docker: DockerCommand, image_id: str, *, port: int, repository: str, attempt: str, platform: str | None = None
+    docker: DockerCommand,
+    image_id: str,
+    *,
+    port: int,
+    repository: str,
+    attempt: str,
+    platform: str | None = None,
+    beat_seconds: int = 10,
 ) -> str:
     """Return the line that pushes an image to a port of the host's loopback interface.
 
@@ -178,9 +185,11 @@ def push(
     :param repository: name of the repository in that registry.
     :param attempt: first part of the tag.
     :param platform: the only one to push; None for all.
+    :param beat_seconds: how often it gives a sign of life.
     """
     daemon = "given" if "-H" in docker.docker else "default"
-    script = ("sh", "-c", PUSH, "dockerbackup", image_id, str(port), repository, attempt, daemon, platform or "")
+    options = (image_id, str(port), repository, attempt, str(beat_seconds), daemon, platform or "")
+    script = ("sh", "-c", PUSH, "dockerbackup", *options)
     return quoted_line(("exec", *_ENVIRONMENT, "DOCKER_CONTENT_TRUST=0", *script, *docker.docker))
 
 

@@ -39,6 +39,10 @@ _FILTERS: dict[bytes, FilteredBy] = {b"sh": "sh", b"none": "none"}
 _LOCAL_TIME = re.compile(r"^(19(?:69|70)-\d\d-\d\dT\d\d:\d\d:\d\d)([+-]\d\d)(\d\d)$", re.MULTILINE | re.ASCII)
 _LOADED = re.compile(r"Loaded image(?: ID)?: (\S+)")
 _NO_NAME = "<none>"
+# Names that an image has while it is pushed to us.
+_PUSHED = re.compile(
+    r"127\.0\.0\.1:[0-9]+/dockerbackup/[^:@/]+(?::[a-z0-9]+_[0-9]+_[0-9]+_[0-9]+|@sha256:[0-9a-f]{64})", re.ASCII
+)
 _ZERO_SIZES = frozenset({"0", "0B", ""})
 # Dockerfile steps that write files, as the classic builder and BuildKit put them into `created_by`.
 _CLASSIC_NOP = "/bin/sh -c #(nop)"
@@ -309,8 +313,8 @@ def _strings(values: object) -> tuple[str, ...]:
 
 
 def _names(values: object) -> tuple[str, ...]:
-    """Return tags or digests without the placeholders that some engines write for none."""
-    return tuple(value for value in _strings(values) if _NO_NAME not in value)
+    """Return tags or digests without the placeholders that some engines write for none, and without those of a push."""
+    return tuple(value for value in _strings(values) if _NO_NAME not in value and not _PUSHED.fullmatch(value))
 
 
 def _unreadable(stdout: bytes) -> ConfigurationError:

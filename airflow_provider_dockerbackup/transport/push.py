@@ -74,7 +74,16 @@ def push_image(
     registry = PushRegistry(target, name=name, attempt=attempt, credential=credential, activity=activity)
 
     def command(port: int) -> ForwardedCommand:
-        line = commands.push(docker, image_id, port=port, repository=name, attempt=attempt, platform=platform)
+        beat = max(1, min(10, int(session.timeouts.stall_seconds / 3)))
+        line = commands.push(
+            docker,
+            image_id,
+            port=port,
+            repository=name,
+            attempt=attempt,
+            platform=platform,
+            beat_seconds=beat,
+        )
         return ForwardedCommand(line=line, input=credential.client_configuration(f"{LOOPBACK}:{port}") + b"\n")
 
     def answer(connection: ForwardedConnection) -> None:

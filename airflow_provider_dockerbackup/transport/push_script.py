@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-# Parameters: image, forwarded port, repository, attempt, `default` when the client is to use its own daemon, else
-# `given`, the one platform to push or nothing, then the words that call docker. The first line of standard input is the
-# client's configuration with the credential; the rest is nothing, and its end is the end of the connection.
+# Parameters: image, forwarded port, repository, attempt, seconds between signs of life, `default` when the client is to
+# use its own daemon, else `given`, the one platform to push or nothing, then the words that call docker. The first line
+# of standard input is the client's configuration with the credential; the rest is nothing, and its end is the end of
+# the connection.
 #
 # * The tag is `<attempt>_<user ID>_<process>_<its start>`, and so is the name of the directory: whoever comes later can
 #   tell whether the script that made it still lives. It cannot tell that of another user's where /proc hides them.
@@ -19,13 +20,14 @@ from __future__ import annotations
 # * The push runs in the background and is waited for, because a shell that waits for a foreground command would not
 #   heed a signal before that command ends. It cannot be killed through sudo, but it ends by itself when its registry is
 #   gone.
+# * An empty line on standard output is a sign of life: the daemon may be silent for long, a link may not.
 # * sshd binds the port to every address of the host when `GatewayPorts yes` says so: then nothing is sent.
 # * Status 78 ("configuration error" in sysexits.h): this host cannot push, which is no failure of the image.
 PUSH = """\
-image=$1 port=$2 repository=$3 attempt=$4 daemon=$5 platform=$6
-shift 6
+image=$1 port=$2 repository=$3 attempt=$4 seconds=$5 daemon=$6 platform=$7
+shift 7
 umask 077
-child= watch= directory= tag=
+child= watch= beat= directory= tag=
 user=$(id -u)
 started() {
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return
@@ -76,6 +78,7 @@ reap() {
 finish() {
   trap '' HUP INT TERM PIPE
   trap - EXIT
+  if [ -n "$beat" ]; then kill "$beat" 2>/dev/null; fi
   if [ -n "$watch" ]; then kill "$watch" 2>/dev/null; fi
   if [ -n "$child" ]; then kill "$child" 2>/dev/null; fi
   if [ -n "$directory" ]; then rm -rf -- "$directory"; fi
@@ -89,6 +92,8 @@ trap 'status=$?; finish "$@"; exit "$status"' EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
+(while sleep "$seconds" >/dev/null && kill -0 "$$"; do echo; done) 2>/dev/null </dev/null &
+beat=$!
 every=$(printf ' 0+:%04X 0+:0000 0A ' "$port")
 if grep -Eqis "$every" /proc/net/tcp /proc/net/tcp6; then
   cannot 'sshd opened the forwarded port to the network (GatewayPorts yes)'

@@ -317,7 +317,7 @@ class PushRegistry:
         """
         self._check_alive()
         try:
-            with self._activity.busy():
+            with self._activity.working():
                 yield
         except RefusedError:
             raise

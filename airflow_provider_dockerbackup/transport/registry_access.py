@@ -43,23 +43,27 @@ class Credential:
 
 
 class Activity:
-    """When something last came over the link, and how much; while the target works, the link is not idle."""
+    """When something last came over a link, how much, and what it stands in the midst of."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._last = time.monotonic()
-        self._working = 0
+        self._heard = self._moved = time.monotonic()
+        self._working = self._receiving = 0
         self.received_bytes = 0
+
+    def heard(self) -> None:
+        """Note a sign of life that is not counted."""
+        self._heard = time.monotonic()
 
     def received(self, size_bytes: int) -> None:
         """Count what came."""
         with self._lock:
             self.received_bytes += size_bytes
-            self._last = time.monotonic()
+            self._heard = self._moved = time.monotonic()
 
     @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Count the body as work, however long it takes."""
+    def working(self) -> Iterator[None]:
+        """Count the body as work of ours, however long it takes."""
         with self._lock:
             self._working += 1
         try:
@@ -67,9 +71,29 @@ class Activity:
         finally:
             with self._lock:
                 self._working -= 1
-                self._last = time.monotonic()
+                self._moved = time.monotonic()
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Count the body as waiting for the rest of something that has begun."""
+        with self._lock:
+            self._receiving += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._receiving -= 1
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether the rest of something that has begun is waited for."""
+        return self._receiving > 0
+
+    def silent_seconds(self) -> float:
+        """Return for how long there was no sign of life."""
+        return time.monotonic() - self._heard
 
     def idle_seconds(self) -> float:
-        """Return for how long nothing came and nothing was worked on."""
+        """Return for how long nothing that counts came, and nothing was worked on."""
         with self._lock:
-            return 0.0 if self._working else time.monotonic() - self._last
+            return 0.0 if self._working else time.monotonic() - self._moved

@@ -122,7 +122,8 @@ class _Conversation:
 
     def _body(self) -> Iterator[bytes]:
         while True:
-            event = self._next(patient=True)
+            with self._activity.receiving():
+                event = self._next(patient=True)
             if isinstance(event, h11.EndOfMessage):
                 return
             if not isinstance(event, h11.Data):

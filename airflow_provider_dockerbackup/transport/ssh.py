@@ -211,7 +211,7 @@ class SshSession:
         """Run a command with a port of the host's loopback interface beside it that leads to ``serve``.
 
         Both live on a connection of their own. The command's input stays open until it has ended, so that it can tell
-        when the connection is gone.
+        when the connection is gone; it must write something now and then, so that we can.
 
         :param command: gives the command for the port that was got.
         :param serve: called in a thread of its own with each connection made to that port; closes it.
@@ -225,7 +225,9 @@ class SshSession:
         forward = ReverseForward(client, serve, where=self.where)
         try:
             port = forward.open(ports, seconds=self.timeouts.command_seconds)
-            return self._run_beside(client, command(port), activity=activity, what=what)
+            result = self._run_beside(client, command(port), activity=activity, what=what)
+            forward.release(seconds=self.timeouts.command_seconds)
+            return result
         finally:
             client.close()
             forward.close(seconds=self.timeouts.command_seconds)
@@ -293,14 +295,14 @@ class SshSession:
     ) -> CommandResult:
         running = self._start_on(client, command.line, what=what)
         try:
-            output = Tail(64 * 1024)
+            output = _Heard(activity)
             thread = running.output_beside(output.add)
             running.write(command.input)
-            running.join_moving(thread, idle_seconds=activity.idle_seconds, begun=lambda: activity.received_bytes > 0)
+            running.join_moving(thread, activity)
             status = running.finish()
         finally:
-            running.abort()
-        return CommandResult(exit_status=status, stdout=output.value(), stderr=running.stderr())
+            running.close_channel()
+        return CommandResult(exit_status=status, stdout=output.tail.value(), stderr=running.stderr())
 
     def _start_own(self, command: str, *, what: str, pauses: bool = False) -> RunningCommand:
         return self._start_on(self._connect(), command, what=what, pauses=pauses)
@@ -356,6 +358,18 @@ class SshSession:
                 raise explain_connect_error(err, self.where) from err
             raise
         return client
+
+
+class _Heard:
+    """The end of an output of which each piece is a sign of life."""
+
+    def __init__(self, activity: Activity) -> None:
+        self._activity = activity
+        self.tail = Tail(64 * 1024)
+
+    def add(self, data: bytes) -> None:
+        self._activity.heard()
+        self.tail.add(data)
 
 
 class _Output:

@@ -15,6 +15,7 @@ import paramiko
 from paramiko.common import cMSG_CHANNEL_REQUEST
 
 from airflow_provider_dockerbackup.exceptions import TransientError
+from airflow_provider_dockerbackup.transport.registry_access import Activity
 from airflow_provider_dockerbackup.transport.ssh_buffers import PacketBuffer, Tail
 from airflow_provider_dockerbackup.transport.ssh_watch import SshTimeouts, Watch
 
@@ -199,22 +200,25 @@ class RunningCommand:
         with self._link(), self._watch.limit(limit, waiting_for="no answer came", setting=_FIRST_BYTE):
             output.join()
 
-    def join_moving(
-        self, output: threading.Thread, *, idle_seconds: Callable[[], float], begun: Callable[[], bool]
-    ) -> None:
-        """Wait for the end of the output of a command that does its work through something else than its output.
+    def join_moving(self, output: threading.Thread, activity: Activity) -> None:
+        """Wait for the end of the output of a command that does its work through something else beside it.
 
-        :param idle_seconds: for how long nothing has moved there.
-        :param begun: whether anything has moved at all: before, the daemon may work in silence.
-        :raises TransientError: when nothing moves for too long, or a limit passes.
+        :param activity: tells what moves there.
+        :raises TransientError: when the link is silent or something that has begun does not go on for
+            ``stall_seconds``, when nothing is begun for ``first_byte_seconds``, or when another limit passes.
         """
         while output.is_alive():
             with self._link():
                 output.join(_TICK_SECONDS)
-            moving = begun()
-            limit = self._timeouts.stall_seconds if moving else self._timeouts.first_byte_seconds
-            if output.is_alive() and idle_seconds() > limit:
-                raise self._lost(f"nothing came for {limit:g} s ({_STALL if moving else _FIRST_BYTE})")
+            if output.is_alive():
+                self._check_moving(activity)
+
+    def _check_moving(self, activity: Activity) -> None:
+        stall = self._timeouts.stall_seconds
+        if activity.silent_seconds() > stall or (activity.is_receiving and activity.idle_seconds() > stall):
+            raise self._lost(f"nothing came for {stall:g} s ({_STALL})")
+        if activity.idle_seconds() > self._timeouts.first_byte_seconds:
+            raise self._lost(f"nothing was sent for {self._timeouts.first_byte_seconds:g} s ({_FIRST_BYTE})")
 
     def signal(self, name: Literal["TERM", "KILL"]) -> None:
         """Ask sshd to send a signal to the command's process group; best effort.

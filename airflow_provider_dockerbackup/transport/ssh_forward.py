@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -99,6 +100,7 @@ class ReverseForward:
         self._client = client
         self._serve = serve
         self._where = where
+        self._port: int | None = None
         self._arrived: queue.SimpleQueue[ForwardedConnection | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._acceptor = threading.Thread(target=self._accept, name="dockerbackup-accept", daemon=True)
@@ -119,8 +121,22 @@ class ReverseForward:
             watch.stop()
         if port is None:
             raise self._refused(ports)
+        self._port = port
         self._acceptor.start()
         return port
+
+    def release(self, *, seconds: float) -> None:
+        """Give the port back at once, so that the next one gets the same; it goes with the connection in any case.
+
+        :param seconds: how long to wait.
+        """
+        transport, port = self._client.get_transport(), self._port
+        if transport is None or port is None:
+            return
+        watch = Watch(self._client.close, deadline_seconds=seconds, setting=COMMAND_TIMEOUT)
+        with contextlib.suppress(*LinkError):
+            transport.cancel_port_forward(LOOPBACK, port)
+        watch.stop()
 
     def close(self, *, seconds: float) -> bool:
         """Take no more connections, wait for the threads, whose connections are closed by then, and tell if all ended.

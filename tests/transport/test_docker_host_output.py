@@ -290,3 +290,18 @@ def test_the_manifests_of_an_index_are_read_from_an_engines_answer() -> None:
 def test_an_engine_that_does_not_tell_what_an_index_names_is_no_error(answer: bytes) -> None:
     """Then nothing is known of it."""
     assert docker_output.image_manifests(answer) == ()
+
+
+def test_names_of_a_push_that_is_going_on_are_not_shown() -> None:
+    """They are ours, and gone in a moment; what only looks like them stays."""
+    pushed = "127.0.0.1:24001/dockerbackup/nightly"
+    others = [f"{pushed}:1", f"{pushed}:a_b_c_d", "127.0.0.1:5000/app:a_0_1_2", "far/dockerbackup/nightly:a_0_1_2"]
+    document = {
+        "Id": ID,
+        "RepoTags": [f"{pushed}:abc123_0_12_34", *others],
+        "RepoDigests": [f"{pushed}@{ID}", f"app@{ID}"],
+    }
+    found = docker_output.image(document)
+    assert (found.repo_tags, found.repo_digests) == (tuple(others), (f"app@{ID}",))
+    alone = {"Id": ID, "RepoTags": [f"{pushed}:abc123_0_12_34"]}
+    assert [summary.reference for summary in docker_output.image_summaries([alone])] == [ID]

@@ -14,6 +14,7 @@ import pytest
 
 from airflow_provider_dockerbackup.transport.registry_access import Activity, Credential
 from tests.contract.archives import digest
+from tests.transport.push_lab import wait_for
 from tests.transport.registry_lab import ATTEMPT, CREDENTIAL, NAME, ServedRegistry, basic, pieces, uploads
 
 BLOB = b"0123456789abcdef" * 8
@@ -274,9 +275,7 @@ def test_two_requests_cannot_write_to_one_upload(served: ServedRegistry) -> None
     location = served.ask("POST", uploads()).location
     first = served.connect()
     first.sendall(request(f"PATCH {location} HTTP/1.1", b"Content-Length: 20\r\n\r\n0123456789"))
-    while served.activity.received_bytes < 400 or served.memory.uploads[0].state != "open":
-        time.sleep(0.01)
-    time.sleep(0.2)
+    wait_for(lambda: served.activity.is_receiving)
     assert served.ask("PATCH", location, BLOB).status == 400
     first.sendall(b"0123456789")
     assert first.recv(4096).startswith(b"HTTP/1.1 202 ")
@@ -285,16 +284,29 @@ def test_two_requests_cannot_write_to_one_upload(served: ServedRegistry) -> None
 
 
 def test_the_target_may_be_slow_without_looking_idle() -> None:
-    """What counts is whether the link moves."""
+    """What counts is whether the link moves; signs of life are told from what moves."""
     activity = Activity()
     time.sleep(0.15)
-    assert activity.idle_seconds() > 0.1
-    with activity.busy():
+    assert (activity.idle_seconds() > 0.1, activity.silent_seconds() > 0.1) == (True, True)
+    activity.heard()
+    assert (activity.idle_seconds() > 0.1, activity.silent_seconds() < 0.1) == (True, True)
+    with activity.working():
         time.sleep(0.15)
-        assert activity.idle_seconds() == 0
+        assert (activity.idle_seconds(), activity.silent_seconds() > 0.1) == (0, True)
     assert activity.idle_seconds() < 0.1
     activity.received(10)
-    assert (activity.received_bytes, activity.idle_seconds() < 0.1) == (10, True)
+    assert (activity.received_bytes, activity.idle_seconds() < 0.1, activity.silent_seconds() < 0.1) == (10, True, True)
+
+
+def test_a_request_that_has_begun_is_waited_for(served: ServedRegistry) -> None:
+    """Between requests an engine may be silent for longer than within one."""
+    connection = served.connect()
+    connection.sendall(with_length()[:-1])
+    wait_for(lambda: served.activity.is_receiving)
+    connection.sendall(with_length()[-1:])
+    assert connection.recv(4096).startswith(b"HTTP/1.1 201 ")
+    assert not served.activity.is_receiving
+    connection.close()
 
 
 def test_a_connection_that_is_reset_is_no_blob(served: ServedRegistry) -> None:
