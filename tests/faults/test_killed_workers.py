@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.core.encryption.keys import age_pair
 from tests.faults.bench import FAULTY, IMAGE, Bench, connect, unharmed
 from tests.faults.gate import Gate
 from tests.faults.worker import Worker
@@ -41,6 +43,34 @@ def test_next_try_commits_one_backup_when_a_worker_was_killed_in_the_middle_of_a
     assert summary["status"] == "committed"
     unharmed(bench, before | {summary["backup_id"]})
     assert len(bench.backup_ids) == len(before) + 1
+
+
+@pytest.mark.parametrize("layout", ["archive", "layers"])
+def test_a_worker_killed_while_it_encrypts_leaves_nothing_that_counts(
+    layout: str, gate: Gate, host: LabHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next try commits one backup, which a private key reads to its end."""
+    connect(monkeypatch, host)
+    connect(monkeypatch, host, conn_id=FAULTY, docker_command=gate.docker(after_bytes=MIDDLE_BYTES))
+    pairs = age_pair(), age_pair()
+    key = tmp_path / "key"
+    key.write_bytes(pairs[1].private)
+    key.chmod(0o600)
+    monkeypatch.setenv("AIRFLOW__DOCKERBACKUP__IDENTITY_FILE", str(key))
+    bench = Bench(f"file://{tmp_path}/encrypted")
+    options: dict[str, Any] = {"layout": layout, "capture": "save", "recipients": [pair.public for pair in pairs]}
+    with Worker("save", run_id="killed", **bench.options(docker=FAULTY, image=IMAGE, force=True, **options)) as worker:
+        gate.wait()
+        # zstd with several threads, as layers are compressed, holds some megabytes back.
+        assert layout == "layers" or wait_until(lambda: partial_bytes(bench) > 1_000_000, seconds=20)
+        worker.kill()
+    gate.open()
+    assert bench.backup_ids == set()
+    summary = bench.save(run_id="killed", **options)
+    assert summary["status"] == "committed"
+    assert bench.backup_ids == {summary["backup_id"]}
+    assert partial_bytes(bench) == 0
+    assert bench.verify(summary["backup_id"])["verification"] == "passed"
 
 
 def test_files_of_a_live_worker_stay_when_another_run_reaps(

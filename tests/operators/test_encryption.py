@@ -16,6 +16,7 @@ from airflow_provider_dockerbackup.operators.rollback import DockerBackupRollbac
 from airflow_provider_dockerbackup.operators.verify import DockerBackupVerifyOperator
 from tests.core.encryption.keys import KeyPair, age_pair, ssh_ed25519_pair
 from tests.lab.lab import LabHost
+from tests.lab.s3 import LabS3
 from tests.operators.context import context
 from tests.operators.test_main_job import export, image_of, restore, save, verify
 
@@ -55,6 +56,16 @@ def test_an_encrypted_image_is_proven_and_comes_back(
     assert restore(repository_url, backup["backup_id"], recorded_tags=True)["identical"]
     before, after = image_of(host, "lab/app:1"), image_of(target, "lab/app:1")
     assert (after["Id"], after["Config"]) == (before["Id"], before["Config"])
+
+
+@pytest.mark.parametrize("layout", ["archive", "layers"])
+def test_an_encrypted_repository_on_s3_reads_back(layout: str, s3: LabS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uploads are named by what they hold when they end."""
+    monkeypatch.setenv("AIRFLOW_CONN_BACKUPS", s3.airflow_connection)
+    where = {"repository": f"s3://{s3.new_bucket()}/docker", "repository_conn_id": "backups"}
+    backup = save(layout=layout, recipients=RECIPIENTS, **where)
+    hold(BEN, monkeypatch)
+    assert verify(backup_id=backup["backup_id"], level="digests", **where)["verification"] == "passed"
 
 
 @pytest.mark.parametrize("layout", ["archive", "layers"])

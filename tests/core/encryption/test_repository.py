@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 import pytest
 
@@ -37,8 +37,8 @@ from airflow_provider_dockerbackup.exceptions import (
     NotFoundError,
     TransientError,
 )
-from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost, MemoryStorage
-from tests.core.faults import Plan
+from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost, MemoryStorage, MemoryTestDaemon
+from tests.core.faults import Death, Fault, FaultyStorage, Plan
 from tests.core.faulty_docker import FaultyHost, lost_after
 from tests.core.world import (
     CONTAINER,
@@ -49,6 +49,7 @@ from tests.core.world import (
     app_archive,
     assert_all_whole,
     assert_nothing_left,
+    bury,
     contents,
     docker_host,
     paths,
@@ -142,6 +143,50 @@ def test_an_image_and_a_container_come_back(layout: str) -> None:
     assert image_history(world.repository, image, progress=world.progress)
     files = list_files(world.repository, container, patterns=["/etc/app.conf"], progress=world.progress)
     assert [each.path for each in files] == ["etc/app.conf"]
+
+
+@LAYOUTS
+@pytest.mark.parametrize("step", [None, 1])
+def test_a_tag_goes_back_to_an_encrypted_backup(layout: str, step: int | None) -> None:
+    """Proven in a test daemon first, whole or as it was after an earlier step."""
+    world = encrypted_world(layout=layout)
+    backup = world.backup(1).backup
+    before = world.host.inspect_image(IMAGE.name).id
+    world.host.add_archive(app_archive("two"))
+    outcome = roll_back(
+        backup,
+        RollbackRequest(tag=IMAGE.name, step=step, prove="load"),
+        host=world.host,
+        repository=world.repository,
+        test_daemon=lambda: nullcontext(MemoryTestDaemon()),
+        progress=world.progress,
+    )
+    assert "test daemon" in outcome.proven
+    assert (world.host.inspect_image(IMAGE.name).id == before) is (step is None)
+
+
+@LAYOUTS
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.DEATH])
+@pytest.mark.parametrize("source", [IMAGE, CONTAINER], ids=["image", "container"])
+def test_a_call_to_the_storage_may_fail(source: Source, layout: str, fault: Fault) -> None:
+    """As for plain backups, for which each call is tried: what is seen is whole, and the next try heals all."""
+
+    def broken(world: World, plan: Plan) -> None:
+        with suppress(TransientError, Death):
+            world.backup(2, source, repository=world.on(FaultyStorage(world.storage, plan)), capture="save")
+
+    counting = Plan()
+    broken(encrypted_world(layout=layout), counting)
+    for at in range(1, len(counting.calls) + 1, 4):
+        world = encrypted_world(layout=layout)
+        world.backup(1, source, capture="save")
+        broken(world, Plan(at, fault))
+        bury()
+        assert_all_whole(world.repository)
+        assert world.backup(2, source, capture="save").status in {"committed", "already"}
+        world.backup(3, source, capture="save")
+        assert len(assert_all_whole(world.repository)) == 3
+        assert_nothing_left(world.repository)
 
 
 def refusals(world: World, image: Backup, container: Backup, host: DockerHost) -> Iterator[str]:
