@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
@@ -97,8 +98,13 @@ class SshDockerHost:
 
     def engine(self) -> EngineInfo:
         """Return what the daemon says of itself."""
-        version = self._run(commands.version(self._docker), what="docker version")
-        info = self._run(commands.info(self._docker), what="docker info")
+        # All at once: each takes the start of a program and its round trips.
+        with ThreadPoolExecutor(max_workers=3) as pool:
+            versions = pool.submit(self._run, commands.version(self._docker), what="docker version")
+            infos = pool.submit(self._run, commands.info(self._docker), what="docker info")
+            # Not every `date` knows the option; then names that depend on the time zone are just not foreseen.
+            dates = pool.submit(self._session.run, commands.epoch(), what="date")
+            version, info, date = versions.result(), infos.result(), dates.result()
         engine = self._read(
             "docker info",
             lambda: docker_output.engine(
@@ -107,8 +113,6 @@ class SshDockerHost:
         )
         if "legacy" not in archive_forms(engine):
             return engine
-        # Not every `date` knows the option; then names that depend on the time zone are just not foreseen.
-        date = self._session.run(commands.epoch(), what="date")
         return replace(engine, epoch=docker_output.epoch(date.stdout))
 
     def list_images(self, *, labels: Sequence[str] = ()) -> tuple[ImageSummary, ...]:
