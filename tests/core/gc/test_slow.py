@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_dockerbackup.core.catalog import RECORD_FILE, blob_path
+from airflow_provider_dockerbackup.core.gc.documents import lease_path
+from airflow_provider_dockerbackup.core.gc.lease import Lease
 from airflow_provider_dockerbackup.core.gc.pins import Pins
 from airflow_provider_dockerbackup.core.model import ObjectInfo
 from airflow_provider_dockerbackup.core.ports import Storage
@@ -169,20 +171,35 @@ def test_sweeper_that_looks_alive_to_nobody_for_17_minutes_is_waited_for(world: 
 
 
 def test_two_that_take_a_lease_at_once_are_not_both_let_in(world: tuple[Layered, FixedClock]) -> None:
-    """The second one took its lease between the first one's look and its own: one goes on at most."""
+    """Of two that want the same number one gets it."""
     made, _ = world
-    outcomes: list[str] = []
+    done: list[str] = []
+    with pytest.raises(ConflictError):
+        made.collect(After(made.storage, "list gc/lease", lambda: done.append(made.collect().gc)))
+    assert len(done) == 1
 
-    def other() -> None:
-        made.collect()
-        outcomes.append("other")
 
-    try:
-        made.collect(After(made.storage, "list gc/lease", other))
-        outcomes.append("first")
-    except ConflictError:
-        outcomes.append("first refused")
-    assert outcomes == ["other", "first refused"]
+@pytest.mark.parametrize("still_at_work", [True, False])
+def test_number_that_became_free_again_lets_nobody_in(world: tuple[Layered, FixedClock], still_at_work: bool) -> None:
+    """While one chose its number, others came and went: whoever took a lease looks again before relying on it."""
+    made, clock = world
+    with ExitStack() as others:
+
+        def come_and_go() -> None:
+            for number in (1, 2):
+                lease = Lease(made.storage, gc=f"other {number}", actor={}, clock=clock, progress=Notes())
+                if number == 2 and still_at_work:
+                    others.enter_context(lease)
+                else:
+                    with lease:
+                        assert lease.number == number
+            assert lease_path(1) not in made.paths()
+
+        before = made.blobs()
+        with pytest.raises(ConflictError, match="another garbage collection"):
+            made.collect(After(made.storage, "list gc/lease", come_and_go))
+        assert made.blobs() == before
+    assert made.collect().done.trashed == 3
 
 
 @contextmanager
