@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import stat
@@ -133,6 +134,33 @@ def test_forwarding_that_is_forbidden_is_told_apart(lab_host: LabHost, host: Ssh
 def test_forwarding_of_one_port_is_enough(lab_host: LabHost, host: SshDockerHost, lines: tuple[str]) -> None:
     """Of any that we try."""
     with sshd_with(lab_host, *lines):
+        assert push(host, APP, MemoryPushTarget()).uploaded_blobs > 0
+
+
+@contextmanager
+def key_with(lab_host: LabHost, options: str) -> Iterator[None]:
+    """Let the key do only so much."""
+    path = lab_host.sshd.directory / "authorized_keys"
+    before = path.read_text(encoding="ascii")
+    path.write_text(f"{options} {before}", encoding="ascii")
+    try:
+        yield
+    finally:
+        path.write_text(before, encoding="ascii")
+
+
+@pytest.mark.parametrize("options", ["no-port-forwarding", "restrict", 'permitlisten="127.0.0.1:1"'])
+def test_a_key_may_forbid_the_forwarding(lab_host: LabHost, host: SshDockerHost, options: str) -> None:
+    """As sshd may."""
+    with key_with(lab_host, options), pytest.raises(PushUnavailableError, match="no-port-forwarding"):
+        push(host, APP, MemoryPushTarget())
+
+
+def test_a_key_that_may_do_nothing_else_is_enough(lab_host: LabHost, host: SshDockerHost) -> None:
+    """The options that the documentation shows."""
+    page = Path(__file__).parent.parent.parent / "docs" / "how-to" / "connect-to-a-host.md"
+    options = re.findall(r'^from="10\.0\.0\.5",(\S+) ssh-', page.read_text(encoding="utf-8"), re.MULTILINE)
+    with key_with(lab_host, options[0]):
         assert push(host, APP, MemoryPushTarget()).uploaded_blobs > 0
 
 
