@@ -130,7 +130,8 @@ class PushRegistry:
             left = list(self._sessions.values())
             self._sessions.clear()
         for session in left:
-            session.upload.abort()
+            if session.busy.acquire(blocking=False):  # else the thread that works on it gives it up
+                session.upload.abort()
 
     def _admit(self, request: Request) -> None:
         if not self._credential.matches(request.headers.get("authorization", "")):
@@ -181,9 +182,10 @@ class PushRegistry:
         digest = _digest(request.query["digest"]) if "digest" in request.query else None
         _only_sha256(request.query.get("digest-algorithm", "sha256"))
         number, session = self._open()
-        if digest is not None:
+        if digest is None:
+            return self._accepted(number, session)
+        with session.busy:
             return self._finish(number, session, request, digest)
-        return self._accepted(number, session)
 
     def _continue(self, request: Request, number: str) -> Answer:
         _only(request, "GET", "PATCH", "PUT", "DELETE")

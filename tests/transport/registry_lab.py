@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,13 +86,30 @@ class ServedRegistry:
         """Give the client's end of a new connection."""
         ours, theirs = socket.socketpair()
         ours.settimeout(20)
+        self._serve(theirs)
+        return ours
+
+    def _serve(self, end: socket.socket) -> None:
         options: dict[str, Any] = {"activity": self.activity, "unknown_seconds": self._unknown_seconds}
         thread = threading.Thread(
-            target=serve, args=(SocketConnection(theirs), self.registry.answer), kwargs=options, daemon=True
+            target=serve, args=(SocketConnection(end), self.registry.answer), kwargs=options, daemon=True
         )
         self._threads.append(thread)
         thread.start()
-        return ours
+
+    @contextmanager
+    def listening(self) -> Iterator[int]:
+        """Serve on a TCP port of loopback, for programs that know nothing else, and give it."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def accept() -> None:
+                with contextlib.suppress(OSError):
+                    while True:
+                        end, _ = listener.accept()
+                        self._serve(end)
+
+            threading.Thread(target=accept, daemon=True).start()
+            yield int(listener.getsockname()[1])
 
     def client(self) -> http.client.HTTPConnection:
         """Give Python's own HTTP client on a new connection."""

@@ -6,16 +6,20 @@ Each test of the first part is one rule of its sections on pushing; requests are
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
 import uuid
+from pathlib import Path
 
 import pytest
 
 from airflow_provider_dockerbackup.exceptions import DockerBackupError, IntegrityError, NotFoundError, TransientError
 from airflow_provider_dockerbackup.transport.memory import MemoryBlobUpload, MemoryPushTarget
-from tests.contract.archives import digest
+from tests.contract.archives import digest, docker_archive, layer
 from tests.contract.test_push_target import MANIFEST, Image
-from tests.transport.registry_lab import ATTEMPT, NAME, Reply, ServedRegistry, pieces, uploads
+from tests.transport.registry_lab import ATTEMPT, CREDENTIAL, NAME, Reply, ServedRegistry, pieces, uploads
 
 BLOB = bytes(range(256)) * 40
 OTHER = f"sha256:{'1' * 64}"
@@ -362,3 +366,20 @@ def test_what_came_is_counted(served: ServedRegistry) -> None:
     served.ask("POST", f"{uploads()}?digest={digest(BLOB)}", pieces(BLOB, 1000))
     assert (served.registry.uploaded_blobs, served.registry.uploaded_bytes) == (1, len(BLOB))
     assert len(BLOB) + 300 < served.activity.received_bytes < len(BLOB) + 1000
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="no skopeo here")
+@pytest.mark.parametrize("form", ["v2s2", "oci"])
+def test_another_client_pushes_as_well(served: ServedRegistry, tmp_path: Path, form: str) -> None:
+    """skopeo, which shares no code with Docker's two clients; the second time it sends nothing."""
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(docker_archive((layer(a="x" * 100_000), layer(b="two"))))
+    with served.listening() as port:
+        for _ in range(2):
+            command = ["skopeo", "copy", "--insecure-policy", f"--format={form}", "--dest-tls-verify=false"]
+            login = f"--dest-creds={CREDENTIAL.user}:{CREDENTIAL.password}"
+            to = f"docker://127.0.0.1:{port}/{NAME}:{ATTEMPT}"
+            subprocess.run([*command, login, f"docker-archive:{archive}", to], check=True, capture_output=True)
+            assert served.registry.uploaded_blobs == 3
+    assert served.registry.pushed is not None
+    assert set(served.memory.blobs) >= {each["digest"] for each in json.loads(served.registry.pushed.data)["layers"]}
