@@ -21,11 +21,12 @@ from benchmarks.bench import Bench, BenchError, Options
 from benchmarks.comparisons import COMPARISONS
 from benchmarks.contestants import PROGRAMS
 from benchmarks.figures import Measure
+from benchmarks.kept import earlier
 from tests.lab.errors import LabError
 from tests.lab.install import ensure_programs
 from tests.lab.lab import Lab
 
-_FULL = Options(rounds=5, size_mb=800, large_mb=10_000, generations=10, blobs=100_000, patience_seconds=120)
+_FULL = Options(rounds=5, size_mb=1000, large_mb=10_000, generations=10, blobs=100_000, patience_seconds=120)
 _QUICK = Options(rounds=2, size_mb=100, large_mb=300, generations=3, blobs=5_000, patience_seconds=1)
 
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     files = parsed.results / (parsed.name or ("quick" if parsed.quick else "latest"))
     # A short name: a throw-away daemon lives below it, and takes at most 14 bytes for that path.
     directory = Path(tempfile.mkdtemp(prefix="b", dir=parsed.dir))
-    measures: list[Measure] = []
+    measures, series = earlier(files) if parsed.keep else ([], {})
     try:
         ensure_programs(PROGRAMS)
         with Lab.start(directory / "lab", hosts=2) as lab:
@@ -50,8 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if not parsed.only or comparison.name in parsed.only:
                     print(f"\n=== {comparison.name}: {comparison.about}", flush=True)
                     bench.renew_patience()
-                    measures += comparison.measure(bench)
-                    written = report.write(measures, list(bench.series.values()), about, options, files=files)
+                    found = report.stamped(comparison.measure(bench), comparison.name, about)
+                    measures = _in_order([each for each in measures if each.comparison != comparison.name] + found)
+                    series |= bench.series
+                    written = report.write(measures, list(series.values()), about, options, files=files)
                     print(f"written to {written}", flush=True)
     except (LabError, BenchError) as err:
         print(f"benchmarks: {err}", file=sys.stderr)
@@ -60,6 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shutil.rmtree(directory, ignore_errors=True)
     print("\n" + report.table(measures))
     return 1 if any(each.verdict == "missed" for each in measures) else 0
+
+
+def _in_order(measures: list[Measure]) -> list[Measure]:
+    names = [comparison.name for comparison in COMPARISONS]
+    return sorted(measures, key=lambda each: names.index(each.comparison))
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
@@ -77,10 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Compare with what one would type.")
     names = [each.name for each in COMPARISONS]
     parser.add_argument("--quick", action="store_true", help="small images and few rounds: minutes, but no proof")
+    parser.add_argument("--keep", action="store_true", help="keep what is there of comparisons that are not run now")
     parser.add_argument("--name", help="of the files with the result (default: latest, or quick)")
     parser.add_argument("--results", type=Path, default=report.RESULTS, help="where those files go")
     parser.add_argument("--rounds", type=_positive, help="rounds a figure is from (default 5)")
-    parser.add_argument("--size-mb", type=_positive, help="image and file, in 10^6 bytes (default 800)")
+    parser.add_argument("--size-mb", type=_positive, help="image and file, in 10^6 bytes (default 1000)")
     parser.add_argument("--large-mb", type=_positive, help="large image of `memory` (default 10000)")
     parser.add_argument("--generations", type=_positive, help="generations of an image (default 10)")
     parser.add_argument("--blobs", type=_positive, help="blobs that garbage collection goes over (default 100000)")

@@ -36,7 +36,8 @@ class Options:
     :param rounds: how many rounds a figure is from.
     :param size_mb: size of the image and of the streamed file, in 10^6 bytes.
     :param large_mb: size of the large image of the memory test, in 10^6 bytes.
-    :param generations: how many generations of an image are backed up one after the other.
+    :param generations: how many generations of an image are backed up one after the other; half as many of the
+        further kinds of change.
     :param blobs: how many blobs garbage collection goes over; a fifth as many records.
     :param patience_seconds: how long each comparison may wait for quiet moments.
     """

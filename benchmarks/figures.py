@@ -111,6 +111,9 @@ class Measure:
     :param disturbed: in how many of them other jobs used more than :data:`DISTURBED_CORES`.
     :param others_cores: CPU that other jobs used, median of the rounds, in cores.
     :param note: what a reader must know.
+    :param comparison: the comparison's own name.
+    :param measured_at: UTC, ISO 8601.
+    :param commit: of this project.
     """
 
     name: str
@@ -125,6 +128,9 @@ class Measure:
     others_cores: float
     of: str = "seconds"
     note: str = ""
+    comparison: str = ""
+    measured_at: str = ""
+    commit: str = ""
 
     @property
     def verdict(self) -> Verdict:

@@ -136,7 +136,7 @@ def _edited(data: bytes, number: int) -> bytes:
 DEPLOYED: Final = Kind(
     name="deployed",
     about="a small top layer of which each file has a new time, a few are edited and 5 % of the bytes are new",
-    share=1 / 40,
+    share=1 / 50,
     write=_deploy,
 )
 CODE: Final = Kind(

@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from os import cpu_count
@@ -66,6 +66,12 @@ def circumstances(lab: Lab) -> Circumstances:
     )
 
 
+def stamped(measures: Iterable[Measure], comparison: str, about: Circumstances) -> list[Measure]:
+    """Return the measures of a comparison with its name, and with when and on what they were made."""
+    when, commit = datetime.now(UTC).isoformat(timespec="seconds"), about.versions["commit"]
+    return [replace(each, comparison=comparison, measured_at=when, commit=commit) for each in measures]
+
+
 def table(measures: Sequence[Measure]) -> str:
     """Return the figures as a Markdown table, aligned for a terminal as well."""
     return _aligned([_HEADINGS, *(_row(each) for each in measures)])
@@ -108,7 +114,7 @@ def write(
 def markdown(measures: Sequence[Measure], series: Sequence[Series], about: Circumstances, options: Options) -> str:
     """Return the figures with all that is needed to read them."""
     versions = ", ".join(f"{name} {value}" for name, value in about.versions.items())
-    notes = "".join(f"- {each.name}: {each.note}\n" for each in measures if each.note)
+    notes = "".join(f"- {each.name}: {each.note}\n" for each in measures if each.note) + _other_times(measures, about)
     return (
         f"Measured {about.measured_at} on {about.machine}; host and worker are this one machine, linked by loopback.\n"
         f"Versions: {versions}.\n"
@@ -125,6 +131,14 @@ def markdown(measures: Sequence[Measure], series: Sequence[Series], about: Circu
         "memory: of the largest process here, Python's own modules included. CPU here: of all processes of the "
         "worker's side; on the host: of sshd, dockerd and what they start.\n"
     )
+
+
+def _other_times(measures: Sequence[Measure], about: Circumstances) -> str:
+    """Tell of measures that were kept from earlier runs."""
+    others = {
+        (each.comparison, each.measured_at, each.commit) for each in measures if each.measured_at < about.measured_at
+    }
+    return "".join(f"- {name}: measured earlier, {when}, commit {commit}\n" for name, when, commit in sorted(others))
 
 
 def _sides(measure: Measure) -> list[tuple[str, ...]]:

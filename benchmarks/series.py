@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ten generations of an image, each backed up by all contestants in turn; run once, read by several comparisons."""
+"""Generations of an image, each backed up by all contestants in turn; run once, read by several comparisons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.runner import one_run
 from tests.lab.install import ensure_programs
 
 _ALL: Final = tuple(CONTESTANTS)
-_SOME: Final = ("push", "by hand", "restic", "borg", "skopeo")
+_SOME: Final = ("push", "restic", "borg", "skopeo")
 KINDS: Final[Mapping[Kind, Sequence[str]]] = {DEPLOYED: _ALL, CODE: _SOME, DATABASE: _SOME}
 """The kinds of change, each with who takes part."""
 _LARGEST_SMALL_SHARE: Final = 0.05
@@ -38,7 +38,7 @@ def _measure(bench: Bench, kind: Kind) -> Series:
     try:
         contestants = {name: CONTESTANTS[name](bench) for name in KINDS[kind]}
         runs: dict[str, list[Run]] = {name: [] for name in contestants}
-        for number in range(1, bench.options.generations + 1):
+        for number in range(1, _generations(bench, kind) + 1):
             image = generation(bench.host.daemon, kind, number, size_mb=bench.options.size_mb)
             for name in _in_turn(list(contestants), number):
                 runs[name].append(_one(bench, contestants[name], image))
@@ -47,6 +47,11 @@ def _measure(bench: Bench, kind: Kind) -> Series:
         for path in set(bench.directory.iterdir()) - before:
             remove(path)
     return Series(kind=kind.name, about=kind.about, runs=runs)
+
+
+def _generations(bench: Bench, kind: Kind) -> int:
+    wanted = bench.options.generations
+    return wanted if kind is DEPLOYED else max(2, wanted // 2)
 
 
 def _one(bench: Bench, contestant: Contestant, image: str) -> Run:

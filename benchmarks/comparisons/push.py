@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from benchmarks.bench import Bench, BenchError
 from benchmarks.figures import Goal, Measure, ratio_of
-from benchmarks.generations import Kind
-from benchmarks.series import KINDS, is_small, series_of
+from benchmarks.generations import DEPLOYED, Kind
+from benchmarks.series import series_of
 
 _MOST_SPOOLED_BYTES = 1_000_000
 
@@ -18,8 +18,8 @@ class Push:
     about = "an image whose top layer changed, by push, against `ssh host 'docker save X | zstd -3' > file`"
 
     def measure(self, bench: Bench) -> tuple[Measure, ...]:
-        """Return the ratio of wall times for each kind of change, Python's start included."""
-        return tuple(_measure(bench, kind) for kind in KINDS)
+        """Return the ratio of wall times, Python's start included."""
+        return (_measure(bench, DEPLOYED),)
 
 
 def _measure(bench: Bench, kind: Kind) -> Measure:
@@ -27,5 +27,4 @@ def _measure(bench: Bench, kind: Kind) -> Measure:
     spooled = max(run.details["host_written_bytes"] for run in series.later("push"))
     if spooled > _MOST_SPOOLED_BYTES:
         raise BenchError(f"{kind.name}: the host's daemon wrote {spooled:.0f} bytes to disk while it pushed")
-    goal = Goal(target=5.0, floor=5.0) if is_small(kind) else None
-    return ratio_of(f"push {kind.name}", series.rounds("push", "by hand"), goal=goal, note=kind.about)
+    return ratio_of("push", series.rounds("push", "by hand"), goal=Goal(target=5.0, floor=5.0), note=kind.about)

@@ -121,6 +121,8 @@ class LabHost:
             session_environment={
                 "DOCKER_HOST": daemon.docker_host,
                 "DOCKER_CONFIG": str(daemon.directory / "client"),
+                # Each host stands for a machine of its own, with its own places for captures.
+                "XDG_RUNTIME_DIR": str(daemon.directory / "client"),
                 "PATH": daemon.files.search_path,
             }
         )
