@@ -93,8 +93,12 @@ class Machine:
         (home / ".ssh").mkdir(mode=0o700)
         known = source.known_hosts_path.read_text("utf-8") + target.known_hosts_path.read_text("utf-8")
         (home / ".ssh/known_hosts").write_text(known, encoding="utf-8")
-        config = target.ssh_config_path.read_text("utf-8").replace(f"Host {target.name}\n", "Host web2\n")
-        (home / ".ssh/config").write_text(config, encoding="utf-8")
+        names = {source: "web1", target: "web2"}
+        configs = (
+            host.ssh_config_path.read_text("utf-8").replace(f"Host {host.name}\n", f"Host {name}\n")
+            for host, name in names.items()
+        )
+        (home / ".ssh/config").write_text("\n".join(configs), encoding="utf-8")
         self._replacements = {
             "web1.example.com": f"{source.address} --conn-port {source.ssh_port}",
             "--conn-login backup": f"--conn-login {source.user}",
@@ -111,6 +115,10 @@ class Machine:
             "DOCKER_HOST": target.daemon.docker_host,
         }
         self._dags = home / "dags"
+
+    def replace(self, written: str, real: str) -> None:
+        """Put something in the place of what stands in a command."""
+        self._replacements[written] = real
 
     def write_dag(self, body: str) -> None:
         """Put the README's DAG into the DAGs folder."""

@@ -106,6 +106,8 @@ def _place(backup: Backup) -> Iterator[tuple[str, str]]:
         yield "archive", backup.path + record.archive.name
         yield "size", f"{sizes} ({record.archive.compression})"
     if record.blobs is not None:
+        if record.blobs.folder and record.encryption == "none":
+            yield "OCI layout", backup.path + record.blobs.folder
         yield "manifest", record.blobs.manifest.digest
         yield "size", f"{sizes} (zstd), of which new {size_text(record.blobs.new_bytes)}"
         yield "received", size_text(record.blobs.received_bytes)

@@ -121,6 +121,11 @@ class BlobSet(Part):
     new_bytes: int
 
     @property
+    def folder(self) -> str:
+        """Name of the OCI image layout in the record's folder."""
+        return self.documents[0].name.partition("/")[0] if self.documents else ""
+
+    @property
     def sizes(self) -> dict[str, int]:
         """Size of each blob by its digest."""
         documents = {each.digest: each.size_bytes for each in (self.manifest, self.config)}

@@ -96,6 +96,11 @@ _RULES = (
         "the image is damaged on the host itself: pull or load it again there; earlier backups are not affected",
     ),
     _rule(
+        r"empty export - not implemented",
+        ConfigurationError,
+        "a classic engine cannot save an image without layers; back it up in layout 'layers' with capture 'push'",
+    ),
+    _rule(
         r"no such (?:image|container|object)|reference does not exist|failed to get digest sha256:",
         NotFoundError,
         "see on the host which images and containers there are (docker image ls, docker container ls --all)",

@@ -22,7 +22,7 @@ from airflow_provider_dockerbackup.exceptions import IntegrityError, NotFoundErr
 from airflow_provider_dockerbackup.transport.registry_access import Activity, Credential
 
 MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024
-_MAX_UPLOADS: Final = 64
+_MAX_UPLOADS: Final = 256
 # Engines send a blob that was refused up to four times again, with longer and longer pauses.
 _MAX_REFUSALS: Final = 3
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)

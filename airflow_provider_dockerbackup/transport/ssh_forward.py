@@ -19,8 +19,9 @@ from airflow_provider_dockerbackup.transport.ssh_command import COMMAND_TIMEOUT,
 from airflow_provider_dockerbackup.transport.ssh_watch import Watch
 
 LOOPBACK: Final = "127.0.0.1"
-# Engines keep about as many connections as they push layers at once, five unless told otherwise.
-_MAX_CONNECTIONS: Final = 64
+# Classic engines keep about as many connections as they push layers at once, five unless told otherwise. Those with the
+# containerd store ask for all blobs of an image at once, over a connection each.
+_MAX_CONNECTIONS: Final = 256
 _ANY_PORT: Final = 0
 
 
@@ -94,15 +95,24 @@ class ReverseForward:
     :param client: a connected client of its own; whoever closes it ends the forward.
     :param serve: called in a thread of its own with each connection; closes it.
     :param where: the host, for messages.
+    :param max_connections: how many are served at once; more wait for their turn, as engines take a refusal for an end.
     """
 
-    def __init__(self, client: paramiko.SSHClient, serve: Callable[[ForwardedConnection], None], *, where: str) -> None:
+    def __init__(
+        self,
+        client: paramiko.SSHClient,
+        serve: Callable[[ForwardedConnection], None],
+        *,
+        where: str,
+        max_connections: int = _MAX_CONNECTIONS,
+    ) -> None:
         self._client = client
         self._serve = serve
         self._where = where
         self._port: int | None = None
         self._arrived: queue.SimpleQueue[ForwardedConnection | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._room = threading.Semaphore(max_connections)
         self._acceptor = threading.Thread(target=self._accept, name="dockerbackup-accept", daemon=True)
 
     def open(self, ports: Sequence[int], *, seconds: float) -> int:
@@ -178,9 +188,13 @@ class ReverseForward:
     def _accept(self) -> None:
         while (connection := self._arrived.get()) is not None:
             self._threads = [thread for thread in self._threads if thread.is_alive()]
-            if len(self._threads) >= _MAX_CONNECTIONS:
-                connection.close()
-                continue
-            thread = threading.Thread(target=self._serve, args=(connection,), name="dockerbackup-push", daemon=True)
+            self._room.acquire()
+            thread = threading.Thread(target=self._serve_one, args=(connection,), name="dockerbackup-push", daemon=True)
             self._threads.append(thread)
             thread.start()
+
+    def _serve_one(self, connection: ForwardedConnection) -> None:
+        try:
+            self._serve(connection)
+        finally:
+            self._room.release()

@@ -36,8 +36,8 @@ GREETING: Final = 'a "quoted" $HOME it\'s\\n — grüße 世界'
 _MEGABYTE: Final = 1_000_000
 _LARGE_LAYERS: Final = 5
 
+# Behind the line that names its base.
 _APP_DOCKERFILE: Final = rf"""
-FROM {BASE}
 LABEL org.opencontainers.image.title="lab app" lab.odd="sp ace \"q\" = 'x' ü"
 LABEL backup.enable=true
 ENV GREETING="a \"quoted\" \$HOME it's\\n — grüße 世界"
@@ -77,19 +77,21 @@ def build_base(daemon: LabDaemon) -> str:
     return BASE
 
 
-def build_app(daemon: LabDaemon) -> str:
-    """Give ``lab/app:1``: an application image with every configuration key and many kinds of layers and files.
+def build_app(daemon: LabDaemon, *, reference: str = APP, base: str = BASE) -> str:
+    """Give an application image with every configuration key and many kinds of layers and files.
 
     Its layers have the same diff_ids each time, but for the two whose times the builder sets: deletions and COPY.
 
     :param daemon: where to build.
+    :param reference: its name and tag.
+    :param base: the image below, made from :func:`base_entries`.
     """
-    if has_image(daemon, APP):
-        return APP
+    if has_image(daemon, reference):
+        return reference
     build_base(daemon)
     context = tar_of(
         [
-            Entry(name="Dockerfile", data=_APP_DOCKERFILE.encode()),
+            Entry(name="Dockerfile", data=f"FROM {base}\n{_APP_DOCKERFILE}".encode()),
             Entry(name="service.tar", data=tar_of(service_entries())),
             Entry(name="odd.tar", data=tar_of(odd_entries())),
             Entry(name="capability.tar", data=tar_of(capability_entries(), pax=True)),
@@ -98,8 +100,8 @@ def build_app(daemon: LabDaemon) -> str:
             Entry(name="release.txt", data=b"release 2\n"),
         ]
     )
-    build_image(daemon, APP, lambda pipe: _write(pipe, context))
-    return APP
+    build_image(daemon, reference, lambda pipe: _write(pipe, context))
+    return reference
 
 
 def build_committed(daemon: LabDaemon) -> str:

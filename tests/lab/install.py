@@ -23,6 +23,7 @@ _PACKAGES = {
     "busybox": "busybox-static",
     "zstd": "zstd",
     "age": "age",
+    "skopeo": "skopeo",
 }
 # Only these can be had without root: then an existing daemon and one's own sshd are used.
 _WITHOUT_ROOT = ("docker", "sshd", "ssh", "ssh-keygen", "busybox")

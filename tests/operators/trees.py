@@ -32,7 +32,7 @@ def _attributes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, Any]
     file = tar.extractfile(member) if member.isreg() else None
     return {
         "type": member.type,
-        "mode": member.mode,
+        "mode": member.mode & 0o7777,  # 20.10 writes the type there, too
         "owner": (member.uid, member.gid),
         "size": member.size,
         "time": member.mtime,
