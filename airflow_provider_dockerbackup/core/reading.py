@@ -76,7 +76,7 @@ def archive_stream(repository: Repository, backup: Backup) -> Iterator[Iterator[
         layer, decrypt = blobs.only_layer(record, where), _decryption(repository, backup)
         blobs.image_config(repository.storage, record, where=where, decrypt=decrypt)
         with blobs.layer_stream(repository.storage, layer, decrypt=decrypt) as tar:
-            yield _until_proven(tar, _check_for(record, where))
+            yield blobs.named(_until_proven(tar, _check_for(record, where)), layer)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import compact_time
 from airflow_provider_dockerbackup.core.drill import DrillPlan, run_drill
-from airflow_provider_dockerbackup.core.layers.damage import set_aside
+from airflow_provider_dockerbackup.core.layers.damage import put_right
 from airflow_provider_dockerbackup.core.ports import Progress, TestDaemon
 from airflow_provider_dockerbackup.core.reading import (
     archive_stream,
@@ -118,7 +118,7 @@ def verify_backup(
     repository.storage.create(backup.path + name, verification.to_bytes())
     trail = _tell(verification, record, request, repository, progress)
     if damaged:
-        set_aside(repository, damaged, trail=trail, progress=progress)
+        put_right(repository, record, damaged, trail=trail, progress=progress)
     return verification
 
 

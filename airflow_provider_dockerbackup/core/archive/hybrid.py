@@ -18,7 +18,7 @@ from airflow_provider_dockerbackup.core.archive.contents import BLOBS
 from airflow_provider_dockerbackup.core.archive.load_form import compact_json, name_annotations, tag_references
 from airflow_provider_dockerbackup.core.archive.tar_header import ZERO_BLOCK, file_header, padding
 from airflow_provider_dockerbackup.core.document import sha256_of
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
+from airflow_provider_dockerbackup.exceptions import BadBlobError, ConfigurationError
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -33,11 +33,13 @@ class PlainLayer:
 
     :param diff_id: ``sha256:<hex>`` of it.
     :param chunks: gives its bytes, each time anew.
+    :param blob: digest of the blob that they are read from, for who must know when they are wrong; else empty.
     """
 
     diff_id: str
     size_bytes: int
     chunks: Callable[[], AbstractContextManager[Iterable[bytes]]]
+    blob: str = ""
 
 
 def descriptor(media_type: str, digest: str, size_bytes: int, **extra: Any) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def image_archive(
     :param tags: ``name:tag`` each; none leaves the image untagged.
     :param without: diff_ids of layers that are named and left out, for a daemon that has them.
     :raises ConfigurationError: when a tag or a digest is not one.
-    :raises IntegrityError: when a layer has another size or digest.
+    :raises BadBlobError: when a layer has another size or digest.
     """
     for layer in layers:
         check_digest(layer.diff_id)
@@ -152,13 +154,17 @@ def _proven(chunks: Iterable[bytes], layer: PlainLayer) -> Iterator[bytes]:
     for chunk in chunks:
         seen += len(chunk)
         if seen > layer.size_bytes:
-            raise IntegrityError(f"layer {layer.diff_id} is longer than its recorded {layer.size_bytes} bytes")
+            raise _wrong(layer, f"layer {layer.diff_id} is longer than its recorded {layer.size_bytes} bytes")
         digest.update(chunk)
         yield chunk
     if seen != layer.size_bytes:
-        raise IntegrityError(f"layer {layer.diff_id} has {seen} bytes, the record says {layer.size_bytes}")
+        raise _wrong(layer, f"layer {layer.diff_id} has {seen} bytes, the record says {layer.size_bytes}")
     if f"sha256:{digest.hexdigest()}" != layer.diff_id:
-        raise IntegrityError(f"a layer has sha256:{digest.hexdigest()}, the record says {layer.diff_id}")
+        raise _wrong(layer, f"a layer has sha256:{digest.hexdigest()}, the record says {layer.diff_id}")
+
+
+def _wrong(layer: PlainLayer, said: str) -> BadBlobError:
+    return BadBlobError(f"{said}; it was read from blob {layer.blob}" if layer.blob else said, digest=layer.blob)
 
 
 def _blob(body: bytes) -> bytes:

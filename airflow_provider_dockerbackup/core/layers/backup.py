@@ -29,7 +29,7 @@ from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.record import BlobSet, DocumentFile, Layer, LayerBlob
 from airflow_provider_dockerbackup.core.throttle import Throttle
-from airflow_provider_dockerbackup.exceptions import PushUnavailableError, TransientError
+from airflow_provider_dockerbackup.exceptions import DockerBackupError
 
 ZSTD_LAYER_TYPE = f"{LAYER_TYPE}+zstd"
 
@@ -107,7 +107,8 @@ def _fetched(fetching: Fetching, way: Way, capture: CaptureChoice, *, attempt: A
         return fetch_by_save(fetching)
     try:
         return fetch_by_push(fetching, repository=attempt.repository.document.repository_id, attempt=attempt.name)
-    except (PushUnavailableError, TransientError) as err:
+    except DockerBackupError as err:
+        # Whatever it was: a save proves each byte by itself.
         if capture == "push":
             raise
         fetching.progress.note(f"the push failed, saving instead: {err}")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from airflow_provider_dockerbackup.core.archive.docker_archive import (
@@ -125,7 +125,7 @@ def _save(fetching: Fetching, names: Mapping[str, str]) -> Fetched:
 
 
 def fetch_by_push(fetching: Fetching, *, repository: str, attempt: str) -> Fetched:
-    """Fetch by ``docker push`` to ourselves.
+    """Fetch by ``docker push`` to ourselves; if what this engine was known to call its layers does not fit, once more.
 
     :param repository: name under which the engine pushes; always the same, for engines remember what they pushed by it.
     :param attempt: random name of the try.
@@ -133,6 +133,20 @@ def fetch_by_push(fetching: Fetching, *, repository: str, attempt: str) -> Fetch
     :raises IntegrityError: when what was pushed is not exactly the announced image.
     :raises TransientError: when the link, the daemon or the storage failed.
     """
+    try:
+        return _push(fetching, repository=repository, attempt=attempt)
+    except IntegrityError as err:
+        if not fetching.hints:
+            raise
+        fetching.progress.note(f"what the engine was known to call its layers may be wrong, pushing all: {err}")
+    fetched = _push(replace(fetching, hints=()), repository=repository, attempt=attempt)
+    for hint in fetching.hints:
+        if hint not in fetched.hints:
+            fetching.store.forget(hint)
+    return fetched
+
+
+def _push(fetching: Fetching, *, repository: str, attempt: str) -> Fetched:
     manifests = fetching.host.image_manifests(fetching.image)
     target = LayerTarget(
         fetching.store,

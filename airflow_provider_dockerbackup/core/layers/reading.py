@@ -55,10 +55,10 @@ def layer_stream(storage: Storage, layer: LayerBlob, *, decrypt: Decryption | No
     with storage.chunks(path) as raw:
         checked = _checked(raw, layer, f"{storage.url}/{path}")
         if decrypt is None:
-            yield _named(decompressed(checked, Compression.ZSTD), layer)
+            yield named(decompressed(checked, Compression.ZSTD), layer)
             return
         with closing(decrypt(checked, f"{storage.url}/{path}")) as plain:
-            yield _named(decompressed(plain, Compression.ZSTD), layer)
+            yield named(decompressed(plain, Compression.ZSTD), layer)
 
 
 def _checked(raw: Iterator[bytes], layer: LayerBlob, where: str) -> Iterator[bytes]:
@@ -70,10 +70,15 @@ def _checked(raw: Iterator[bytes], layer: LayerBlob, where: str) -> Iterator[byt
         raise IntegrityError(f"{where}: its sha256 is {digest.hexdigest()}, not its name")
 
 
-def _named(chunks: Iterator[bytes], layer: LayerBlob) -> Iterator[bytes]:
-    """Pass a layer through; what is wrong with it is told with the blob's digest, so that it can be put aside."""
+def named(chunks: Iterator[bytes], layer: LayerBlob) -> Iterator[bytes]:
+    """Pass a layer through; what is wrong with it is told with the blob's digest, so that it can be put right.
+
+    :raises BadBlobError: in place of any other ``IntegrityError``.
+    """
     try:
         yield from chunks
+    except BadBlobError:
+        raise
     except IntegrityError as err:
         raise BadBlobError(f"layer {layer.diff_id} in blob {layer.digest}: {err}", digest=layer.digest) from err
 
@@ -102,6 +107,7 @@ def image_stream(
             diff_id=diff_id,
             size_bytes=layer.size_bytes,
             chunks=partial(layer_stream, storage, layer, decrypt=decrypt),
+            blob=layer.digest,
         )
         for diff_id, layer in zip(record.diff_ids, blobs.layers, strict=True)
     ]

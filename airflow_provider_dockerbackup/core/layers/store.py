@@ -115,11 +115,18 @@ class LayerStore:
 
     def remember(self, hint: EngineHint) -> None:
         """Write down by which digest an engine calls a layer."""
-        hint = hint.model_copy(update={"diff_id": self._repository.layer_name(hint.diff_id)})
+        hint = self._as_stored(hint)
         try:
             self._storage.create(hint_path(hint), hint.to_bytes())
         except ConflictError:
             return
+
+    def forget(self, hint: EngineHint) -> None:
+        """Remove what was written down by :meth:`remember`."""
+        self._storage.delete(hint_path(self._as_stored(hint)))
+
+    def _as_stored(self, hint: EngineHint) -> EngineHint:
+        return hint.model_copy(update={"diff_id": self._repository.layer_name(hint.diff_id)})
 
     def publish(self, writer: LayerWriter, *, diff_id: str) -> LayerBlob:
         """Make a layer that was written whole durable, and return the blob that holds it: ours, or an earlier one.
@@ -202,11 +209,8 @@ class LayerStore:
             self._storage.move(blob_path(digest), to=to)
         except NotFoundError:
             return
-        if digest_of(self._storage, to) == digest:  # another try repaired it between our look and the move
-            with suppress(ConflictError):
-                self._storage.move(to, to=blob_path(digest))
-            return
-        self._progress.note(f"WARNING: blob {digest} in {self._storage.url} was damaged; it was moved to {to}")
+        if not put_back(self._storage, to, digest):
+            self._progress.note(f"WARNING: blob {digest} in {self._storage.url} was damaged; it was moved to {to}")
 
     def _uncount(self, blob: LayerBlob, used: LayerBlob) -> None:
         """Forget a blob that nobody will need, because another writer's is used for the same layer."""
@@ -229,6 +233,18 @@ def digest_of(storage: Storage, path: str) -> str:
         for chunk in chunks:
             found.update(chunk)
     return f"sha256:{found.hexdigest()}"
+
+
+def put_back(storage: Storage, path: str, digest: str) -> bool:
+    """Move a blob back that was put aside, and tell so, if its bytes are good: another try stored them meanwhile.
+
+    :param path: where it is.
+    """
+    if digest_of(storage, path) != digest:
+        return False
+    with suppress(ConflictError):
+        storage.move(path, to=blob_path(digest))
+    return True
 
 
 def set_aside_path(digest: str, *, at: str) -> str:
