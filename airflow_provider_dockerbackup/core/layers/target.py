@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_dockerbackup.core.archive.completeness import history_of
@@ -71,6 +71,7 @@ class LayerTarget:
         self._known = {hint.digest: hint for hint in hints if hint.diff_id in held}
         self._learned: dict[str, EngineHint] = {}
         self._documents: dict[str, bytes] = {}
+        self._documents_bytes = 0
         self._manifests: dict[str, PushedManifest] = {}
         self._lock = threading.Lock()
         self.slots = threading.BoundedSemaphore(store.threads)
@@ -111,6 +112,8 @@ class LayerTarget:
             for named in (manifest.config, *(manifest.layers or ())):
                 self._require_known(named, where)
         with self._lock:
+            if pushed.digest not in self._manifests:
+                self._count_document(data)
             self._manifests[reference] = self._manifests[pushed.digest] = pushed
 
     def manifest_of(self, reference: str) -> PushedManifest | None:
@@ -124,7 +127,7 @@ class LayerTarget:
         :param top: what was put last.
         :raises IntegrityError: when it is not exactly the image that the engine announced.
         """
-        found = self._find(top, depth=1)
+        found = self._find(top, seen=set(), depth=1)
         if found is None:
             raise IntegrityError(
                 f"what the engine pushed does not lead to an image with the layers of {self._image.id}; "
@@ -151,7 +154,7 @@ class LayerTarget:
             history=history,
             format="oci",
             notes=notes,
-            others=in_order(self._others(top, path)),
+            others=in_order(self._others(top, seen={path[-1]}, depth=1)),
         )
 
     def _is_in_index(self, digest: str) -> bool:
@@ -159,18 +162,23 @@ class LayerTarget:
         named = self._index.get(digest)
         return named is not None and named.kind == "platform" and named.whole
 
-    def _find(self, pushed: PushedManifest, *, depth: int) -> tuple[OciManifest, tuple[str, ...]] | None:
-        """Return the image's manifest and the digests that lead to it, or None when it is not behind this one."""
+    def _find(
+        self, pushed: PushedManifest, *, seen: set[str], depth: int
+    ) -> tuple[OciManifest, tuple[str, ...]] | None:
+        """Return the image's manifest and the digests that lead to it, or None when it is not behind this one.
+
+        :param seen: digests of those that were looked at; many ways may lead to one. Grows.
+        """
+        seen.add(pushed.digest)
         where = f"manifest {pushed.digest}"
         value = strict_json(pushed.data, where=where)
         if "manifests" not in value:
             manifest = parse(OciManifest, value, where=where)
             return (manifest, (pushed.digest,)) if self._is_image(manifest) else None
-        if depth > _DEEPEST:
-            raise IntegrityError(f"image indexes are nested deeper than {_DEEPEST} at {pushed.digest}")
+        _require_shallow(pushed, depth)
         for named in parse(OciIndex, value, where=where).manifests or ():
-            inner = self.manifest_of(named.digest)
-            found = self._find(inner, depth=depth + 1) if inner is not None else None
+            inner = self.manifest_of(named.digest) if named.digest not in seen else None
+            found = self._find(inner, seen=seen, depth=depth + 1) if inner is not None else None
             if found is not None:
                 return found[0], (pushed.digest, *found[1])
         return None
@@ -208,17 +216,24 @@ class LayerTarget:
             held=diff_id not in self.stored,
         )
 
-    def _others(self, top: PushedManifest, path: Collection[str]) -> Iterator[ImageManifest]:
-        """Yield what the image's index names beside it: by what was pushed, else by what the engine says."""
+    def _others(self, top: PushedManifest, *, seen: set[str], depth: int) -> Iterator[ImageManifest]:
+        """Yield what the image's index names beside it: by what was pushed, else by what the engine says.
+
+        :param seen: digests that are done with, the image's own manifest among them. Grows.
+        """
         value = strict_json(top.data, where=f"manifest {top.digest}")
         if "manifests" not in value:
-            yield from (each for each in self._index.values() if each.digest not in path)
+            yield from (each for each in self._index.values() if each.digest not in seen)
             return
+        _require_shallow(top, depth)
         for named in parse(OciIndex, value, where=f"manifest {top.digest}").manifests or ():
+            if named.digest in seen:
+                continue
+            seen.add(named.digest)
             inner = self.manifest_of(named.digest)
             if inner is not None and "manifests" in strict_json(inner.data, where=f"manifest {inner.digest}"):
-                yield from self._others(inner, path)
-            elif named.digest not in path:
+                yield from self._others(inner, seen=seen, depth=depth + 1)
+            else:
                 yield manifest_of(named, whole=inner is not None)
 
     def _require_known(self, named: Descriptor, where: str) -> None:
@@ -239,9 +254,15 @@ class LayerTarget:
 
     def _take_document(self, digest: str, data: bytes) -> None:
         with self._lock:
-            if sum(map(len, self._documents.values())) + len(data) > DOCUMENTS_BYTES:
-                raise IntegrityError(f"more than {DOCUMENTS_BYTES} bytes of JSON documents were pushed")
+            if digest not in self._documents:
+                self._count_document(data)
             self._documents[digest] = data
+
+    def _count_document(self, data: bytes) -> None:
+        """Refuse more than an image can need, so that no engine fills our memory."""
+        self._documents_bytes += len(data)
+        if self._documents_bytes > DOCUMENTS_BYTES:
+            raise IntegrityError(f"more than {DOCUMENTS_BYTES} bytes of JSON documents were pushed")
 
     def _take_layer(self, writer: LayerWriter, *, diff_id: str, digest: str, size_bytes: int) -> None:
         """Keep a layer of the image; that of another platform is only noted."""
@@ -254,6 +275,11 @@ class LayerTarget:
             self._known[digest] = hint
             if diff_id in self._image.diff_ids:
                 self._learned[digest] = hint
+
+
+def _require_shallow(pushed: PushedManifest, depth: int) -> None:
+    if depth > _DEEPEST:
+        raise IntegrityError(f"image indexes are nested deeper than {_DEEPEST} at {pushed.digest}")
 
 
 class _Upload:
