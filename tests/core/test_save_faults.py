@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_dockerbackup.core.catalog import blob_path
+from airflow_provider_dockerbackup.core.document import sha256_of
+from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice
+from airflow_provider_dockerbackup.core.layers.documents import MAPS_FOLDER, LayerMap
 from airflow_provider_dockerbackup.core.model import Consistency
 from airflow_provider_dockerbackup.core.ports import DockerHost, Storage
 from airflow_provider_dockerbackup.core.record import Source
@@ -18,10 +22,12 @@ from tests.core.world import (
     CONTAINER,
     IMAGE,
     World,
+    app_archive,
     assert_all_whole,
     assert_nothing_left,
     bury,
     contents,
+    paths,
 )
 
 PIECE_BYTES = 3000
@@ -38,12 +44,22 @@ def _storage(kind: str, folder: Path) -> Storage:
     return LocalStorage(folder / "repository") if kind == "local" else MemoryStorage()
 
 
-def _broken(world: World, source: Source, consistency: Consistency, *, storage: Plan, host: Plan) -> str:
+def _broken(
+    world: World,
+    source: Source,
+    consistency: Consistency,
+    *,
+    storage: Plan,
+    host: Plan,
+    capture: CaptureChoice = "auto",
+) -> str:
     """Do run 2 with faults, and return how it ended."""
     plain: DockerHost = FaultyHost(world.host, host, cutter=in_pieces(PIECE_BYTES))
     try:
         repository = world.on(FaultyStorage(world.storage, storage))
-        return world.backup(2, source, repository=repository, host=plain, consistency=consistency).status
+        return world.backup(
+            2, source, repository=repository, host=plain, consistency=consistency, capture=capture
+        ).status
     except (TransientError, Death) as err:
         return type(err).__name__
 
@@ -115,6 +131,42 @@ def test_a_backup_that_meets_a_fault_of_the_host_is_whole_or_not_there(
         ended = _broken(world, source, consistency, storage=Plan(), host=Plan(at, fault))
         assert ended == ("Death" if fault in {Fault.DEATH, Fault.DEATH_AFTER} else "TransientError")
         _assert_recovers(world, source, consistency, good)
+
+
+@FAULTS
+@pytest.mark.parametrize("capture", ["push", "save"])
+@pytest.mark.parametrize("side", ["storage", "host"])
+def test_a_changed_image_that_meets_a_fault_on_its_way_into_layers_is_whole_or_not_there(
+    side: str, capture: CaptureChoice, fault: Fault
+) -> None:
+    """Of a layer that is held and one that is new: each call to storage or host, and each piece of a blob, fails."""
+    at, ends = 0, set[str]()
+    while True:
+        at += 1
+        world = World(layout="layers")
+        good = contents(world.storage, world.backup(1, capture=capture).backup.path)
+        world.host.add_archive(app_archive("two"))
+        plan = Plan(at, fault)
+        plans = {"storage": Plan(), "host": plan} if side == "host" else {"storage": plan, "host": Plan()}
+        ends.add(_broken(world, IMAGE, "snapshot", capture=capture, **plans))
+        if len(plan.calls) < at:
+            break
+        _assert_recovers(world, IMAGE, "snapshot", good)
+        assert _left_of_pushes(world) == set()
+    told = "Death" if fault in {Fault.DEATH, Fault.DEATH_AFTER} else "TransientError"
+    assert told in ends
+    assert ends <= {told, "committed", "already"}
+
+
+def _left_of_pushes(world: World) -> set[str]:
+    """Return the blobs that are not those of their names, and layer maps that name what is not there."""
+    wrong = {
+        path for path in paths(world.storage, prefix="blobs") if sha256_of(world.storage.read(path))[7:] not in path
+    }
+    for path in paths(world.storage, prefix=MAPS_FOLDER):
+        named = LayerMap.from_bytes(world.storage.read(path), where=path)
+        wrong |= {path} - ({path} if blob_path(named.digest) in paths(world.storage, prefix="blobs") else set())
+    return wrong
 
 
 @FAULTS

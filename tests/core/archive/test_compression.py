@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import gzip
 import os
+import random
 import struct
 import subprocess
+import sys
 import tracemalloc
 import zlib
 
@@ -16,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_dockerbackup.core.archive import Compression, compressor, decompressed
+from airflow_provider_dockerbackup.core.archive.compression import layer_compressor
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 
 from .making import pieces
@@ -176,3 +179,35 @@ def test_frames_of_all_shapes_come_back(data: bytes, level: int, piece_bytes: in
         ):
             assert unpacked(stored, Compression.ZSTD, piece_bytes=piece_bytes) == data * 3
     assert unpacked(zlib.compress(data, wbits=31), Compression.GZIP, piece_bytes=piece_bytes) == data
+
+
+@pytest.mark.parametrize("level", [None, -3, 9])
+def test_a_layer_is_compressed_to_the_same_bytes_by_any_number_of_threads(level: int | None) -> None:
+    """A blob is named by what it is: the same layer must not get two names, however it came in pieces."""
+    plain = random.Random(1).randbytes(500_000) * 12  # noqa: S311 - it shall be the same each time
+    found = set()
+    for threads, size in ((1, 1 << 20), (2, 33_333), (5, len(plain))):
+        stream = layer_compressor(level=level, threads=threads)
+        pieces = [stream.compress(plain[at : at + size]) for at in range(0, len(plain), size)]
+        found.add(b"".join([*pieces, stream.flush()]))
+    assert len(found) == 1
+    assert unpacked(found.pop(), Compression.ZSTD) == plain
+
+
+def test_a_layer_that_cannot_be_compressed_needs_little_memory() -> None:
+    """Two threads, and all that waits between them."""
+    script = """
+import os, pathlib
+from airflow_provider_dockerbackup.core.archive.compression import layer_compressor
+def kib(key):
+    lines = pathlib.Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+stream, piece = layer_compressor(threads=2), os.urandom(1 << 20)
+idle = kib("VmRSS:")
+for _ in range(100):
+    stream.compress(piece)
+stream.flush()
+print(kib("VmHWM:") - idle)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 80_000
