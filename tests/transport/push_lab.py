@@ -120,13 +120,17 @@ class OciLayout:
         self._members[f"blobs/sha256/{hashlib.sha256(data).hexdigest()}"] = data
         return {"mediaType": media_type, "digest": digest(data), "size": len(data), **more}
 
-    def image(self, layers: Sequence[bytes], *, architecture: str = "amd64") -> dict[str, Any]:
-        """Put an image with gzip layers in and give its manifest's descriptor."""
+    def image(self, layers: Sequence[bytes], *, architecture: str = "amd64", foreign: bool = False) -> dict[str, Any]:
+        """Put an image with gzip layers in and give its manifest's descriptor.
+
+        :param foreign: the layers are of the kind that registries may not give on.
+        """
         diff_ids = [digest(layer) for layer in layers]
         config = {"architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}}
         config["config"] = {"Cmd": ["/a"]}
         compressed = [gzip.compress(layer, mtime=0) for layer in layers]
-        blobs = [self.add(each, "application/vnd.oci.image.layer.v1.tar+gzip") for each in compressed]
+        kind = "layer.nondistributable" if foreign else "layer"
+        blobs = [self.add(each, f"application/vnd.oci.image.{kind}.v1.tar+gzip") for each in compressed]
         platform = {"architecture": architecture, "os": "linux"}
         return self._manifest(_json(config), "application/vnd.oci.image.config.v1+json", blobs, platform=platform)
 

@@ -133,3 +133,17 @@ def test_an_index_comes_with_all_of_its_manifests(lab_host: LabHost, host: SshDo
     again = push(host, "push/index:1", MemoryPushTarget(target.blobs), repository=repository)
     assert (again.uploaded_blobs, again.manifest) == (0, pushed.manifest)
     lab_host.daemon.docker("image", "rm", "push/index:1")
+
+
+def test_layers_that_registries_may_not_give_on_come_too(
+    lab_host: LabHost, host: SshDockerHost, repository: str
+) -> None:
+    """As base layers of Windows; a classic store on Linux knows none, and a backup is no publication."""
+    if not lab_host.daemon.engine.containerd_store:
+        pytest.skip("a classic store on Linux has no such layers")
+    layout = OciLayout()
+    layers = [layer(a=repository), layer(b="two")]
+    lab_host.daemon.docker("load", input=layout.archive(layout.image(layers, foreign=True), tag="push/foreign:1"))
+    pushed = push(host, "push/foreign:1", target := MemoryPushTarget(), repository=repository)
+    assert diff_ids(target, pushed.manifest.data) == tuple(map(digest, layers))
+    lab_host.daemon.docker("image", "rm", "push/foreign:1")
