@@ -168,14 +168,14 @@ class LocalStorage:
         self._tree.prune(old[:-1])
 
     def _link(self, source: int, name: str, new: tuple[str, ...]) -> None:
-        for _ in range(_TRIES):
-            with self._tree.folder(new[:-1], create=True) as target:
-                try:
+        for turn in range(_TRIES):
+            try:
+                # Most often the folder is there.
+                with self._tree.folder(new[:-1], create=turn > 0) as target:
                     os.link(name, new[-1], src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
-                except FileNotFoundError:
-                    os.stat(name, dir_fd=source, follow_symlinks=False)  # or another process removed the new folder
-                else:
                     return
+            except FileNotFoundError:
+                os.stat(name, dir_fd=source, follow_symlinks=False)  # or another process removed the new folder
         raise OSError(errno.EAGAIN, "other processes keep removing the folder")
 
     def reap(self, prefix: str, *, older_than_seconds: float) -> tuple[str, ...]:
