@@ -64,12 +64,19 @@ def image_of(host: LabHost, reference: str) -> dict[str, Any]:
     return document
 
 
-@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"compression": compression} for compression in ("none", "gzip", "zstd")),
+        *({"layout": "layers", "capture": capture} for capture in ("push", "save")),
+    ],
+    ids=lambda options: "-".join(options.values()),
+)
 def test_a_saved_image_comes_back_with_its_id_layers_and_history(
-    compression: str, host: LabHost, target: LabHost, repository_url: str
+    options: dict[str, str], host: LabHost, target: LabHost, repository_url: str
 ) -> None:
-    """What is restored has the ID, configuration, layers and history of the source."""
-    backup = save(repository_url, compression=compression)
+    """What is restored has the ID, configuration, layers and history of the source, in both layouts."""
+    backup = save(repository_url, **options)
     verified = verify(repository_url, backup["backup_id"])
     restored = restore(repository_url, backup["backup_id"], recorded_tags=True)
     assert backup["status"] == "committed"
@@ -98,11 +105,12 @@ def test_a_plain_docker_load_reads_the_uncompressed_archive(
     assert image_of(target, image_id)["Id"] == image_id
 
 
+@pytest.mark.parametrize("layout", ["archive", "layers"])
 def test_an_exported_container_comes_back_as_one_layer_with_its_configuration(
-    host: LabHost, target: LabHost, repository_url: str
+    layout: str, host: LabHost, target: LabHost, repository_url: str
 ) -> None:
     """The restored image runs as the container did, although docker export knows nothing of that."""
-    backup = export(repository_url, compression="zstd")
+    backup = export(repository_url, layout=layout, compression="zstd")
     assert verify(repository_url, backup["backup_id"])["trust"] == "verified"
     restore(repository_url, backup["backup_id"], tags=["restored/app:1"])
     container = json.loads(host.daemon.docker("container", "inspect", "lab-app").stdout)[0]
@@ -137,9 +145,12 @@ def test_volumes_that_are_not_covered_are_named(repository_url: str) -> None:
     assert export(repository_url)["not_covered"]
 
 
-def test_an_unchanged_image_is_confirmed_and_a_cleared_task_returns_its_backup(repository_url: str) -> None:
+@pytest.mark.parametrize("layout", ["archive", "layers"])
+def test_an_unchanged_image_is_confirmed_and_a_cleared_task_returns_its_backup(
+    layout: str, repository_url: str
+) -> None:
     """Nothing is saved twice: not the same image, and not the same work."""
-    first = save(repository_url, run_id="monday")
+    first = save(repository_url, run_id="monday", layout=layout)
     again = save(repository_url, run_id="monday")
     tuesday = save(repository_url, run_id="tuesday")
     forced = save(repository_url, run_id="wednesday", force=True)
@@ -156,6 +167,18 @@ def test_an_image_is_saved_again_when_its_backup_lost_bytes(repository_url: str)
     with next(folder.glob("image-*.tar")).open("r+b") as archive:
         archive.truncate(1000)
     assert save(repository_url, run_id="tuesday")["status"] == "committed"
+
+
+@pytest.mark.parametrize("capture", ["push", "save"])
+def test_a_lost_layer_is_fetched_again_for_all_backups_that_need_it(capture: str, repository_url: str) -> None:
+    """In layout layers the next backup makes the first one whole as well."""
+    first = save(repository_url, run_id="monday", layout="layers", capture=capture)
+    root = Path(repository_url.removeprefix("file://"))
+    record = json.loads((root / first["path"] / "backup.json").read_bytes())
+    layer = max(record["blobs"]["layers"], key=lambda each: each["stored_size_bytes"])
+    (root / "blobs/sha256" / layer["digest"][7:]).unlink()
+    assert save(repository_url, run_id="tuesday", capture=capture)["status"] == "committed"
+    assert verify(repository_url, first["backup_id"])["trust"] == "verified"
 
 
 def test_a_commit_is_saved_with_its_message_and_author(host: LabHost, repository_url: str) -> None:
@@ -180,13 +203,14 @@ def test_a_commit_is_saved_with_its_message_and_author(host: LabHost, repository
         host.daemon.docker("rmi", "lab/nightly:1")
 
 
+@pytest.mark.parametrize("layout", ["archive", "layers"])
 def test_s3_holds_backups_like_local_disk_does(
-    s3: LabS3, target: LabHost, monkeypatch: pytest.MonkeyPatch, host: LabHost
+    layout: str, s3: LabS3, target: LabHost, monkeypatch: pytest.MonkeyPatch, host: LabHost
 ) -> None:
     """A repository on S3, through an Airflow connection, saves, verifies and restores."""
     monkeypatch.setenv("AIRFLOW_CONN_BACKUPS", s3.airflow_connection)
     url = f"s3://{s3.new_bucket()}/docker"
-    backup = save(url, repository_conn_id="backups", compression="zstd")
+    backup = save(url, repository_conn_id="backups", compression="zstd", layout=layout)
     exported = export(url, repository_conn_id="backups")
     for each in (backup, exported):
         assert verify(url, each["backup_id"], repository_conn_id="backups")["trust"] == "verified"
