@@ -121,8 +121,10 @@ class LabHost:
             session_environment={
                 "DOCKER_HOST": daemon.docker_host,
                 "DOCKER_CONFIG": str(daemon.directory / "client"),
-                # Each host stands for a machine of its own, with its own places for captures.
+                # Each host stands for a machine of its own: with its own places for captures, and with an account that
+                # has no start-up files for its shell, whatever this machine's user has there.
                 "XDG_RUNTIME_DIR": str(daemon.directory / "client"),
+                "HOME": str(daemon.directory / "client"),
                 "PATH": daemon.files.search_path,
             }
         )
