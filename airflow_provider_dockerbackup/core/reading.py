@@ -24,7 +24,7 @@ from airflow_provider_dockerbackup.core.encryption.identity import require_ident
 from airflow_provider_dockerbackup.core.encryption.stream import Decryption, decrypted
 from airflow_provider_dockerbackup.core.layers import reading as blobs
 from airflow_provider_dockerbackup.core.model import JsonObject
-from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord
+from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, DocumentFile
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 
@@ -220,17 +220,48 @@ def container_document(repository: Repository, backup: Backup) -> JsonObject:
     :raises ConfigurationError: when it is encrypted and no private key of the repository fits.
     :raises IntegrityError: when it is not what was recorded.
     """
+    document: JsonObject = json.loads(container_bytes(repository, backup))
+    return document
+
+
+def container_bytes(repository: Repository, backup: Backup) -> bytes:
+    """Return the bytes of :func:`container_document`, as they were captured.
+
+    :raises IntegrityError: when they are not what was recorded.
+    """
     container = backup.whole().container
     if container is None:
         raise IntegrityError(f"backup {backup.backup_id} of {backup.source} is not one of a container")
-    path = backup.path + container.configuration_file.name
-    data = repository.storage.read(path)
-    _same("sha256", sha256_of(data), container.configuration_file.sha256, f"{repository.storage.url}/{path}")
-    decrypt = _decryption(repository, backup)
-    if decrypt is not None:
-        data = b"".join(decrypt([data], f"{repository.storage.url}/{path}"))
-    document: JsonObject = json.loads(data)
-    return document
+    data, decrypt = _document(repository, backup, container.configuration_file), _decryption(repository, backup)
+    if decrypt is None:
+        return data
+    where = f"{repository.storage.url}/{backup.path}{container.configuration_file.name}"
+    return b"".join(decrypt([data], where))
+
+
+def _document(repository: Repository, backup: Backup, file: DocumentFile) -> bytes:
+    """Return a file in a backup's folder, compared with its recorded digest."""
+    data = repository.storage.read(backup.path + file.name)
+    _same("sha256", sha256_of(data), file.sha256, f"{repository.storage.url}/{backup.path}{file.name}")
+    return data
+
+
+@contextmanager
+def whole_stream(repository: Repository, backup: Backup) -> Iterator[Iterator[bytes]]:
+    """Give something of which every byte of a backup is read and compared once it is read to its end.
+
+    That is its archive, and before it the files beside the record.
+
+    :raises IntegrityError: when a byte is not the recorded one; before the last piece at the latest.
+    :raises NotFoundError: when something is gone.
+    """
+    record = backup.whole()
+    if record.container is not None:
+        container_bytes(repository, backup)
+    for file in record.blobs.documents if record.blobs is not None else ():
+        _document(repository, backup, file)
+    with archive_stream(repository, backup) as chunks:
+        yield chunks
 
 
 def restored_config(repository: Repository, backup: Backup) -> bytes:

@@ -17,13 +17,13 @@ from airflow_provider_dockerbackup.core.drill import DrillPlan, run_drill
 from airflow_provider_dockerbackup.core.layers.damage import put_right
 from airflow_provider_dockerbackup.core.ports import Progress, TestDaemon
 from airflow_provider_dockerbackup.core.reading import (
-    archive_stream,
     config_digest_of,
-    container_document,
+    container_bytes,
     load_stream,
     require_readable,
+    whole_stream,
 )
-from airflow_provider_dockerbackup.core.record import BackupRecord, DaemonUsed, Drill, Level, Verification
+from airflow_provider_dockerbackup.core.record import DaemonUsed, Drill, Level, Verification
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import (
     BadBlobError,
@@ -114,45 +114,41 @@ def verify_backup(
         drill=findings.drill,
         actor=dict(request.actor),
     )
-    name = f"verification-{compact_time(verification.verified_at, fraction=True)}.json"
-    repository.storage.create(backup.path + name, verification.to_bytes())
-    trail = _tell(verification, record, request, repository, progress)
+    trail = repository.trail(request.actor)
+    put_down(verification, backup, repository=repository, trail=trail, progress=progress)
     if damaged:
         put_right(repository, record, damaged, trail=trail, progress=progress)
     return verification
 
 
-def _tell(
-    verification: Verification,
-    record: BackupRecord,
-    request: VerifyRequest,
-    repository: Repository,
-    progress: Progress,
-) -> Trail:
-    trail = repository.trail(request.actor)
-    try:
-        trail.record(
-            f"verify.{verification.verification}",
-            outcome="success" if verification.verification == "passed" else "failure",
-            source=str(record.source),
-            subject=verification.model_dump(mode="json", exclude={"actor", "restore_seconds"}),
-        )
-    except DockerBackupError as err:
-        progress.note(f"WARNING: the audit trail lacks the event of this verification: {err}")
-    return trail
+def put_down(
+    verification: Verification, backup: Backup, *, repository: Repository, trail: Trail, progress: Progress
+) -> None:
+    """Write a verification beside the record, and tell the trail of it.
+
+    :raises TransientError: when the storage does not take it.
+    """
+    path = f"{backup.path}verification-{compact_time(verification.verified_at, fraction=True)}.json"
+    repository.storage.create(path, verification.to_bytes())
+    trail.tell(
+        f"verify.{verification.verification}",
+        progress=progress,
+        outcome="success" if verification.verification == "passed" else "failure",
+        source=str(backup.source),
+        subject=verification.model_dump(mode="json", exclude={"actor", "restore_seconds"}) | {"document": path},
+    )
 
 
 def _read_all(repository: Repository, backup: Backup, findings: _Findings, progress: Progress) -> None:
-    _read_document(repository, backup)
-    with archive_stream(repository, backup) as tar:
-        for _ in _counted(tar, findings, progress):
+    with whole_stream(repository, backup) as chunks:
+        for _ in _counted(chunks, findings, progress):
             pass
 
 
 def _read_document(repository: Repository, backup: Backup) -> None:
     """Compare a container's configuration with the record: not every restore reads it, and one does."""
     if backup.whole().container is not None:
-        container_document(repository, backup)
+        container_bytes(repository, backup)
 
 
 def _counted(chunks: Iterator[bytes], findings: _Findings, progress: Progress) -> Iterator[bytes]:

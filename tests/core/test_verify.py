@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.audit.checkpoint import CheckpointRequest, make_checkpoint
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.model import LoadedImage
 from airflow_provider_dockerbackup.core.record import Source
@@ -18,7 +20,7 @@ from airflow_provider_dockerbackup.exceptions import (
     IntegrityError,
     TransientError,
 )
-from airflow_provider_dockerbackup.transport.memory import MemoryTestDaemon
+from airflow_provider_dockerbackup.transport.memory import MemoryStorage, MemoryTestDaemon
 from airflow_provider_dockerbackup.transport.memory_images import memory_engine
 from tests.core.faults import Death, Fault, FaultyStorage, Plan
 from tests.core.faulty_docker import FaultyDaemon
@@ -26,6 +28,7 @@ from tests.core.world import (
     CONTAINER,
     HOST,
     IMAGE,
+    TickingClock,
     World,
     app_archive,
     assert_all_whole,
@@ -119,6 +122,26 @@ def test_a_damaged_container_document_fails(level: Any) -> None:
     done = world.verify(backup, level)
     assert done.verification == "failed"
     assert part.configuration_file.name in done.problem
+
+
+def test_the_event_of_a_verification_names_its_document() -> None:
+    """So no checkpoint takes it for one that was never told."""
+    clock = TickingClock()
+    world = World(storage=MemoryStorage(clock=clock), clock=clock)
+    world.verify(world.backup(1).backup)
+    clock.advance(timedelta(days=2))
+    made = make_checkpoint(world.repository, CheckpointRequest(), progress=world.progress)
+    assert (made.made, made.reconciled) == (True, 0)
+
+
+@pytest.mark.parametrize("name", ["oci-layout", "index.json"])
+def test_a_damaged_file_of_the_image_layout_fails(name: str) -> None:
+    """No restore of ours reads it, but other programs do."""
+    world = World(layout="layers")
+    backup = world.backup(1).backup
+    spoil(world.storage, f"{backup.path}oci-{backup.whole().attempt}/{name}")
+    verification = world.verify(backup, "digests")
+    assert (verification.verification, name in verification.problem) == ("failed", True)
 
 
 def test_the_daemon_of_the_source_is_refused_as_test_daemon() -> None:
