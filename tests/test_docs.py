@@ -305,7 +305,8 @@ def test_the_table_of_a_document_has_its_fields_and_no_others(heading: str, docu
 def test_every_type_of_audit_event_is_listed() -> None:
     """What the code writes and what the format's page lists are the same."""
     sources = "".join(text_of(path) for path in (ROOT / "airflow_provider_dockerbackup/core").rglob("*.py"))
-    families = "backup|blob|layer_map|commit|restore|rollback|stop|remove|sample|rotate|gc|hold|quarantine|source"
+    families = "backup|blob|layer_map|commit|restore|rollback|stop|remove|sample|rotate|gc|convert|hold|quarantine"
+    families += "|source"
     written = set(re.findall(rf'"((?:{families})\.[a-z]+)"', sources)) - {"backup.json"}
     written |= {"verify.passed", "verify.failed"}
     assert 'f"verify.{verification.verification}"' in sources

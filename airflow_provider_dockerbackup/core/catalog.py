@@ -210,6 +210,12 @@ class Catalog:
             if RECORD_FILE in files and any(name.startswith("deleted-") for name in files):
                 yield _id_of(path), source_from_path(path)
 
+    def aside(self) -> Iterator[tuple[str, Literal["deleted", "quarantined"]]]:
+        """Yield the folder of each backup that is out of the catalog, and why; from names alone, nothing is read."""
+        for path, files in self._folders("backups").items():
+            if RECORD_FILE in files and any(_is_aside(name) for name in files):
+                yield path, "deleted" if any(name.startswith("deleted-") for name in files) else "quarantined"
+
     def sources(self) -> list[Source]:
         """Return every source that has a folder, also when it holds no backup."""
         found = {source_from_path(path) for path in self._folders("backups")}

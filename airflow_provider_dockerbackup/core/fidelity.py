@@ -16,7 +16,14 @@ from airflow_provider_dockerbackup.core.archive.docker_archive import ArchivedIm
 from airflow_provider_dockerbackup.core.archive.rootfs import Rootfs
 from airflow_provider_dockerbackup.core.configuration import IMAGE_KEYS, differences
 from airflow_provider_dockerbackup.core.model import ContainerInspect, ImageInspect, ImageManifest
-from airflow_provider_dockerbackup.core.record import Capture, Configuration, Fidelity, FidelityItem, OtherManifest
+from airflow_provider_dockerbackup.core.record import (
+    Capture,
+    Configuration,
+    Fidelity,
+    FidelityItem,
+    Image,
+    OtherManifest,
+)
 
 TIMES_OF_DOCKER = (
     "/.dockerenv",
@@ -29,6 +36,14 @@ TIMES_OF_DOCKER = (
     "/etc/resolv.conf",
 )
 """What Docker makes anew in every container: of all files, only the times of these differ after a restore."""
+
+MANIFEST_DIGEST_LOST = FidelityItem(
+    subject="identity",
+    name="manifest digest",
+    outcome="lost",
+    reason="layers are compressed anew; configuration and diff_ids stay",
+)
+"""What layout ``layers`` does to every image."""
 
 _EMPTIED = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 
@@ -52,10 +67,19 @@ def image_fidelity(
     items = list(_image_items(image, inspected, configuration))
     items += _other_items(others, own=_platform(inspected))
     if stored_anew:
-        items.append(
-            _item("identity", "manifest digest", "lost", "layers are compressed anew; configuration and diff_ids stay")
-        )
+        items.append(MANIFEST_DIGEST_LOST)
     return Fidelity(items=tuple(items))
+
+
+def fidelity_in_layers(fidelity: Fidelity, image: Image) -> Fidelity:
+    """Return the report of a saved image once layout ``layers`` keeps it; what was lost before stays lost.
+
+    :param image: as it is in layout ``layers``.
+    """
+    beside = {"platforms", "attestations"}
+    items = [each for each in fidelity.items if each.subject not in beside and each != MANIFEST_DIGEST_LOST]
+    items += _other_items(image.others, own=_platform(image))
+    return fidelity.model_copy(update={"items": (*items, MANIFEST_DIGEST_LOST)})
 
 
 def _image_items(image: ArchivedImage, inspected: ImageInspect, configuration: Configuration) -> Iterator[FidelityItem]:
@@ -83,8 +107,8 @@ def _image_items(image: ArchivedImage, inspected: ImageInspect, configuration: C
         yield _item("mounts", str(path), "lost", "data of volumes lives outside of images")
 
 
-def _platform(inspected: ImageInspect) -> str:
-    return "/".join(part for part in (inspected.os, inspected.architecture, inspected.variant) if part)
+def _platform(image: ImageInspect | Image) -> str:
+    return "/".join(part for part in (image.os, image.architecture, image.variant) if part)
 
 
 def _other_items(others: Sequence[OtherManifest], *, own: str) -> Iterator[FidelityItem]:

@@ -170,7 +170,7 @@ def _into_archive(
             image,
             archived,
             ids=sorted(archived.image_ids),
-            layers=_members(archived),
+            layers=layers_in(archived),
             others=other_manifests(archived.others, kept=True),
         ),
         archive=sink.publish(content_digest=archive.content_digest),
@@ -283,7 +283,8 @@ def _image_part(
     )
 
 
-def _members(archived: ArchivedImage) -> tuple[Layer, ...]:
+def layers_in(archived: ArchivedImage) -> tuple[Layer, ...]:
+    """Return the layers of an archived image as its record names them: by the members that hold them."""
     return tuple(
         Layer(
             diff_id=layer.diff_id,

@@ -64,6 +64,16 @@ def storage_from_url(url: str, **storage_options: Any) -> Storage:
     return storage_for(fs, fs._strip_protocol(url), url=shown)  # fsspec has no public name for it
 
 
+def place_of(url: str) -> str:
+    """Return the place that a URL names, always written in the same way; links on the local disk are followed."""
+    split = urlsplit(url)
+    scheme = split.scheme.lower() if "://" in url else ""
+    if scheme in _LOCAL:
+        return f"file://{Path(unquote(split.path) if scheme else url).resolve()}"
+    shown = without_credentials(url)
+    return shown if scheme not in _S3 else f"s3://{split.netloc}{split.path}"
+
+
 def _local(url: str, path: str) -> LocalStorage:
     if not path.startswith("/"):
         raise ConfigurationError(

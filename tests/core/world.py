@@ -34,6 +34,7 @@ BEGIN = datetime(2026, 3, 1, 6, 0, tzinfo=UTC)
 HOST = "ship-1"
 IMAGE = Source(host=HOST, kind=SourceKind.IMAGE, name="lab/app:1")
 CONTAINER = Source(host=HOST, kind=SourceKind.CONTAINER, name="web")
+_AFTERWARDS = ("verification-", "confirmed-", "hold-", "release-")
 FILESYSTEM = tar_of([Entry("etc/app.conf", b"port = 80\n"), Entry("srv/data", bytes(range(256)) * 40)])
 
 
@@ -229,6 +230,8 @@ def assert_nothing_left(repository: Repository) -> None:
     for backup in repository.catalog.backups():
         record = backup.whole()
         names = {"backup.json", *record.files}
-        names |= {name for name in backup.sizes if name.startswith(("verification-", "confirmed-"))}
+        names |= {
+            name for name in backup.sizes if name.startswith(("verification-", "confirmed-", "hold-", "release-"))
+        }
         expected |= {backup.path + name for name in names}
     assert paths(repository.storage) == expected

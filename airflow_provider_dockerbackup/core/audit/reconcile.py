@@ -26,7 +26,7 @@ from airflow_provider_dockerbackup.exceptions import IntegrityError
 _AT_WORK = timedelta(minutes=15)
 _DOCUMENT = re.compile(r"(backup|verification-.*|confirmed-.*|hold-.*|release-.*|quarantined-.*|deleted-.*)\.json")
 _TOLD_BY = {
-    "backup": ("backup.committed", "backup.superseded"),
+    "backup": ("backup.committed", "backup.superseded", "backup.converted"),
     "verification": ("verify.passed", "verify.failed"),
     "confirmed": ("backup.confirmed",),
     "hold": ("hold.set",),
@@ -76,6 +76,7 @@ def _told(events: Iterable[AuditEvent]) -> set[tuple[str, str]]:
             continue
         told.add((event.type, str(about.get("backup_id", ""))))
         told.add(("document", str(about.get("document", ""))))
+        told.update(("document", str(path)) for path in about.get("documents") or ())
     return told
 
 

@@ -120,7 +120,7 @@ def _save(fetching: Fetching, names: Mapping[str, str]) -> Fetched:
         layers=layers,
         received_bytes=archive.size_bytes,
         capture="save",
-        hints=_hints_in(archive.image, fetching.engine),
+        hints=hints_in(archive.image, engine_id=fetching.engine.engine_id),
     )
 
 
@@ -198,11 +198,11 @@ def _all_layers(image: ImageInspect, blobs: Mapping[str, LayerBlob]) -> tuple[La
     return tuple(blobs[diff_id] for diff_id in image.diff_ids)
 
 
-def _hints_in(image: ArchivedImage, engine: EngineInfo) -> tuple[EngineHint, ...]:
+def hints_in(image: ArchivedImage, *, engine_id: str) -> tuple[EngineHint, ...]:
     """Return by which digests the engine calls the layers that came; one that it stores plain needs no hint."""
     return tuple(
         EngineHint(
-            engine_id=engine.engine_id,
+            engine_id=engine_id,
             diff_id=layer.diff_id,
             digest=layer.digest,
             size_bytes=layer.stored_size_bytes,

@@ -32,7 +32,7 @@ from airflow_provider_dockerbackup.core.report.model import (
 )
 from airflow_provider_dockerbackup.core.repository import Repository
 
-_JOBS = ("backup", "commit", "verify", "restore", "rollback", "remove", "stop", "rotate", "gc")
+_JOBS = ("backup", "commit", "verify", "restore", "rollback", "remove", "stop", "rotate", "gc", "convert")
 _ZONE = ZoneInfo("UTC")
 
 
