@@ -43,6 +43,7 @@ _VERBS = {
     "forget": "forget:forget_verb",
     "gc": "gc:gc_verb",
     "undelete": "undelete:undelete_verb",
+    "convert": "convert:convert_verb",
     "quarantine": "quarantine:quarantine_verb",
     "check": "check:check",
     "audit": "audit:audit",

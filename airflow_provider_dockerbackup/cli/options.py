@@ -205,6 +205,24 @@ def compression_options(function: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="Of a new repository: one plain file a backup, or each layer once for all of them.",
     )
+    @tuning_options
+    @click.option(
+        "--max-captures",
+        type=click.IntRange(1, 999),
+        default=2,
+        show_default=True,
+        help="How many captures the host does at once, over all who say the same.",
+    )
+    @wraps(function)
+    def with_compression(*args: Any, host: HostOptions, max_captures: int, **kwargs: Any) -> Any:
+        return function(*args, host=replace(host, max_captures=max_captures), **kwargs)
+
+    return with_compression
+
+
+def tuning_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of how bytes are moved; a verb gets them as ``compression`` and ``tuning``."""
+
     @click.option(
         "--compression",
         type=click.Choice([each.value for each in Compression]),
@@ -214,19 +232,10 @@ def compression_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--compression-threads", type=int, default=2, show_default=True, metavar="N", help="Threads, in layout layers."
     )
-    @click.option("--bandwidth-limit", metavar="BYTES", help="Bytes a second from the host, such as 20M.")
-    @click.option(
-        "--max-captures",
-        type=click.IntRange(1, 999),
-        default=2,
-        show_default=True,
-        help="How many captures the host does at once, over all who say the same.",
-    )
+    @click.option("--bandwidth-limit", metavar="BYTES", help="Bytes a second that may come in, such as 20M.")
     @wraps(function)
-    def with_compression(
+    def with_tuning(
         *args: Any,
-        host: HostOptions,
-        max_captures: int,
         compression_level: int | None,
         compression_threads: int,
         bandwidth_limit: str | None,
@@ -236,9 +245,9 @@ def compression_options(function: Callable[..., Any]) -> Callable[..., Any]:
         tuning = Tuning(level=compression_level, threads=compression_threads, bandwidth_limit=limit)
         tuning.check()
         check_compression(kwargs.get("compression"), level=compression_level)
-        return function(*args, host=replace(host, max_captures=max_captures), tuning=tuning, **kwargs)
+        return function(*args, tuning=tuning, **kwargs)
 
-    return with_compression
+    return with_tuning
 
 
 def quiesce_options(function: Callable[..., Any]) -> Callable[..., Any]:
