@@ -133,7 +133,7 @@ def test_the_record_comes_after_all_that_goes_with_it_and_before_its_event() -> 
     written = [call for call in plan.calls if call.startswith(("create", "commit"))]
     first = next(n for n, call in enumerate(written) if held.path in call)
     mine = [n for n, call in enumerate(written) if held.path in call and n >= first]
-    names = [written[n].rsplit("/", 1)[1].partition("-")[0] for n in mine]
-    assert names == ["oci", "index.json", "hold", "backup.json", "verification"]
+    names = [written[n].rsplit("/", 1)[1].partition("-2")[0] for n in mine]
+    assert names == ["oci-layout", "index.json", "confirmed", "hold", "backup.json", "verification"]
     record = next(n for n in mine if written[n].endswith("backup.json"))
     assert written[record + 1].startswith("create audit/")
