@@ -25,7 +25,7 @@ from airflow_provider_dockerbackup.core.conversion.transfer import Transfer, rea
 from airflow_provider_dockerbackup.core.document import sha256_of, utc_text
 from airflow_provider_dockerbackup.core.encryption.identity import require_identity
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
-from airflow_provider_dockerbackup.core.layers.damage import set_aside
+from airflow_provider_dockerbackup.core.layers.damage import put_right
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.reading import container_bytes
 from airflow_provider_dockerbackup.core.record import Source, Verification
@@ -287,12 +287,12 @@ class _Conversion:
             return attempt.commit(record), read, documents
 
     def _read_back(self, written: Backup) -> int:
-        """Return how many bytes were read and compared; a damaged blob is put aside, so that it is stored anew."""
+        """Return how many bytes were read and compared; what is bad of a blob is put right for the next run."""
         try:
             return read_back(self._target, written, progress=self._progress)
         except BadBlobError as err:
             if err.digest:
-                set_aside(self._target, err.digest, trail=self.trail, progress=self._progress)
+                put_right(self._target, written.whole(), err.digest, trail=self.trail, progress=self._progress)
             raise
 
     def _finish(self, decision: Decision, backup: Backup, standing: Backup) -> Result:
