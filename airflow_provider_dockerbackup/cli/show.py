@@ -10,10 +10,10 @@ import click
 from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import json_option, open_repository, repository_option
 from airflow_provider_dockerbackup.cli.output import plain, print_json, print_table
-from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.catalog import Backup, blob_path
 from airflow_provider_dockerbackup.core.document import utc_text
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient, short_fingerprint
-from airflow_provider_dockerbackup.core.record import Fidelity
+from airflow_provider_dockerbackup.core.record import BackupRecord, Fidelity
 from airflow_provider_dockerbackup.core.sizes import size_text
 
 
@@ -47,13 +47,9 @@ def show(*, backup_id: str, repository: str, as_json: bool) -> None:
         click.echo(plain(f"{name + ':':<15}{value}"))
     click.echo()
     print_table(["FIDELITY", "OF", "WHAT", "WHY"], _fidelity(record.fidelity))
-    if record.image is not None:
+    if layers := _layers(record):
         click.echo()
-        print_table(
-            ["LAYER", "SIZE", "STORED AS"],
-            [(layer.diff_id, size_text(layer.size_bytes), layer.member) for layer in record.image.layers],
-            right=["SIZE"],
-        )
+        print_table(["LAYER", "SIZE", "STORED AS"], layers, right=["SIZE"])
 
 
 def _facts(backup: Backup, recipients: Sequence[Recipient]) -> Iterator[tuple[str, str]]:
@@ -111,6 +107,17 @@ def _place(backup: Backup) -> Iterator[tuple[str, str]]:
         yield "manifest", record.blobs.manifest.digest
         yield "size", f"{sizes} (zstd), of which new {size_text(record.blobs.new_bytes)}"
         yield "received", size_text(record.blobs.received_bytes)
+
+
+def _layers(record: BackupRecord) -> list[tuple[str, str, str]]:
+    """Return the rows of layers: each with its member in the archive, or its blob in the repository."""
+    if record.blobs is not None:
+        return [
+            (diff_id, size_text(layer.size_bytes), blob_path(layer.digest))
+            for diff_id, layer in zip(record.diff_ids, record.blobs.layers, strict=True)
+        ]
+    layers = record.image.layers if record.image is not None else ()
+    return [(layer.diff_id, size_text(layer.size_bytes), layer.member) for layer in layers]
 
 
 def _fidelity(fidelity: Fidelity) -> list[tuple[str, str, str, str]]:

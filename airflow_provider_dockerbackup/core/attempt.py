@@ -23,7 +23,13 @@ from airflow_provider_dockerbackup.core.encryption.stream import SUFFIX, Encrypt
 from airflow_provider_dockerbackup.core.ports import ObjectWriter, Progress, Storage
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, DocumentFile, Source
 from airflow_provider_dockerbackup.core.repository import ABANDONED_AFTER_SECONDS, Repository
-from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, IntegrityError, NotFoundError
+from airflow_provider_dockerbackup.exceptions import (
+    ConflictError,
+    DockerBackupError,
+    IntegrityError,
+    NotFoundError,
+    TransientError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,15 +224,32 @@ class Attempt:
     def _require_files(self, record: BackupRecord) -> None:
         """Look once more that all that the record will name is there with its size."""
         storage = self.repository.storage
-        wanted = {self.key.path + name: size_bytes for name, size_bytes in record.files.items()}
-        wanted |= {blob_path(digest): size_bytes for digest, size_bytes in record.blob_sizes.items()}
-        for path, size_bytes in wanted.items():
+        for digest, size_bytes in record.blob_sizes.items():
+            self._require_blob(digest, size_bytes)
+        for name, size_bytes in record.files.items():
+            path = self.key.path + name
             found = storage.stat(path).size_bytes
             if found != size_bytes:
                 raise IntegrityError(
                     f"{storage.url}/{path} has {found} bytes and not the {size_bytes} that were written; nothing was "
                     "committed. Is something else writing in the repository?"
                 )
+
+    def _require_blob(self, digest: str, size_bytes: int) -> None:
+        """Ask for another try when a blob is not there any more: a verification may have put a damaged one aside."""
+        where = f"{self.repository.storage.url}/{blob_path(digest)}"
+        try:
+            found = self.repository.storage.stat(blob_path(digest)).size_bytes
+        except NotFoundError as err:
+            raise TransientError(
+                f"{where} was put aside as damaged, or deleted, since this try counted on it; nothing was committed. "
+                "Try again: what is missing is fetched anew"
+            ) from err
+        if found != size_bytes:
+            raise TransientError(
+                f"{where} has {found} bytes and not the {size_bytes} that this try counted on; nothing was committed. "
+                "Try again: it is put aside and fetched anew"
+            )
 
     def _withdraw(self) -> None:
         """Delete this try's files, unless a record names them or that cannot be told."""

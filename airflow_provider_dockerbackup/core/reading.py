@@ -15,6 +15,7 @@ from typing import Protocol
 
 from airflow_provider_dockerbackup.core.archive.compression import decompressed
 from airflow_provider_dockerbackup.core.archive.docker_archive import DockerArchiveScanner
+from airflow_provider_dockerbackup.core.archive.layer_reader import limits_for
 from airflow_provider_dockerbackup.core.archive.load_form import retagged
 from airflow_provider_dockerbackup.core.archive.rootfs import RootfsScanner, one_layer_image
 from airflow_provider_dockerbackup.core.catalog import Backup, blob_path
@@ -176,7 +177,10 @@ class _ImageCheck:
     def __init__(self, record: BackupRecord, where: str) -> None:
         self._record = record
         self._where = where
-        self._scanner = DockerArchiveScanner(max_total_bytes=record.size_bytes)
+        plain_bytes = sum(layer.size_bytes for layer in record.image.layers) if record.image is not None else 0
+        self._scanner = DockerArchiveScanner(
+            max_total_bytes=record.size_bytes, decompress_limits=limits_for(plain_bytes)
+        )
 
     def feed(self, chunk: bytes) -> None:
         self._scanner.feed(chunk)

@@ -189,9 +189,12 @@ def prove_in(
     try:
         with candidate.stream(own.tag) as stream:
             daemon.load(_told(stream, progress))
-        candidate.require(daemon.inspect_image(own.tag), store=engine.store, where="the test daemon")
-        if engine.store == "containerd" and (found := saved_config_digest(daemon, own.tag)) != candidate.config_digest:
-            raise IntegrityError(f"the test daemon holds configuration {found}, expected {candidate.config_digest}")
+        loaded = daemon.inspect_image(own.tag)
+        candidate.require(loaded, store=engine.store, where="the test daemon")
+        if engine.store == "containerd":
+            found = saved_config_digest(daemon, loaded, own.tag)
+            if found != candidate.config_digest:
+                raise IntegrityError(f"the test daemon holds configuration {found}, expected {candidate.config_digest}")
         if drill is None:
             daemon.create_container(own.tag, name=own.container)
             return None

@@ -17,6 +17,7 @@ from airflow_provider_dockerbackup.core.archive.docker_archive import (
     DockerArchiveScanner,
     require_image,
 )
+from airflow_provider_dockerbackup.core.archive.layer_reader import limits_for
 from airflow_provider_dockerbackup.core.attempt import Attempt, BackupKey, reap, winner_of
 from airflow_provider_dockerbackup.core.capture import BackupOutcome, Telling, Tuning, engine_part, pour
 from airflow_provider_dockerbackup.core.configuration import configuration_of, declared_volumes, step_without_values
@@ -148,7 +149,7 @@ def _into_archive(
 ) -> _Saved:
     """Save an image as one file."""
     repository = attempt.repository
-    scanner = DockerArchiveScanner()
+    scanner = DockerArchiveScanner(decompress_limits=limits_for(image.size_bytes))
     compression = request.compression or repository.document.compression
     sink = attempt.archive("image", compression=compression, level=request.tuning.level)
     pour(

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from airflow_provider_dockerbackup.core.archive.docker_archive import DockerArchiveScanner
+from airflow_provider_dockerbackup.core.archive.layer_reader import limits_for
 from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import compact_time
 from airflow_provider_dockerbackup.core.drill import DrillPlan, run_drill
 from airflow_provider_dockerbackup.core.layers.damage import put_right
+from airflow_provider_dockerbackup.core.model import ImageInspect
 from airflow_provider_dockerbackup.core.ports import Progress, TestDaemon
 from airflow_provider_dockerbackup.core.reading import (
     config_digest_of,
@@ -212,7 +214,7 @@ def _compare(repository: Repository, backup: Backup, daemon: TestDaemon, tag: st
         raise IntegrityError(
             f"backup {record.backup_id} was loaded with diff_ids {loaded.diff_ids}, the record says {record.diff_ids}"
         )
-    found = loaded.id if daemon.engine().store == "graphdriver" else saved_config_digest(daemon, tag)
+    found = loaded.id if daemon.engine().store == "graphdriver" else saved_config_digest(daemon, loaded, tag)
     if found != expected:
         raise IntegrityError(
             f"backup {record.backup_id} was loaded with configuration {found}, the record says {expected}"
@@ -221,9 +223,9 @@ def _compare(repository: Repository, backup: Backup, daemon: TestDaemon, tag: st
     daemon.remove_container(daemon.create_container(tag, name=tag.replace(":", "-")))
 
 
-def saved_config_digest(daemon: TestDaemon, tag: str) -> str:
+def saved_config_digest(daemon: TestDaemon, loaded: ImageInspect, tag: str) -> str:
     """Return the digest of a loaded image's configuration where ``.Id`` is something else by nature."""
-    scanner = DockerArchiveScanner()
+    scanner = DockerArchiveScanner(decompress_limits=limits_for(loaded.size_bytes))
     with daemon.saved_image(tag) as stream:
         for chunk in stream:
             scanner.feed(chunk)

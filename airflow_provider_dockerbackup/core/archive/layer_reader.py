@@ -26,6 +26,14 @@ class DecompressLimits:
     free_bytes: int = 1 << 30
 
 
+def limits_for(image_bytes: int) -> DecompressLimits:
+    """Return the limits for an image: what it is said to hold may come, be it a few large files of zeros.
+
+    :param image_bytes: its size as the engine tells it.
+    """
+    return DecompressLimits(free_bytes=max(DecompressLimits().free_bytes, 2 * image_bytes))
+
+
 class InflationBudget:
     """What the layers of one archive may still grow to."""
 

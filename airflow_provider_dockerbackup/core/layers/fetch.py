@@ -12,6 +12,7 @@ from airflow_provider_dockerbackup.core.archive.docker_archive import (
     DockerArchiveScanner,
     require_image,
 )
+from airflow_provider_dockerbackup.core.archive.layer_reader import limits_for
 from airflow_provider_dockerbackup.core.archive.member_names import member_names
 from airflow_provider_dockerbackup.core.capture import pour
 from airflow_provider_dockerbackup.core.layers.collector import LayerCollector
@@ -100,7 +101,8 @@ def _save(fetching: Fetching, names: Mapping[str, str]) -> Fetched:
     image = fetching.image
     stream = fetching.host.save_image(image.id, without=tuple(names))
     with LayerCollector(fetching.store, wanted=fetching.missing, known=names.keys()) as collector:
-        scanner = DockerArchiveScanner(layers=collector, held=names)
+        limits = limits_for(image.size_bytes)
+        scanner = DockerArchiveScanner(decompress_limits=limits, layers=collector, held=names)
         pour(
             stream,
             scanner.feed,

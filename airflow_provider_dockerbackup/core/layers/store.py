@@ -88,7 +88,7 @@ class LayerStore:
         blob = Blob(digest=sha256_of(data), size_bytes=len(data))
         self._protect([blob.digest])
         found = self._size(blob.digest)
-        if found == blob.size_bytes and self._storage.read(blob_path(blob.digest)) == data:
+        if found == blob.size_bytes and self._is(blob, data):
             return blob
         if found is not None:
             self._set_aside(blob.digest)
@@ -98,6 +98,12 @@ class LayerStore:
             return blob  # another writer was faster: the same name is the same content
         self._count(blob.digest, blob.size_bytes)
         return blob
+
+    def _is(self, blob: Blob, data: bytes) -> bool:
+        try:
+            return self._storage.read(blob_path(blob.digest)) == data
+        except NotFoundError:
+            return False  # a verification put it aside meanwhile
 
     def hints(self, engine_id: str, diff_ids: Iterable[str]) -> list[EngineHint]:
         """Return by which digests an engine is known to call some layers; what cannot be read is passed over."""

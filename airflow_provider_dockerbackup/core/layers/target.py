@@ -12,7 +12,7 @@ from airflow_provider_dockerbackup.core.archive.completeness import history_of
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.contents import BLOBS, DOCUMENT_BYTES, DOCUMENTS_BYTES
 from airflow_provider_dockerbackup.core.archive.image import ArchivedImage, ArchivedLayer
-from airflow_provider_dockerbackup.core.archive.layer_reader import DecompressLimits, InflationBudget, LayerReader
+from airflow_provider_dockerbackup.core.archive.layer_reader import InflationBudget, LayerReader, limits_for
 from airflow_provider_dockerbackup.core.archive.manifests import in_order, manifest_of
 from airflow_provider_dockerbackup.core.archive.wire import (
     Descriptor,
@@ -74,6 +74,7 @@ class LayerTarget:
         self._documents_bytes = 0
         self._manifests: dict[str, PushedManifest] = {}
         self._lock = threading.Lock()
+        self.limits = limits_for(image.size_bytes)
         self.slots = threading.BoundedSemaphore(store.threads)
 
     @property
@@ -346,7 +347,7 @@ class _Upload:
             self._has_slot = True
             self._writer = self._target.store.layer(threads=1)
             consumer = _Plain(self._writer)
-            self._reader = LayerReader("pushed layer", InflationBudget(DecompressLimits()), consumer)
+            self._reader = LayerReader("pushed layer", InflationBudget(self._target.limits), consumer)
         self._take(memoryview(head))
 
     def _take(self, piece: memoryview) -> None:

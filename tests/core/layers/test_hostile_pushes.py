@@ -157,3 +157,11 @@ def test_a_configuration_with_other_diff_ids_is_not_the_image(change: str) -> No
         pushed = _put(target, {**json.loads(pushed.data), "config": _send(target, config), "layers": []}, MANIFEST)
         with pytest.raises(IntegrityError, match="does not lead to an image"):
             target.pushed_image(pushed)
+
+
+def test_as_many_zeros_may_come_as_the_engine_says_that_the_image_holds() -> None:
+    """A layer of one file of zeros shrinks a thousandfold: no bomb, when its size was announced."""
+    image, _ = _image()
+    for size_bytes, allowed in ((1000, 1 << 30), (10 << 30, 20 << 30)):
+        with _target(replace(image, size_bytes=size_bytes)) as target:
+            assert target.limits.free_bytes == allowed

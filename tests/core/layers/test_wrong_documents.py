@@ -8,9 +8,10 @@ import pytest
 from airflow_provider_dockerbackup.core.catalog import Backup, blob_path
 from airflow_provider_dockerbackup.core.layers.choice import Way
 from airflow_provider_dockerbackup.core.layers.documents import HINTS_FOLDER, EngineHint, LayerMap, hint_path, map_path
-from airflow_provider_dockerbackup.core.ports import Storage
+from airflow_provider_dockerbackup.core.ports import ObjectWriter, Storage
 from airflow_provider_dockerbackup.core.reading import archive_stream
 from airflow_provider_dockerbackup.core.record import BlobSet, LayerBlob
+from airflow_provider_dockerbackup.exceptions import TransientError
 from tests.core.faults import FaultyStorage, Plan
 from tests.core.world import CONTAINER, FILESYSTEM, World, app_archive, assert_all_whole, paths, spoil
 
@@ -121,3 +122,34 @@ def test_a_blob_that_another_try_put_right_meanwhile_is_not_put_aside() -> None:
     assert world.storage.read(path) == content
     assert paths(world.storage, prefix="quarantine") == set()
     assert world.verify(backup).proves_restore
+
+
+class PuttingAside(FaultyStorage):
+    """A storage on which a verification takes a blob away while a try is about to create its record.
+
+    :param path: of the blob.
+    """
+
+    def __init__(self, inner: Storage, path: str, *, before: str) -> None:
+        super().__init__(inner, Plan())
+        self._other = inner
+        self._path = path
+        self._before = before
+
+    def writer(self, path: str) -> ObjectWriter:
+        """Be faster than the writer."""
+        if path.endswith(self._before):
+            self._other.move(self._path, to="quarantine/blob")
+        return super().writer(path)
+
+
+def test_a_blob_that_goes_before_the_record_makes_the_next_try_fetch_it_again() -> None:
+    """No record names it, and Airflow tries again: trying is of use."""
+    world = World(layout="layers")
+    path = blob_path(_blobs(world.backup(1).backup).layers[0].digest)
+    repository = world.on(PuttingAside(world.storage, path, before="index.json"))
+    with pytest.raises(TransientError, match=r"put aside as damaged.*fetched anew"):
+        world.backup(2, repository=repository)
+    assert len(world.repository.catalog.backups()) == 1
+    assert world.backup(2).status == "committed"
+    assert len(assert_all_whole(world.repository)) == 2
