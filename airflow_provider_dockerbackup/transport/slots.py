@@ -17,18 +17,23 @@ from airflow_provider_dockerbackup.transport.ssh import SshSession
 
 DEFAULT_PLACES = 2
 # Parameter: how many places there are. It says what came of it in one word a line, and holds its place until its input
-# ends. A folder that is not the user's own could be anybody's trap, so then it does without; as it does without flock.
+# ends. A folder that is not the user's own could be anybody's trap, so then it does without; as it does without flock,
+# and where it cannot write: a failing "exec" would end the shell, and with it the backup.
 _HOLD = """\
 dir=${XDG_RUNTIME_DIR:-/tmp}/dockerbackup-$(id -u)
-mkdir -m 700 "$dir" 2>/dev/null
-if ! command -v flock >/dev/null || [ -L "$dir" ] || [ ! -d "$dir" ] || [ ! -O "$dir" ]; then
+without() {
   echo free
   exec cat >/dev/null
+}
+mkdir -m 700 "$dir" 2>/dev/null
+if ! command -v flock >/dev/null || [ -L "$dir" ] || [ ! -d "$dir" ] || [ ! -O "$dir" ]; then
+  without
 fi
 while :; do
   n=1
   while [ "$n" -le "$1" ]; do
-    exec 9>"$dir/capture-$n"
+    true 2>/dev/null >>"$dir/capture-$n" || without
+    exec 9>>"$dir/capture-$n"
     if flock -n 9; then
       echo got
       exec cat >/dev/null

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from airflow_provider_dockerbackup.exceptions import TransientError
-from airflow_provider_dockerbackup.transport.slots import capture_slot
+from airflow_provider_dockerbackup.transport.slots import _HOLD, capture_slot
 from tests.lab.lab import Lab
 from tests.transport.ssh_lab import session
 
@@ -58,3 +62,35 @@ def test_who_finds_no_place_in_time_is_told_what_to_change(lab: Lab) -> None:
         capture_slot(hasty, places=1, tell=lambda _: None),
     ):
         raise AssertionError("there is one place, and it is taken")
+
+
+def _said(folder: Path, shell: str) -> str:
+    """What a shell that wants the only place says before its input ends."""
+    done = subprocess.run(
+        [shell, *(["sh"] if shell.endswith("busybox") else []), "-c", _HOLD, "dockerbackup", "1"],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(folder)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("shell", [path for name in ("dash", "bash", "busybox") if (path := shutil.which(name))])
+@pytest.mark.parametrize("trap", ["none", "no file", "link", "stranger"])
+def test_a_host_on_which_no_place_can_be_kept_is_captured_from_without(trap: str, shell: str, tmp_path: Path) -> None:
+    """A full disk, a lock that cannot be opened, a folder of somebody else's: captures go on uncounted."""
+    folder = tmp_path / f"dockerbackup-{os.getuid()}"
+    if trap == "link":
+        folder.symlink_to(tmp_path)
+    else:
+        folder.mkdir(mode=0o700)
+    if trap == "no file":
+        (folder / "capture-1").mkdir()
+    if trap == "stranger":
+        if os.getuid() != 0:
+            pytest.skip("only root can give a folder away")
+        os.chown(folder, 12345, 12345)
+    assert _said(tmp_path, shell) == ("got\n" if trap == "none" else "free\n")
