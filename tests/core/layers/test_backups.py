@@ -18,6 +18,7 @@ from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.restore import RestoreRequest
 from airflow_provider_dockerbackup.exceptions import BadBlobError, ConfigurationError, IntegrityError, NotFoundError
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost, MemoryStorage
+from tests.core.faults import FaultyStorage, Plan
 from tests.core.world import CONTAINER, FILESYSTEM, IMAGE, World, app_archive, assert_all_whole, paths, spoil
 
 
@@ -249,6 +250,29 @@ def test_a_blob_that_only_seemed_damaged_stays() -> None:
     assert set_aside(world.repository, digest, trail=world.repository.trail({}), progress=progress) is None
     assert paths(world.storage, prefix="quarantine") == set()
     assert [event for event in _events(world) if event["type"] == "blob.quarantined"] == []
+
+
+def test_a_blob_that_was_repaired_while_it_was_put_aside_stays() -> None:
+    """A backup stored the layer anew between the look at the damaged one and its move."""
+    world = _world()
+    backup = world.backup(1).backup
+    path = blob_path(_blobs(backup).layers[0].digest)
+    good = world.storage.read(path)
+    spoil(world.storage, path)
+
+    class Repaired(FaultyStorage):
+        def move(self, where: str, *, to: str) -> None:
+            if where == path:
+                spoil(world.storage, path, data=good)
+            super().move(where, to=to)
+
+    repository = world.on(Repaired(world.storage, Plan()))
+    digest = _blobs(backup).layers[0].digest
+    assert set_aside(repository, digest, trail=repository.trail({}), progress=world.progress) is None
+    assert paths(world.storage, prefix="quarantine") == set()
+    assert world.again(backup).complete
+    outcomes = [event["outcome"] for event in _events(world) if event["type"] == "blob.quarantined"]
+    assert outcomes == ["intent", "failure"]
 
 
 def _events(world: World) -> list[dict[str, Any]]:
