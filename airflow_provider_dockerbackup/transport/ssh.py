@@ -18,9 +18,9 @@ from typing import Any, Final
 import paramiko
 from paramiko.ssh_exception import IncompatiblePeer
 
-from airflow_provider_dockerbackup.exceptions import DockerBackupError, TransientError
+from airflow_provider_dockerbackup.exceptions import TransientError
 from airflow_provider_dockerbackup.transport.registry_access import Activity
-from airflow_provider_dockerbackup.transport.ssh_buffers import Tail
+from airflow_provider_dockerbackup.transport.ssh_buffers import LimitedOutput
 from airflow_provider_dockerbackup.transport.ssh_command import (
     COMMAND_TIMEOUT,
     CommandResult,
@@ -29,7 +29,12 @@ from airflow_provider_dockerbackup.transport.ssh_command import (
     tune,
 )
 from airflow_provider_dockerbackup.transport.ssh_errors import explain_connect_error, fingerprint
-from airflow_provider_dockerbackup.transport.ssh_forward import ForwardedCommand, ForwardedConnection, ReverseForward
+from airflow_provider_dockerbackup.transport.ssh_forward import (
+    ForwardedCommand,
+    ForwardedConnection,
+    HeardOutput,
+    ReverseForward,
+)
 from airflow_provider_dockerbackup.transport.ssh_stream import Explain, SshRemoteStream
 from airflow_provider_dockerbackup.transport.ssh_watch import SshTimeouts
 
@@ -130,7 +135,7 @@ class SshSession:
         limit = self.timeouts.command_seconds if timeout_seconds is None else timeout_seconds
         running = self._start_control(command, what=what, deadline_seconds=limit)
         try:
-            output = _Output(max_output_bytes)
+            output = LimitedOutput(max_output_bytes)
             thread = running.output_beside(output.add)
             if stdin:
                 running.write(stdin)
@@ -188,7 +193,7 @@ class SshSession:
         """
         running = self._start_own(command, what=what)
         try:
-            output = _Output(_MAX_OUTPUT_BYTES)
+            output = LimitedOutput(_MAX_OUTPUT_BYTES)
             thread = running.output_beside(output.add)
             taken = _send_all(running, chunks, spoil=spoil)
             running.end_input()
@@ -295,7 +300,7 @@ class SshSession:
     ) -> CommandResult:
         running = self._start_on(client, command.line, what=what)
         try:
-            output = _Heard(activity)
+            output = HeardOutput(activity)
             thread = running.output_beside(output.add)
             running.write(command.input)
             running.join_moving(thread, activity)
@@ -358,35 +363,6 @@ class SshSession:
                 raise explain_connect_error(err, self.where) from err
             raise
         return client
-
-
-class _Heard:
-    """The end of an output of which each piece is a sign of life."""
-
-    def __init__(self, activity: Activity) -> None:
-        self._activity = activity
-        self.tail = Tail(64 * 1024)
-
-    def add(self, data: bytes) -> None:
-        self._activity.heard()
-        self.tail.add(data)
-
-
-class _Output:
-    """Output of a command up to a limit; what is beyond is drained and dropped."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._data = bytearray()
-
-    def add(self, data: bytes) -> None:
-        if len(self._data) <= self._limit_bytes:
-            self._data += data
-
-    def whole(self, what: str) -> bytes:
-        if len(self._data) > self._limit_bytes:
-            raise DockerBackupError(f"{what}: its output is longer than {self._limit_bytes} bytes")
-        return bytes(self._data)
 
 
 def _send_all(running: RunningCommand, chunks: Iterable[bytes], *, spoil: Spoil | None) -> bool:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
 
+from airflow_provider_dockerbackup.exceptions import DockerBackupError
+
 # A quarter of paramiko's window: the remote side goes on sending while we wait.
 _ENOUGH_BYTES = 512 * 1024
 _MOMENT_SECONDS = 0.005
@@ -120,3 +122,26 @@ class Tail:
     def value(self) -> bytes:
         """Return the end of all that was added."""
         return bytes(self._kept[-self._limit_bytes :])
+
+
+class LimitedOutput:
+    """Output of a command up to a limit; what is beyond is drained and dropped."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._data = bytearray()
+
+    def add(self, data: bytes) -> None:
+        """Append ``data``, while there is room."""
+        if len(self._data) <= self._limit_bytes:
+            self._data += data
+
+    def whole(self, what: str) -> bytes:
+        """Return all of it.
+
+        :param what: whose output it is, for the message.
+        :raises DockerBackupError: when it was longer than the limit.
+        """
+        if len(self._data) > self._limit_bytes:
+            raise DockerBackupError(f"{what}: its output is longer than {self._limit_bytes} bytes")
+        return bytes(self._data)

@@ -14,7 +14,8 @@ from typing import Final
 import paramiko
 
 from airflow_provider_dockerbackup.exceptions import PushUnavailableError, TransientError
-from airflow_provider_dockerbackup.transport.ssh_buffers import PacketBuffer
+from airflow_provider_dockerbackup.transport.registry_access import Activity
+from airflow_provider_dockerbackup.transport.ssh_buffers import PacketBuffer, Tail
 from airflow_provider_dockerbackup.transport.ssh_command import COMMAND_TIMEOUT, LinkError
 from airflow_provider_dockerbackup.transport.ssh_watch import Watch
 
@@ -198,3 +199,16 @@ class ReverseForward:
             self._serve(connection)
         finally:
             self._room.release()
+
+
+class HeardOutput:
+    """The end of an output of which each piece is a sign of life."""
+
+    def __init__(self, activity: Activity) -> None:
+        self._activity = activity
+        self.tail = Tail(64 * 1024)
+
+    def add(self, data: bytes) -> None:
+        """Note that something came, and keep the end of it."""
+        self._activity.heard()
+        self.tail.add(data)
