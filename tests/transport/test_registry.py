@@ -343,8 +343,8 @@ def test_a_blob_may_be_sent_again_after_it_was_refused_but_not_for_ever(served: 
 
 
 def test_uploads_are_bounded(served: ServedRegistry) -> None:
-    """Sixty-four at once; when one ends there is room again."""
-    begun_uploads = [begun(served) for _ in range(64)]
+    """256 at once; when one ends there is room again."""
+    begun_uploads = [begun(served) for _ in range(256)]
     refused = served.ask("POST", uploads())
     assert (refused.status, refused.code, refused.headers["retry-after"]) == (429, "TOOMANYREQUESTS", "1")
     served.ask("DELETE", begun_uploads[0])
