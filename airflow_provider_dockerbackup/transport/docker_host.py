@@ -98,6 +98,8 @@ class SshDockerHost:
 
     def engine(self) -> EngineInfo:
         """Return what the daemon says of itself."""
+        # First the connection, so that a login that is refused is tried once and not three times.
+        self._session.connect()
         # All at once: each takes the start of a program and its round trips.
         with ThreadPoolExecutor(max_workers=3) as pool:
             versions = pool.submit(self._run, commands.version(self._docker), what="docker version")

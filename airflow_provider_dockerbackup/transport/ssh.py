@@ -237,6 +237,13 @@ class SshSession:
             client.close()
             forward.close(seconds=self.timeouts.command_seconds)
 
+    def connect(self) -> None:
+        """Make the control connection, if there is none that lives.
+
+        :raises DockerBackupError: when that fails.
+        """
+        self._connected()
+
     def peer(self) -> dict[str, str]:
         """Return how the host was reached: ``user``, ``address``, ``host_key`` (fingerprint), ``cipher``.
 
