@@ -2,7 +2,7 @@
 """Every engine against every other: saved there, loaded here, compared.
 
 ``python -m tests.operators.engine_matrix`` prints the tables of ``docs/reference/engines.md``, with ``--write`` it
-fills them; a test compares these with what it measures.
+fills them. A test measures all but most restores from layout ``layers``, and compares.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from airflow_provider_dockerbackup.transport.storage import storage_from_url
 from tests.lab.engines import Engine
 from tests.lab.images import APP, build_app
 from tests.lab.lab import Lab
-from tests.operators.layers_matrix import markdown
+from tests.operators.layers_matrix import LayersMatrix, markdown, measure_layers
 from tests.operators.moving import Outcome, archived, exported, moved, save_from
 
 PAGE: Final = Path(__file__).parent.parent.parent / "docs" / "reference" / "engines.md"
@@ -47,12 +47,14 @@ class Matrix:
     :param exports: by engine: the image from a container's export, exported and restored there.
     :param trees: by engine: paths that differ between the export and one of a container made from what it became,
         with what differs of each.
+    :param layers: the same in layout ``layers``.
     """
 
     versions: dict[str, str] = field(default_factory=dict)
     images: dict[tuple[str, str], Outcome] = field(default_factory=dict)
     exports: dict[str, Outcome] = field(default_factory=dict)
     trees: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
+    layers: LayersMatrix = field(default_factory=LayersMatrix)
 
 
 def name_of(engine: Engine) -> str:
@@ -60,11 +62,15 @@ def name_of(engine: Engine) -> str:
     return f"{engine.version} {'containerd' if engine.containerd_store else 'classic'}"
 
 
-def measure(directory: Path) -> Matrix:
-    """Start all engines side by side, save and export on each, load on each, compare."""
+def measure(directory: Path, *, full: bool = False) -> Matrix:
+    """Start all engines side by side, save and export on each, load on each, compare.
+
+    :param full: in layout ``layers`` restore to every engine, not only to one of the others.
+    """
     matrix = Matrix()
     clock = SystemClock()
     archives = Repository.open_or_create(storage_from_url(f"file://{directory}/archives"), clock=clock)
+    layers = Repository.open_or_create(storage_from_url(f"file://{directory}/layers"), clock=clock, layout="layers")
     with ExitStack() as stack:
         hosts = {
             name_of(engine): stack.enter_context(Lab.start(directory / f"engine-{number}", engine=engine)).hosts[0]
@@ -81,6 +87,7 @@ def measure(directory: Path) -> Matrix:
                 matrix.images[name, target_name] = moved(source, target, archives, backup, original)
             found = exported(source, archives, name=name, targets={name: source})
             matrix.exports[name], matrix.trees[name] = found[name]
+        matrix.layers = measure_layers(hosts, layers, full=full)
     return matrix
 
 
@@ -94,7 +101,7 @@ def tables(matrix: Matrix) -> str:
         ["engine", "configuration and layer", "files of a container made from it"],
         ([each, str(matrix.exports[each]), _paths(matrix.trees[each])] for each in names),
     )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *matrix.layers.lines(names)])
 
 
 def _row(matrix: Matrix, source: str) -> list[str]:
@@ -123,7 +130,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="fill the tables of the page")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="m", dir="/tmp") as directory:  # a short name: sockets live below it
-        found = tables(measure(Path(directory)))
+        found = tables(measure(Path(directory), full=True))
     sys.stdout.write(found + "\n")
     if arguments.write:
         page = PAGE.read_text(encoding="utf-8")
