@@ -74,7 +74,7 @@ class WorkingName:
             progress.note(f"the name {self.tag} stays on {host.name}: {err}")
 
     def remove_left(self, host: DockerHost, progress: Progress, *, image_id: str) -> None:
-        """Take names and containers of killed tries from an image that has another name by now.
+        """Take names and containers of killed tries from an image that has another name by now; not our own.
 
         A try of the same backup that is at work right now may lose its name by this; when tried again it finds the
         work done.
@@ -85,7 +85,7 @@ class WorkingName:
                 if left.fullmatch(container.image) and container.name == container.image.replace(":", "-"):
                     host.remove_container(container.name)
             for image in host.list_images():
-                if image.id == image_id and left.fullmatch(image.reference):
+                if image.id == image_id and image.reference != self.tag and left.fullmatch(image.reference):
                     host.remove_image(image.reference)
         except DockerBackupError as err:
             progress.note(f"names of killed tries may stay on {host.name}: {err}")

@@ -164,8 +164,8 @@ class DockerHost(Protocol):
         """Stream ``docker save`` of one image, by ID, so that a moving tag cannot change what is saved.
 
         :param without: names of layers' members that are left out of the archive, on the host, if it has what that
-            takes. One that is not in the archive is no error. The rest MUST be the same tar without them, and a save
-            that failed MUST raise as it does without a filter.
+            takes. One that is not in the archive is no error. The rest MUST be the same tar without them, plain or
+            compressed with gzip or zstd, and a save that failed MUST raise as it does without a filter.
         :raises IncompleteError: while the stream is read, when the archive could not be filtered.
         :raises ConfigurationError: when a name is no name of a layer's member.
         """

@@ -13,18 +13,20 @@ _NAMES_BYTES = 96 * 1024
 _NAME = re.compile(r"(?:blobs/sha256/[0-9a-f]{64}|[0-9a-f]{64}/layer\.tar)", re.ASCII)
 
 # Parameters: names of members, blanks between them; the image; then the words that call docker. Standard output is the
-# tar alone, or less than one when the exit status is not 0. Whether it was filtered is told on standard error.
+# tar alone, maybe compressed, or less than one when the exit status is not 0. Whether it was filtered is told on
+# standard error.
 #
-# * Of a pipe a shell tells only the last exit status, and has no `pipefail` that could be relied on. So both sides tell
+# * Of a pipe a shell tells only the last exit status, and has no `pipefail` that could be relied on. So all sides tell
 #   theirs on a descriptor of its own, which is read as the output of the whole; standard output is moved aside for the
 #   archive. What is not told, because a shell was killed, is a failure. Nothing is written to the disk.
 # * `docker save` decides: when it failed, its exit status and messages are those of the script. If it was ended by a
-#   closed pipe (141), the other side was the cause.
+#   closed pipe (141), another side was the cause.
 # * `dd` with `fullblock` takes exactly what it is told from a pipe. Headers are read as octal numbers, one word a byte,
 #   and written out again from these. The extended headers before a member share its fate: a PAX header gives the size
 #   of a member of 8 GiB or more and may give its name, a GNU `L` header a long name. Sizes are octal digits or, in
 #   GNU's way, binary. Whatever is not understood is passed on with all that follows.
 # * Where a tool cannot do that, or the shell counts in 32 bits, the archive is passed on as it is.
+# * What is left is mostly layers that are new, so it is compressed where the host has zstd or gzip and these do work.
 # * GNU tar's `--delete` would be shorter. But version 1.34 never ends when the stream is cut within a member that it
 #   deletes, loses the last 10 KiB when it deletes nothing, and ends archives properly that were cut.
 SAVE_FILTERED = r"""names=$1 image=$2
@@ -142,6 +144,12 @@ filter() {
   done
   emit $before "$@" && cat
 }
+pack=cat
+for tool in 'gzip -1 -c' 'zstd -q -3 -c'; do
+  case $(echo | $tool 2>/dev/null | octal) in
+    ' 037 213 010 '* | ' 050 265 057 375 '*) pack=$tool ;;
+  esac
+done
 exec 4>&1
 told=$(
   {
@@ -149,20 +157,24 @@ told=$(
       "$@" image save -- "$image" 3>&- 4>&-
       echo "saved=$?" >&3
     } | {
-      filter >&4
+      filter 4>&-
       echo "filtered=$?" >&3
+    } | {
+      $pack 3>&- >&4
+      echo "packed=$?" >&3
     }
   } 3>&1
 )
-saved= filtered=
+saved= filtered= packed=
 for line in $told; do
   case $line in
     saved=*) saved=${line#saved=} ;;
     filtered=*) filtered=${line#filtered=} ;;
+    packed=*) packed=${line#packed=} ;;
   esac
 done
-if [ "$filtered" != 0 ] && { [ "$saved" = 0 ] || [ "$saved" = 141 ]; }; then
-  echo "dockerbackup: the archive could not be filtered (exit status ${filtered:-unknown})" >&2
+if [ "$filtered,$packed" != 0,0 ] && { [ "$saved" = 0 ] || [ "$saved" = 141 ]; }; then
+  echo "dockerbackup: the archive could not be filtered (exit status ${filtered:-unknown}, $pack ${packed:-unknown})" >&2
   exit 75
 fi
 if [ "$saved" != 0 ]; then exit "${saved:-137}"; fi

@@ -17,8 +17,10 @@ from airflow_provider_dockerbackup.core.archive.docker_archive import (
     DockerArchiveScanner,
     require_image,
 )
+from airflow_provider_dockerbackup.core.archive.layer_reader import DecompressLimits
 from airflow_provider_dockerbackup.core.archive.member_names import member_names
 from airflow_provider_dockerbackup.core.attempt import BackupKey
+from airflow_provider_dockerbackup.core.layers.arrival import Arrival
 from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect, SourceKind
 from airflow_provider_dockerbackup.core.ports import DockerHost
 from airflow_provider_dockerbackup.core.record import BlobSet
@@ -70,8 +72,10 @@ class Source:
         stream = self.host.save_image(self.image.id, without=tuple(held))
         assert stream.filtered_by is None
         scanner = DockerArchiveScanner(held=held if expect is None else expect)
+        arrival = Arrival(scanner.feed, DecompressLimits())
         for piece in stream:
-            scanner.feed(piece)
+            arrival.feed(piece)
+        arrival.finish()
         assert stream.filtered_by == ("sh" if held else None)
         archive = scanner.finish()
         require_image(archive, image_id=self.image.id, diff_ids=self.image.diff_ids)

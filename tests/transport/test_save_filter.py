@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_dockerbackup.core.archive import DockerArchiveScanner
+from airflow_provider_dockerbackup.core.archive.compression import Compression, decompressed
 from airflow_provider_dockerbackup.core.model import FilteredBy
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 from airflow_provider_dockerbackup.transport import commands, docker_output
@@ -36,6 +37,7 @@ cat "$FAKE/archive"
 """
 IMAGE = f"sha256:{'1' * 64}"
 _GNU_TOOLS = ("env", "cat", "dd", "od", "tr")
+_PACKERS = {"bash": ("gzip",), "dash-zstd": ("gzip", "zstd")}
 
 
 def blob(letter: str) -> str:
@@ -53,11 +55,13 @@ class Host:
     """A directory that plays a Docker host: its tools, its shell, a docker that prints an archive.
 
     :param way: how archives are filtered there.
+    :param packs: how they are compressed there when they were filtered.
     """
 
     directory: Path
     shell: tuple[str, ...]
     way: FilteredBy
+    packs: Compression = Compression.NONE
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self, archive: bytes | Path, names: Collection[str], *, then: str = "") -> subprocess.Popen[bytes]:
@@ -95,7 +99,12 @@ class Host:
         """Return what comes of an archive, which must succeed."""
         status, out, err = self.run(archive, names)
         assert (status, docker_output.filtered_by(err.encode())) == (0, self.way), err
-        return out
+        return self.unpacked(out)
+
+    def unpacked(self, out: bytes) -> bytes:
+        """Return the archive in the output, which must be compressed as this host can."""
+        assert Compression.of(out) is self.packs
+        return b"".join(decompressed([out], self.packs)) if out else b""
 
     def processes(self) -> list[int]:
         """Give the processes of this host that are alive."""
@@ -118,26 +127,27 @@ def tools(directory: Path, kind: str) -> tuple[str, ...]:
     shell = require_program("busybox" if kind == "busybox" else kind.partition("-")[0])
     (bin_directory / "sh").symlink_to(shell)
     if kind == "busybox":
-        for applet in (*_GNU_TOOLS, "printf"):
+        for applet in (*_GNU_TOOLS, "printf", "gzip"):
             (bin_directory / applet).symlink_to(shell)
         return (str(bin_directory / "sh"),)
-    for name in _GNU_TOOLS:
+    for name in (*_GNU_TOOLS, *_PACKERS.get(kind, ())):
         if not (kind.endswith("-bare") and name in {"dd", "od"}):
             (bin_directory / name).symlink_to(require_program(name))
     return (str(bin_directory / "sh"),)
 
 
-WAYS: dict[str, FilteredBy] = {"dash": "sh", "bash": "sh", "busybox": "sh", "dash-bare": "none"}
+WAYS: dict[str, FilteredBy] = {"dash": "sh", "bash": "sh", "busybox": "sh", "dash-zstd": "sh", "dash-bare": "none"}
 FILTERING = [kind for kind, way in WAYS.items() if way != "none"]
+PACKS = {"bash": Compression.GZIP, "busybox": Compression.GZIP, "dash-zstd": Compression.ZSTD}
 
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Host]]:
-    """Hosts with GNU's tools and two shells, with busybox alone, and with less than it takes."""
+    """Hosts with GNU's tools, two shells, and all or none of what compresses; busybox alone; less than it takes."""
     made = {}
     for kind, way in WAYS.items():
         directory = tmp_path_factory.mktemp("host")
-        made[kind] = Host(directory, tools(directory, kind), way)
+        made[kind] = Host(directory, tools(directory, kind), way, PACKS.get(kind, Compression.NONE))
     yield made
     for host in made.values():
         for child in host.children:
@@ -265,7 +275,7 @@ def test_a_layer_of_more_than_8_gib_is_left_out(host: Host, tmp_path: Path) -> N
         file.seek(size_bytes + -size_bytes % 512, os.SEEK_CUR)
         file.write(tail)
     status, out, err = host.run(archive, [blob("a")])
-    assert (status, out.rstrip(b"\0")) == (0, tail.rstrip(b"\0")), err
+    assert (status, host.unpacked(out).rstrip(b"\0")) == (0, tail.rstrip(b"\0")), err
 
 
 @pytest.mark.parametrize("host", WAYS, indirect=True)
@@ -303,7 +313,7 @@ def test_a_save_that_succeeds_with_less_than_an_archive_is_no_success(host: Host
         if status == 0:
             scanner = DockerArchiveScanner(held=held)
             with pytest.raises(IntegrityError):  # noqa: PT012 - either may see it
-                scanner.feed(out)
+                scanner.feed(host.unpacked(out))
                 scanner.finish()
         else:
             assert status == 75
@@ -315,7 +325,7 @@ def test_bytes_behind_the_end_of_the_tar_do_not_end_the_save(host: Host) -> None
     """It never meets a closed pipe."""
     archive = tar_of([Entry(blob("a"), b"x" * 5000), Entry("manifest.json", b"[]")])
     status, out, err = host.run(archive + bytes(5 << 20), [blob("a")])
-    assert (status, out.rstrip(b"\0")) == (0, without_members(archive, [blob("a")]).rstrip(b"\0")), err
+    assert (status, host.unpacked(out).rstrip(b"\0")) == (0, without_members(archive, [blob("a")]).rstrip(b"\0")), err
 
 
 FAILING_DD = """#!/bin/sh
@@ -336,11 +346,37 @@ def test_a_filter_that_fails_is_told_apart_from_a_save_that_fails(tmp_path: Path
     assert "dockerbackup: the archive could not be filtered" in err
 
 
+@pytest.mark.parametrize("kind", ["dash-zstd", "busybox"])
+def test_a_tool_that_does_not_compress_is_not_used(tmp_path: Path, kind: str) -> None:
+    """It is tried before anything is saved; gzip or nothing takes its place."""
+    host = Host(tmp_path, tools(tmp_path, kind), "sh", Compression.GZIP)
+    (tmp_path / "bin" / "zstd").unlink(missing_ok=True)
+    (tmp_path / "bin" / "zstd").write_text("#!/bin/sh\necho 'zstd: cannot' >&2\nexit 1\n")
+    (tmp_path / "bin" / "zstd").chmod(0o755)
+    archive = tar_of([Entry(blob("a"), b"x" * 70_000), Entry("manifest.json", b"[]")])
+    assert host.filtered(archive, [blob("a")]) == without_members(archive, [blob("a")])
+
+
+@pytest.mark.parametrize("doing", ["exit 1", "kill -9 $$"])
+def test_a_tool_that_fails_in_the_middle_fails_the_save(tmp_path: Path, doing: str) -> None:
+    """Whether it failed or was killed; the worker then fetches the whole."""
+    host = Host(tmp_path, tools(tmp_path, "dash-zstd"), "sh", Compression.ZSTD)
+    (tmp_path / "bin" / "zstd").unlink()
+    (tmp_path / "bin" / "zstd").write_text(
+        f'#!/bin/sh\nread -r line\nif [ -z "$line" ]; then echo | {require_program("zstd")} -q -c; exit; fi\n{doing}\n'
+    )
+    (tmp_path / "bin" / "zstd").chmod(0o755)
+    status, _, err = host.run(tar_of([Entry(blob("a"), b"x" * 3_000_000), Entry("x", b"x\n")]), [blob("b")])
+    assert status == 75
+    assert "dockerbackup: the archive could not be filtered" in err
+
+
 @pytest.mark.parametrize("host", FILTERING, indirect=True)
 @pytest.mark.parametrize("names", [[blob("a")], [blob("0")]])
 def test_nothing_stays_when_the_link_is_cut(host: Host, names: list[str]) -> None:
     """All processes end by themselves, wherever the stream is, and no file was made."""
-    archive = tar_of([Entry("x", b"y" * 1_000_000), Entry(blob("a"), b"z" * 50_000_000), Entry("x", b"y" * 50_000_000)])
+    noise = hashlib.shake_256(b"noise").digest(25_000_000)
+    archive = tar_of([Entry("x", noise[:1_000_000]), Entry(blob("a"), noise * 2), Entry("x", noise * 2)])
     before = {path.name for path in host.directory.iterdir()}
     child = host.start(archive, names, then='exec cat "$FAKE/archive"')
     assert child.stdout is not None

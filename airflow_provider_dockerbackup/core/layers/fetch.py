@@ -15,6 +15,7 @@ from airflow_provider_dockerbackup.core.archive.docker_archive import (
 from airflow_provider_dockerbackup.core.archive.layer_reader import limits_for
 from airflow_provider_dockerbackup.core.archive.member_names import member_names
 from airflow_provider_dockerbackup.core.capture import pour
+from airflow_provider_dockerbackup.core.layers.arrival import Arrival
 from airflow_provider_dockerbackup.core.layers.collector import LayerCollector
 from airflow_provider_dockerbackup.core.layers.documents import EngineHint
 from airflow_provider_dockerbackup.core.layers.store import LayerStore
@@ -103,9 +104,10 @@ def _save(fetching: Fetching, names: Mapping[str, str]) -> Fetched:
     with LayerCollector(fetching.store, wanted=fetching.missing, known=names.keys()) as collector:
         limits = limits_for(image.size_bytes)
         scanner = DockerArchiveScanner(decompress_limits=limits, layers=collector, held=names)
+        arrival = Arrival(scanner.feed, limits)
         pour(
             stream,
-            scanner.feed,
+            arrival.feed,
             None,
             progress=fetching.progress,
             throttle=fetching.throttle,
@@ -114,13 +116,14 @@ def _save(fetching: Fetching, names: Mapping[str, str]) -> Fetched:
         )
         if stream.filtered_by is not None:
             fetching.progress.note(_FILTERED[stream.filtered_by])
+        arrival.finish()
         archive = scanner.finish()
         require_image(archive, image_id=image.id, diff_ids=image.diff_ids)
         layers = _all_layers(image, {**fetching.held, **collector.stored})
     return Fetched(
         image=archive.image,
         layers=layers,
-        received_bytes=archive.size_bytes,
+        received_bytes=arrival.received_bytes,
         capture="save",
         hints=hints_in(archive.image, engine_id=fetching.engine.engine_id),
     )

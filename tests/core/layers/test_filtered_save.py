@@ -7,6 +7,9 @@ from collections.abc import Collection
 
 import pytest
 
+from airflow_provider_dockerbackup.core.archive.compression import Compression, compressor
+from airflow_provider_dockerbackup.core.archive.layer_reader import DecompressLimits
+from airflow_provider_dockerbackup.core.layers.arrival import Arrival
 from airflow_provider_dockerbackup.core.record import BlobSet
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost
@@ -31,6 +34,9 @@ class CarelessHost(MemoryDockerHost):
         super().__init__(name)
         self.also: tuple[str, ...] = ()
         self.asked: list[tuple[str, ...]] = []
+        self.packs = Compression.NONE
+        self.loses_bytes = 0
+        self.sent_bytes = 0
 
     def save_image(self, image_id: str, *, without: Collection[str] = ()) -> MemoryStream:
         """Stream an image."""
@@ -38,7 +44,10 @@ class CarelessHost(MemoryDockerHost):
         if not without:
             return super().save_image(image_id)
         whole = b"".join(super().save_image(image_id))
-        return MemoryStream(without_members(whole, [*without, *self.also]), filtered_by="sh")
+        packer = compressor(self.packs)
+        sent = packer.compress(without_members(whole, [*without, *self.also])) + packer.flush()
+        self.sent_bytes = len(sent) - self.loses_bytes
+        return MemoryStream(sent[: self.sent_bytes], filtered_by="sh")
 
 
 def careless_world() -> tuple[World, CarelessHost]:
@@ -79,6 +88,47 @@ def test_a_host_without_the_tools_sends_all_and_the_reader_is_told() -> None:
     assert blobs.received_bytes == len(archive("two"))
     assert any("the host lacks dd or od" in note for note in world.progress.notes)
     assert_all_whole(world.repository)
+
+
+@pytest.mark.parametrize("compression", [Compression.GZIP, Compression.ZSTD])
+def test_what_the_host_compressed_is_counted_as_it_crossed_the_wire(compression: Compression) -> None:
+    """The archive in it is looked at as any other."""
+    world, host = careless_world()
+    host.packs = compression
+    blobs = blobs_of(world, 2, host)
+    assert blobs.received_bytes == host.sent_bytes
+    assert len(host.asked) == 1
+    assert_all_whole(world.repository)
+
+
+@pytest.mark.parametrize("lost_bytes", [1, 4, 200])
+def test_a_compressed_archive_without_its_end_is_saved_once_more_whole(lost_bytes: int) -> None:
+    """Even when all of the archive is there."""
+    world, host = careless_world()
+    host.packs, host.loses_bytes = Compression.ZSTD, lost_bytes
+    blobs_of(world, 2, host)
+    assert [bool(names) for names in host.asked] == [True, False]
+    assert any("saving all of it" in note for note in world.progress.notes)
+    assert_all_whole(world.repository)
+
+
+def test_a_compressed_archive_that_grows_without_end_is_refused() -> None:
+    """Before it took all the time of the worker; no layer is so small for what it holds."""
+    endless = compressor(Compression.ZSTD)
+    bomb = b"".join(endless.compress(bytes(1 << 24)) for _ in range(40)) + endless.flush()
+    arrival = Arrival(lambda piece: None, DecompressLimits(ratio=200, free_bytes=1 << 20))
+    with pytest.raises(IntegrityError, match="grows to more than 200 times"):
+        arrival.feed(bomb)
+
+
+def test_a_stream_of_less_than_four_bytes_is_handed_on() -> None:
+    """What is too short for a tar is for the scanner to refuse."""
+    pieces: list[bytes] = []
+    arrival = Arrival(pieces.append, DecompressLimits())
+    for piece in (b"(", b"\xb5", b"/"):
+        arrival.feed(piece)
+    arrival.finish()
+    assert b"".join(pieces) == b"(\xb5/"
 
 
 @pytest.mark.parametrize("lacking", ["layer", "configuration"])
