@@ -174,7 +174,8 @@ for line in $told; do
   esac
 done
 if [ "$filtered,$packed" != 0,0 ] && { [ "$saved" = 0 ] || [ "$saved" = 141 ]; }; then
-  echo "dockerbackup: the archive could not be filtered (exit status ${filtered:-unknown}, $pack ${packed:-unknown})" >&2
+  status="${filtered:-unknown}, of $pack ${packed:-unknown}"
+  echo "dockerbackup: the archive could not be filtered (exit status $status)" >&2
   exit 75
 fi
 if [ "$saved" != 0 ]; then exit "${saved:-137}"; fi
