@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from airflow_provider_dockerbackup.core.catalog import RECORD_FILE, backup_path, blob_path
 from airflow_provider_dockerbackup.core.layers.documents import LayerMap, map_path
 from airflow_provider_dockerbackup.core.model import SourceKind
+from airflow_provider_dockerbackup.core.places import RECORD_FILE, backup_path, blob_path
 from airflow_provider_dockerbackup.core.record import (
     BackupRecord,
     Blob,

@@ -29,9 +29,10 @@ from airflow_provider_dockerbackup.core.gc.documents import (
     PinDocument,
 )
 from airflow_provider_dockerbackup.core.model import Consistency
-from airflow_provider_dockerbackup.core.record import (
-    BackupRecord,
-    Capture,
+from airflow_provider_dockerbackup.core.record import BackupRecord, Capture
+from airflow_provider_dockerbackup.core.repository import RepositoryDocument
+from airflow_provider_dockerbackup.core.restore import Method
+from airflow_provider_dockerbackup.core.since import (
     Confirmation,
     Deletion,
     Hold,
@@ -40,8 +41,6 @@ from airflow_provider_dockerbackup.core.record import (
     Release,
     Verification,
 )
-from airflow_provider_dockerbackup.core.repository import RepositoryDocument
-from airflow_provider_dockerbackup.core.restore import Method
 from airflow_provider_dockerbackup.get_provider_info import get_provider_info
 from airflow_provider_dockerbackup.operators import summary
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, DockerHostOperator

@@ -24,8 +24,9 @@ from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_j
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.capture import BackupOutcome, Tuning
+from airflow_provider_dockerbackup.core.consistency import check_consistency
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
-from airflow_provider_dockerbackup.core.export import ExportRequest, check_consistency, export_container
+from airflow_provider_dockerbackup.core.export import ExportRequest, export_container
 from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
 from airflow_provider_dockerbackup.core.record import Source

@@ -17,7 +17,7 @@ from airflow_provider_dockerbackup.cli.options import (
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json
 from airflow_provider_dockerbackup.core.commit import CommitRequest
 from airflow_provider_dockerbackup.core.commit import commit as commit_container
-from airflow_provider_dockerbackup.core.export import check_pause_limit
+from airflow_provider_dockerbackup.core.consistency import check_pause_limit
 from airflow_provider_dockerbackup.core.reference import ImageReference, container_name
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.clock import SystemClock

@@ -17,8 +17,8 @@ from airflow_provider_dockerbackup.cli.options import (
 )
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json
 from airflow_provider_dockerbackup.core.model import SourceKind
-from airflow_provider_dockerbackup.core.record import Level
 from airflow_provider_dockerbackup.core.remove import RemoveRequest, remove_source
+from airflow_provider_dockerbackup.core.since import Level
 
 
 @click.command()

@@ -10,9 +10,10 @@ import click
 from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import json_option, open_repository, repository_option
 from airflow_provider_dockerbackup.cli.output import plain, print_json, print_table
-from airflow_provider_dockerbackup.core.catalog import Backup, blob_path
+from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import utc_text
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient, short_fingerprint
+from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.record import BackupRecord, Fidelity
 from airflow_provider_dockerbackup.core.sizes import size_text
 

@@ -20,8 +20,9 @@ from airflow_provider_dockerbackup.cli.options import (
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.drill import DrillPlan
-from airflow_provider_dockerbackup.core.record import Level, Source, Verification
+from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.since import Level, Verification
 from airflow_provider_dockerbackup.core.verify import VerifyRequest, verify_backup
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 from airflow_provider_dockerbackup.transport.given_daemon import test_daemon_at

@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import Self
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, compressor
-from airflow_provider_dockerbackup.core.catalog import RECORD_FILE, Backup, backup_path, blob_path, source_path
+from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import canonical_json, compact_time, sha256_of
 from airflow_provider_dockerbackup.core.encryption.stream import SUFFIX, Encryptor, encrypted
+from airflow_provider_dockerbackup.core.places import RECORD_FILE, backup_path, blob_path, source_path
 from airflow_provider_dockerbackup.core.ports import ObjectWriter, Progress, Storage
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, DocumentFile, Source
 from airflow_provider_dockerbackup.core.repository import ABANDONED_AFTER_SECONDS, Repository

@@ -7,31 +7,30 @@ of ours is left alone; an unreadable record is shown as such.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
 from typing import Literal
-from urllib.parse import quote, unquote
 
 from airflow_provider_dockerbackup.core.document import compact_time
-from airflow_provider_dockerbackup.core.model import SourceKind
+from airflow_provider_dockerbackup.core.places import (
+    ATTEMPT_FILE,
+    BLOBS_FOLDER,
+    OUR_FILE,
+    RECORD_FILE,
+    blob_path,
+    host_path,
+    id_in,
+    place_of,
+    source_from_path,
+    source_path,
+    takes_aside,
+)
 from airflow_provider_dockerbackup.core.ports import Storage
-from airflow_provider_dockerbackup.core.record import BackupRecord, Confirmation, Hold, Release, Source, Verification
+from airflow_provider_dockerbackup.core.record import BackupRecord, Source
+from airflow_provider_dockerbackup.core.since import Confirmation, Hold, Release, Verification
 from airflow_provider_dockerbackup.exceptions import ConflictError, IntegrityError, NotFoundError
-
-RECORD_FILE = "backup.json"
-BLOBS_FOLDER = "blobs/sha256"
-BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{16}")
-ATTEMPT_FILE = re.compile(
-    r"(?:image|rootfs|container)-(?P<file>[0-9a-f]{12})\.(?:tar|tar\.gz|tar\.zst|json)(?:\.age)?"
-    r"|oci-(?P<folder>[0-9a-f]{12})/(?:oci-layout|index\.json)"
-)
-_OUR_FILE = re.compile(
-    rf"{ATTEMPT_FILE.pattern}|backup\.json|(?:verification|confirmed|hold|release|quarantined|deleted)-[^/]*\.json"
-)
 
 _Folder = dict[str, int]  # file name → size in bytes; in a folder below it, with that folder's name
 BlobSize = Callable[[str], int | None]
@@ -154,12 +153,12 @@ class Catalog:
         :param host: only of this Docker host.
         :param source: only of this source.
         """
-        prefix = "backups" if host is None else f"backups/{_name(host)}"
+        prefix = "backups" if host is None else host_path(host)
         if source is not None:
             prefix = source_path(source)
         blob_size = self._stat_blob if source is not None else _Listing(self._storage).size
         for path, files in self._folders(prefix).items():
-            if RECORD_FILE in files and not any(_is_aside(name) for name in files):
+            if RECORD_FILE in files and not any(takes_aside(name) for name in files):
                 yield self._read(path, files, blob_size)
 
     def quarantined(self) -> list[Backup]:
@@ -174,7 +173,7 @@ class Catalog:
         """Yield the paths of objects below ``backups`` that this package does not write."""
         for info in self._storage.list("backups"):
             place = place_of(info.path)
-            if place is None or not _OUR_FILE.fullmatch(place[1]):
+            if place is None or not OUR_FILE.fullmatch(place[1]):
                 yield info.path
 
     def deleted(self) -> list[Backup]:
@@ -201,19 +200,19 @@ class Catalog:
     def names(self) -> Iterator[tuple[str, Source]]:
         """Yield id and source of each backup from names alone; nothing is read, so its record may be unreadable."""
         for path, files in self._folders("backups").items():
-            if RECORD_FILE in files and not any(_is_aside(name) for name in files):
-                yield _id_of(path), source_from_path(path)
+            if RECORD_FILE in files and not any(takes_aside(name) for name in files):
+                yield id_in(path), source_from_path(path)
 
     def deleted_names(self) -> Iterator[tuple[str, Source]]:
         """Yield id and source of each deleted backup from names alone."""
         for path, files in self._folders("backups").items():
             if RECORD_FILE in files and any(name.startswith("deleted-") for name in files):
-                yield _id_of(path), source_from_path(path)
+                yield id_in(path), source_from_path(path)
 
     def aside(self) -> Iterator[tuple[str, Literal["deleted", "quarantined"]]]:
         """Yield the folder of each backup that is out of the catalog, and why; from names alone, nothing is read."""
         for path, files in self._folders("backups").items():
-            if RECORD_FILE in files and any(_is_aside(name) for name in files):
+            if RECORD_FILE in files and any(takes_aside(name) for name in files):
                 yield path, "deleted" if any(name.startswith("deleted-") for name in files) else "quarantined"
 
     def sources(self) -> list[Source]:
@@ -230,13 +229,13 @@ class Catalog:
         folders = {
             path: files
             for path, files in self._folders("backups").items()
-            if RECORD_FILE in files and _id_of(path).startswith(backup_id)
+            if RECORD_FILE in files and id_in(path).startswith(backup_id)
         }
         where = self._storage.url
         if not backup_id or not folders:
             raise NotFoundError(f"no backup {backup_id!r} in {where}; 'dockerbackup list' shows what is there")
         if len(folders) > 1:
-            names = ", ".join(sorted(_id_of(path) for path in folders)[:5])
+            names = ", ".join(sorted(id_in(path) for path in folders)[:5])
             raise ConflictError(f"backup id {backup_id!r} is not unique in {where}: {names}; write more of it")
         backup = self._read(*next(iter(folders.items())))
         if backup.deleted:
@@ -312,7 +311,7 @@ class Catalog:
             record, problem = None, str(err)
         return Backup(
             path=path,
-            backup_id=_id_of(path),
+            backup_id=id_in(path),
             source=source,
             record=record,
             problem=problem,
@@ -340,73 +339,12 @@ class _Listing:
         return self._sizes.get(blob_path(digest))
 
 
-def blob_path(digest: str) -> str:
-    """Return the path of the blob of a digest, ``sha256:<hex>``."""
-    return f"{BLOBS_FOLDER}/{digest.removeprefix('sha256:')}"
-
-
-def source_path(source: Source) -> str:
-    """Return the folder of a source's backups, without a trailing ``/``; names are percent-encoded."""
-    return f"backups/{_name(source.host)}/{source.kind.value}-{_name(source.name)}"
-
-
-def backup_path(source: Source, backup_id: str) -> str:
-    """Return the folder of one backup, with a trailing ``/``."""
-    return f"{source_path(source)}/{backup_id}/"
-
-
-def source_from_path(path: str) -> Source:
-    """Return the source whose backups are in ``path``.
-
-    :raises IntegrityError: when the path is not one of a source.
-    """
-    parts = path.split("/")
-    source = _source_of(parts[1], parts[2])
-    if source is None:
-        raise IntegrityError(f"{path} is not a folder of backups; expected backups/HOST/image-… or container-…")
-    return source
-
-
-def place_of(path: str) -> tuple[str, str] | None:
-    """Return the backup's folder in which ``path`` lies, and its name there; None when it lies in none."""
-    parts = path.split("/", 4)
-    if len(parts) < 5 or not BACKUP_ID.fullmatch(parts[3]) or _source_of(parts[1], parts[2]) is None:
-        return None
-    if "/" in parts[4] and not ATTEMPT_FILE.fullmatch(parts[4]):
-        return None
-    return "/".join(parts[:4]) + "/", parts[4]
-
-
-@lru_cache(maxsize=16384)
-def _source_of(host: str, folder: str) -> Source | None:
-    kind, _, name = folder.partition("-")
-    if kind not in {each.value for each in SourceKind} or not name:
-        return None
-    source = Source(host=unquote(host), kind=SourceKind(kind), name=unquote(name))
-    return source if source_path(source) == f"backups/{host}/{folder}" else None
-
-
-def _is_aside(name: str) -> bool:
-    """Tell whether a document of this name takes its backup out of the catalog."""
-    return name.startswith(("deleted-", "quarantined-"))
-
-
-def _id_of(path: str) -> str:
-    return path.split("/")[3]
-
-
-def _name(text: str) -> str:
-    """Return ``text`` as one path component; a leading dot is encoded, so it is never ``.`` or ``..``."""
-    encoded = quote(text, safe="")
-    return encoded if not encoded.startswith(".") else "%2E" + encoded[1:]
-
-
 def check_place(record: BackupRecord, source: Source, folder: str) -> None:
     """Refuse a record that is not of the folder it is in.
 
     :raises IntegrityError: when it is not.
     """
-    if record.source != source or record.backup_id != _id_of(folder):
+    if record.source != source or record.backup_id != id_in(folder):
         raise IntegrityError(
             f"the record in {folder} is that of {record.source} {record.backup_id}: it was moved or copied by hand"
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.change import Change
-from airflow_provider_dockerbackup.core.export import check_pause_limit
+from airflow_provider_dockerbackup.core.consistency import check_pause_limit
 from airflow_provider_dockerbackup.core.model import PausedCommit, SourceKind
 from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands, Quiesced, quiesced, require_running

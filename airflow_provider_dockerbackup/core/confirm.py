@@ -9,8 +9,8 @@ from contextlib import suppress
 from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.model import ImageInspect
-from airflow_provider_dockerbackup.core.record import Confirmation
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.since import Confirmation
 from airflow_provider_dockerbackup.exceptions import ConflictError
 
 

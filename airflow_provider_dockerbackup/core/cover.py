@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.model import ContainerInspect, ImageInspect
-from airflow_provider_dockerbackup.core.record import BackupRecord, Level
+from airflow_provider_dockerbackup.core.record import BackupRecord
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.since import Level
 
 Judge = Callable[[BackupRecord], str | None]
 """Says why a record does not hold a thing as it is now: nothing (``""``) when it does, None when it is of another."""

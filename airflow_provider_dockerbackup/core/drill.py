@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from airflow_provider_dockerbackup.core.model import Confinement, RunningContainer
 from airflow_provider_dockerbackup.core.ports import Clock, Progress, TestDaemon
-from airflow_provider_dockerbackup.core.record import Drill
+from airflow_provider_dockerbackup.core.since import Drill
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 
 _LOOK_SECONDS = 0.2

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import get_args
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.rootfs import Rootfs, RootfsScanner
@@ -26,19 +25,26 @@ from airflow_provider_dockerbackup.core.configuration import (
     filesystem_config,
     uncovered_mounts,
 )
+from airflow_provider_dockerbackup.core.consistency import (
+    Asked,
+    Capturing,
+    begin_capture,
+    check_consistency,
+    require_still_paused,
+    require_still_stopped,
+    tell_pause,
+)
 from airflow_provider_dockerbackup.core.fidelity import container_fidelity
 from airflow_provider_dockerbackup.core.layers.backup import blob_set, layer_store
 from airflow_provider_dockerbackup.core.layers.store import LayerStore, LayerWriter
 from airflow_provider_dockerbackup.core.model import Consistency, ContainerInspect, EngineInfo, ImageInspect
-from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, PausedStream, Progress, RemoteStream
-from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands, Quiesced, quiesced, require_running
+from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress
+from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands, quiesced, require_running
 from airflow_provider_dockerbackup.core.record import (
     ArchiveFile,
     BackupRecord,
     BlobSet,
-    Consistent,
     Container,
-    ContainerCapture,
     DocumentFile,
     Engine,
     Filesystem,
@@ -46,21 +52,13 @@ from airflow_provider_dockerbackup.core.record import (
 from airflow_provider_dockerbackup.core.reference import container_name
 from airflow_provider_dockerbackup.core.repository import Repository, check_layers_compression
 from airflow_provider_dockerbackup.core.temporary import (
-    container_of,
-    discard,
     remove_temporary,
     temporary_objects,
-    temporary_tag,
-    unless_taken_away,
 )
 from airflow_provider_dockerbackup.core.throttle import Throttle
 from airflow_provider_dockerbackup.exceptions import (
-    ConfigurationError,
     NotFoundError,
-    TransientError,
 )
-
-_RUNNING = {"running", "restarting"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,26 +85,6 @@ class ExportRequest:
     deadline_seconds: int = 6 * 3600
     compression: Compression | None = None
     tuning: Tuning = field(default_factory=Tuning)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Capturing:
-    """The stream of one export, and how it is taken."""
-
-    stream: RemoteStream
-    capture: ContainerCapture
-    paused: PausedStream | None = None
-    commit_seconds: float | None = None
-    pause_seconds: float | None = None
-    temporary: str | None = None
-    rest: Quiesced | None = None
-
-    @property
-    def consistency(self) -> Consistent:
-        """How far the files agree with each other."""
-        if self.rest is not None and self.rest.before_seconds is not None:
-            return "quiesced"
-        return self.capture
 
 
 def export_container(
@@ -139,27 +117,6 @@ def export_container(
         return _export(request, host=host, engine=engine, container=container, repository=repository, telling=telling)
 
 
-def check_consistency(consistency: str, *, pause_limit_seconds: int) -> None:
-    """Refuse what :class:`ExportRequest` does not take.
-
-    :raises ConfigurationError: when the consistency is unknown or the limit is below 1.
-    """
-    if consistency not in get_args(Consistency):
-        raise ConfigurationError(
-            f"consistency: expected one of {', '.join(get_args(Consistency))}, got {consistency!r}"
-        )
-    check_pause_limit(pause_limit_seconds)
-
-
-def check_pause_limit(pause_limit_seconds: int) -> None:
-    """Refuse a limit that no pause could keep.
-
-    :raises ConfigurationError: when it is below 1.
-    """
-    if pause_limit_seconds < 1:
-        raise ConfigurationError(f"pause_limit_seconds: expected at least 1, got {pause_limit_seconds}")
-
-
 def _export(
     request: ExportRequest,
     *,
@@ -188,9 +145,9 @@ def _export(
             progress=telling.progress,
         )
         if container.status == "paused":
-            _require_still_paused(container, host)
+            require_still_paused(container, host)
         elif capturing.capture == "stopped":
-            _require_still_stopped(container, host)
+            require_still_stopped(container, host)
         record = _record(
             request,
             attempt=attempt.name,
@@ -274,13 +231,19 @@ def _capture(
     attempt: str,
     clock: Clock,
     progress: Progress,
-) -> tuple[_Capturing, Rootfs]:
+) -> tuple[Capturing, Rootfs]:
     """Write the container's filesystem to the sink, the application at rest for as long as it must be."""
     scanner = RootfsScanner()
     with quiesced(
         request.commands, host=host, container=container.name, status=container.status, clock=clock, progress=progress
     ) as rest:
-        capturing = _begin(request, host, container, attempt=attempt, clock=clock, progress=progress, rest=rest)
+        asked = Asked(
+            consistency=request.consistency,
+            pause_limit_seconds=request.pause_limit_seconds,
+            deadline_seconds=request.deadline_seconds,
+            work=request.key.idempotency_key[:16],
+        )
+        capturing = begin_capture(asked, host, container, attempt=attempt, clock=clock, progress=progress, rest=rest)
         with temporary_objects(host, capturing.temporary, progress) if capturing.temporary else nullcontext():
             pour(
                 capturing.stream,
@@ -294,101 +257,8 @@ def _capture(
     capturing.rest = rest
     if capturing.paused is not None:
         capturing.pause_seconds = capturing.paused.pause_seconds
-    _tell_pause(capturing, container, progress)
+    tell_pause(capturing, container, progress)
     return capturing, scanner.finish()
-
-
-def _tell_pause(capturing: _Capturing, container: ContainerInspect, progress: Progress) -> None:
-    """Tell how long the container was paused; what should have been taken of a paused one and was not is a crash."""
-    if capturing.pause_seconds is not None:
-        progress.note(f"container {container.name} was paused for {capturing.pause_seconds} s")
-    elif container.status in _RUNNING and capturing.capture in {"snapshot", "paused"}:
-        capturing.capture = "crash"
-        progress.note(
-            f"WARNING: container {container.name} could not be paused: it was restarting, had just stopped, or "
-            "somebody else paused it; the backup says crash"
-        )
-
-
-def _begin(
-    request: ExportRequest,
-    host: DockerHost,
-    container: ContainerInspect,
-    *,
-    attempt: str,
-    clock: Clock,
-    progress: Progress,
-    rest: Quiesced,
-) -> _Capturing:
-    """Return the stream to read, by what the container does now and what was asked."""
-    if container.status == "paused":
-        return _Capturing(stream=host.export_container(container.id), capture="paused")
-    if container.status not in _RUNNING:
-        return _Capturing(stream=host.export_container(container.id), capture="stopped")
-    if request.consistency == "none":
-        return _Capturing(stream=host.export_container(container.id), capture="crash")
-    if request.consistency == "pause":
-        stream = host.export_paused(container.id, limit_seconds=request.pause_limit_seconds)
-        return _Capturing(stream=stream, capture="paused", paused=stream)
-    return _snapshot(request, host, container, attempt=attempt, clock=clock, progress=progress, rest=rest)
-
-
-def _require_still_paused(container: ContainerInspect, host: DockerHost) -> None:
-    """Refuse what was exported when whoever had paused the container woke it meanwhile."""
-    now = host.inspect_container(container.id)
-    if now.status != "paused" or now.started_at != container.started_at:
-        raise TransientError(
-            f"container {container.name} on {host.name} was paused by somebody else and woken while it was exported, "
-            "so what came is not of one moment; nothing was published, try again"
-        )
-
-
-def _require_still_stopped(container: ContainerInspect, host: DockerHost) -> None:
-    """Refuse what was exported when somebody started the container meanwhile: it is not of one moment."""
-    now = host.inspect_container(container.id)
-    if now.status in _RUNNING or now.started_at != container.started_at:
-        raise TransientError(
-            f"container {container.name} on {host.name} was started while it was exported, so what came is not of one "
-            "moment; nothing was published, try again"
-        )
-
-
-def _snapshot(
-    request: ExportRequest,
-    host: DockerHost,
-    container: ContainerInspect,
-    *,
-    attempt: str,
-    clock: Clock,
-    progress: Progress,
-    rest: Quiesced,
-) -> _Capturing:
-    expires = int(host.now().timestamp()) + request.deadline_seconds
-    image = temporary_tag(request.key.idempotency_key[:16], attempt, expires=expires)
-    temporary = container_of(image)
-    began = clock.monotonic()
-    try:
-        paused = _commit(request, host, container, image=image)
-        seconds = round(clock.monotonic() - began, 3)
-        rest.end()
-        with unless_taken_away(host, image):
-            host.create_container(image, name=temporary)
-        stream = host.export_temporary(temporary, image=image)
-    except BaseException:
-        rest.end()
-        discard(host, image, progress)
-        raise
-    return _Capturing(stream=stream, capture="snapshot", commit_seconds=seconds, pause_seconds=paused, temporary=image)
-
-
-def _commit(request: ExportRequest, host: DockerHost, container: ContainerInspect, *, image: str) -> float | None:
-    """Commit to a temporary image and return how long the container was paused for it; None when it was not."""
-    message = "temporary, for an export"
-    if container.status == "restarting":  # cannot be paused, and may never do anything else
-        host.commit_container(container.id, reference=image, message=message, pause=False)
-        return None
-    limit = request.pause_limit_seconds
-    return host.commit_paused(container.id, reference=image, message=message, limit_seconds=limit).pause_seconds
 
 
 def _image_of(container: ContainerInspect, host: DockerHost) -> ImageInspect | None:
@@ -418,7 +288,7 @@ def _record(
     host: DockerHost,
     engine: EngineInfo,
     container: ContainerInspect,
-    capturing: _Capturing,
+    capturing: Capturing,
     rootfs: Rootfs,
     place: ArchiveFile | BlobSet,
     document: DocumentFile,

@@ -10,8 +10,8 @@ from datetime import datetime
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import compact_time, utc_text
 from airflow_provider_dockerbackup.core.ports import Progress
-from airflow_provider_dockerbackup.core.record import Hold, Release
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.since import Hold, Release
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, ConflictError, NotFoundError
 
 

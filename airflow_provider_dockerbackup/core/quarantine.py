@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import compact_time
 from airflow_provider_dockerbackup.core.ports import Progress
-from airflow_provider_dockerbackup.core.record import Quarantine
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.since import Quarantine
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, ConflictError, NotFoundError
 
 

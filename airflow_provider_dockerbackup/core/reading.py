@@ -18,13 +18,14 @@ from airflow_provider_dockerbackup.core.archive.docker_archive import DockerArch
 from airflow_provider_dockerbackup.core.archive.layer_reader import limits_for
 from airflow_provider_dockerbackup.core.archive.load_form import retagged
 from airflow_provider_dockerbackup.core.archive.rootfs import RootfsScanner, one_layer_image
-from airflow_provider_dockerbackup.core.catalog import Backup, blob_path
+from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.configuration import filesystem_comment, filesystem_config
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.encryption.identity import require_identity
 from airflow_provider_dockerbackup.core.encryption.stream import Decryption, decrypted
 from airflow_provider_dockerbackup.core.layers import reading as blobs
 from airflow_provider_dockerbackup.core.model import JsonObject
+from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, DocumentFile
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import IntegrityError

@@ -17,9 +17,10 @@ from airflow_provider_dockerbackup.core.change import Change
 from airflow_provider_dockerbackup.core.cover import Judge, covering, judge_container, judge_image, problem_of, reaches
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
-from airflow_provider_dockerbackup.core.record import Level, Source
+from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import ImageReference, container_name
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.since import Level
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
     ConflictError,

@@ -16,9 +16,10 @@ from airflow_provider_dockerbackup.core.model import ImageInspect, SourceKind
 from airflow_provider_dockerbackup.core.names import WorkingName, before_names, is_before_name, standing, whole_tag
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.reading import require_bytes, require_readable
-from airflow_provider_dockerbackup.core.record import Drill, Source
+from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.rollback_image import Candidate, candidate_of, load_proven, prove_in
+from airflow_provider_dockerbackup.core.since import Drill
 from airflow_provider_dockerbackup.core.verify import TestDaemonFactory
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, NotFoundError
 

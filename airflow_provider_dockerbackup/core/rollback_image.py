@@ -22,8 +22,9 @@ from airflow_provider_dockerbackup.core.model import ImageInspect, Store
 from airflow_provider_dockerbackup.core.names import WorkingName
 from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress, TestDaemon
 from airflow_provider_dockerbackup.core.reading import archive_stream, config_digest_of, load_stream
-from airflow_provider_dockerbackup.core.record import Configuration, Drill, Image
+from airflow_provider_dockerbackup.core.record import Configuration, Image
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.since import Drill
 from airflow_provider_dockerbackup.core.verify import saved_config_digest
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, IntegrityError
 

@@ -25,8 +25,8 @@ from airflow_provider_dockerbackup.core.reading import (
     require_readable,
     whole_stream,
 )
-from airflow_provider_dockerbackup.core.record import DaemonUsed, Drill, Level, Verification
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.since import DaemonUsed, Drill, Level, Verification
 from airflow_provider_dockerbackup.exceptions import (
     BadBlobError,
     ConfigurationError,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.commit import CommitRequest, commit
-from airflow_provider_dockerbackup.core.export import check_pause_limit
+from airflow_provider_dockerbackup.core.consistency import check_pause_limit
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.reference import ImageReference, container_name
 from airflow_provider_dockerbackup.exceptions import ConfigurationError

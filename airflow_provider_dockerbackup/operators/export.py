@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.capture import Tuning
+from airflow_provider_dockerbackup.core.consistency import check_consistency
 from airflow_provider_dockerbackup.core.encryption.recipient import parse_recipients
-from airflow_provider_dockerbackup.core.export import ExportRequest, check_consistency, export_container
+from airflow_provider_dockerbackup.core.export import ExportRequest, export_container
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.record import Source

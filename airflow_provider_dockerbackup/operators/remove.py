@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dockerbackup.core.model import SourceKind
-from airflow_provider_dockerbackup.core.record import Level
 from airflow_provider_dockerbackup.core.remove import RemoveRequest, remove_source
+from airflow_provider_dockerbackup.core.since import Level
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
 from airflow_provider_dockerbackup.operators.rendered import flag

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_dockerbackup.core.record import Level
 from airflow_provider_dockerbackup.core.sample import Pick, SampleRequest, draw_sample
+from airflow_provider_dockerbackup.core.since import Level
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, NotFoundError
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, actor_of
 from airflow_provider_dockerbackup.operators.rendered import whole_number

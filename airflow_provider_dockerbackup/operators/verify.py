@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dockerbackup.core.drill import DrillPlan
 from airflow_provider_dockerbackup.core.ports import TestDaemon
-from airflow_provider_dockerbackup.core.record import Level
+from airflow_provider_dockerbackup.core.since import Level
 from airflow_provider_dockerbackup.core.verify import VerifyRequest, verify_backup
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, actor_of

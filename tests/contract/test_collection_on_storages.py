@@ -14,9 +14,9 @@ from uuid import uuid4
 
 import pytest
 
-from airflow_provider_dockerbackup.core.catalog import RECORD_FILE, blob_path
 from airflow_provider_dockerbackup.core.gc.pins import Pins
 from airflow_provider_dockerbackup.core.layers.store import LayerStore
+from airflow_provider_dockerbackup.core.places import RECORD_FILE, blob_path
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.core.record import BackupRecord
 from airflow_provider_dockerbackup.exceptions import ConflictError

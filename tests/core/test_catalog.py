@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_dockerbackup.core.attempt import reap
-from airflow_provider_dockerbackup.core.catalog import Backup, source_from_path, source_path
+from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import canonical_json
 from airflow_provider_dockerbackup.core.model import SourceKind
-from airflow_provider_dockerbackup.core.record import Source, Verification
+from airflow_provider_dockerbackup.core.places import source_from_path, source_path
+from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.since import Verification
 from airflow_provider_dockerbackup.exceptions import ConflictError, IntegrityError, NotFoundError
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost
 from tests.core.world import BEGIN, CONTAINER, HOST, IMAGE, World, app_archive, contents, paths, spoil

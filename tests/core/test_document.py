@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_dockerbackup.core.document import canonical_json, compact_time, sha256_of, utc_text
-from airflow_provider_dockerbackup.core.record import BackupRecord, Verification
+from airflow_provider_dockerbackup.core.record import BackupRecord
 from airflow_provider_dockerbackup.core.repository import RepositoryDocument
+from airflow_provider_dockerbackup.core.since import Verification
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 from tests.core.world import CONTAINER, IMAGE, World
 

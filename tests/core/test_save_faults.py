@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_dockerbackup.core.catalog import blob_path
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice
 from airflow_provider_dockerbackup.core.layers.documents import MAPS_FOLDER, LayerMap
 from airflow_provider_dockerbackup.core.model import Consistency
+from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.ports import DockerHost, Storage
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.exceptions import TransientError

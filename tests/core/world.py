@@ -22,10 +22,11 @@ from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
 from airflow_provider_dockerbackup.core.ports import DockerHost, Storage, TestDaemon
 from airflow_provider_dockerbackup.core.reading import archive_stream, container_document
-from airflow_provider_dockerbackup.core.record import Level, Source, Verification
+from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.restore import RestoreOutcome, RestoreRequest, restore_backup
 from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
+from airflow_provider_dockerbackup.core.since import Level, Verification
 from airflow_provider_dockerbackup.core.verify import VerifyRequest, verify_backup
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost, MemoryStorage, MemoryTestDaemon
 from tests.core.archive.making import Entry, image_config, layer, legacy_archive, tar_of

@@ -11,8 +11,8 @@ from typing import Final, Literal, get_args
 
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.fidelity import TIMES_OF_DOCKER
-from airflow_provider_dockerbackup.core.record import Level
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.since import Level
 from airflow_provider_dockerbackup.core.verify import VerifyRequest, verify_backup
 from airflow_provider_dockerbackup.transport.throwaway_daemon import throwaway_daemon
 from tests.core.world import Notes

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from airflow_provider_dockerbackup.core.catalog import Catalog, backup_path, source_from_path, source_path
+from airflow_provider_dockerbackup.core.catalog import Catalog
 from airflow_provider_dockerbackup.core.model import SourceKind
+from airflow_provider_dockerbackup.core.places import backup_path, source_from_path, source_path
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.transport.memory import MemoryStorage

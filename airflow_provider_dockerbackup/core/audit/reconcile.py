@@ -15,8 +15,8 @@ from typing import Any
 
 from airflow_provider_dockerbackup.core.audit.event import CHECKPOINT, AuditEvent
 from airflow_provider_dockerbackup.core.audit.reading import StoredEvent, stored_events
-from airflow_provider_dockerbackup.core.catalog import BACKUP_ID, source_from_path
 from airflow_provider_dockerbackup.core.model import ObjectInfo
+from airflow_provider_dockerbackup.core.places import BACKUP_ID, source_from_path
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.repository import ABANDONED_AFTER_SECONDS, Repository

@@ -18,7 +18,7 @@ from airflow_provider_dockerbackup.core.attempt import Attempt, BackupKey, reap
 from airflow_provider_dockerbackup.core.audit.event import Outcome
 from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.capture import Tuning
-from airflow_provider_dockerbackup.core.catalog import RECORD_FILE, Backup
+from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.conversion.documents import carry_documents, converted_record
 from airflow_provider_dockerbackup.core.conversion.plan import Decision, Standing, State, carried, decide, decisions
 from airflow_provider_dockerbackup.core.conversion.transfer import Transfer, read_back
@@ -26,10 +26,12 @@ from airflow_provider_dockerbackup.core.document import sha256_of, utc_text
 from airflow_provider_dockerbackup.core.encryption.identity import require_identity
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
 from airflow_provider_dockerbackup.core.layers.damage import put_right
+from airflow_provider_dockerbackup.core.places import RECORD_FILE
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.reading import container_bytes
-from airflow_provider_dockerbackup.core.record import Source, Verification
+from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.repository import Repository, check_layers_compression
+from airflow_provider_dockerbackup.core.since import Verification
 from airflow_provider_dockerbackup.core.throttle import Throttle
 from airflow_provider_dockerbackup.core.verify import put_down
 from airflow_provider_dockerbackup.exceptions import (

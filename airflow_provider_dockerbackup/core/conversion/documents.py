@@ -10,8 +10,9 @@ from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.conversion.plan import carried
 from airflow_provider_dockerbackup.core.conversion.transfer import Placed
 from airflow_provider_dockerbackup.core.fidelity import fidelity_in_layers, notes_on_others
-from airflow_provider_dockerbackup.core.record import BackupRecord, DocumentFile, Verification
+from airflow_provider_dockerbackup.core.record import BackupRecord, DocumentFile
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.since import Verification
 from airflow_provider_dockerbackup.exceptions import ConflictError
 
 

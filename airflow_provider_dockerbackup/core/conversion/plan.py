@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from airflow_provider_dockerbackup.core.catalog import Backup, source_from_path
+from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.places import source_from_path
 from airflow_provider_dockerbackup.core.record import BackupRecord, Source
 from airflow_provider_dockerbackup.core.repository import Repository
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from airflow_provider_dockerbackup.core.catalog import ATTEMPT_FILE, BLOBS_FOLDER, RECORD_FILE, blob_path
 from airflow_provider_dockerbackup.core.gc.documents import CLOSED_PATH, TRASH, TRASH_PATH, closed_path
 from airflow_provider_dockerbackup.core.gc.references import References, digest_of, key_of
 from airflow_provider_dockerbackup.core.gc.several import several
 from airflow_provider_dockerbackup.core.layers.documents import HINTS_FOLDER, MAPS_FOLDER, LayerMap
+from airflow_provider_dockerbackup.core.places import ATTEMPT_FILE, BLOBS_FOLDER, RECORD_FILE, blob_path
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.record import BackupRecord
 from airflow_provider_dockerbackup.core.storage import Storage

@@ -12,12 +12,14 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from airflow_provider_dockerbackup.core.catalog import RECORD_FILE, check_place, place_of, source_from_path
+from airflow_provider_dockerbackup.core.catalog import check_place
 from airflow_provider_dockerbackup.core.gc.documents import PIN_PATH, PINS, PinDocument
 from airflow_provider_dockerbackup.core.gc.several import several
+from airflow_provider_dockerbackup.core.places import RECORD_FILE, place_of, source_from_path
 from airflow_provider_dockerbackup.core.ports import Progress
-from airflow_provider_dockerbackup.core.record import BackupRecord, Deletion
+from airflow_provider_dockerbackup.core.record import BackupRecord
 from airflow_provider_dockerbackup.core.repository import ABANDONED_AFTER_SECONDS
+from airflow_provider_dockerbackup.core.since import Deletion
 from airflow_provider_dockerbackup.core.storage import Storage
 from airflow_provider_dockerbackup.exceptions import IntegrityError, NotFoundError
 

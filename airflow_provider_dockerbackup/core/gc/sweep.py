@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, TypeVar
 
-from airflow_provider_dockerbackup.core.catalog import BLOBS_FOLDER, blob_path
 from airflow_provider_dockerbackup.core.gc.documents import (
     CLOSED_PATH,
     CONDEMNED,
@@ -32,6 +31,7 @@ from airflow_provider_dockerbackup.core.gc.plan import GcPlan
 from airflow_provider_dockerbackup.core.gc.references import References, digest_of, key_of
 from airflow_provider_dockerbackup.core.gc.several import several
 from airflow_provider_dockerbackup.core.layers.documents import LayerMap
+from airflow_provider_dockerbackup.core.places import BLOBS_FOLDER, blob_path
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.repository import ABANDONED_AFTER_SECONDS, Repository
 from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, NotFoundError, TransientError

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
-from airflow_provider_dockerbackup.core.catalog import Backup, blob_path
+from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.gc.collect import gc_name, require_layers
 from airflow_provider_dockerbackup.core.gc.documents import TRASH, TRASH_PATH
 from airflow_provider_dockerbackup.core.gc.lease import Lease
 from airflow_provider_dockerbackup.core.gc.pins import Pins
 from airflow_provider_dockerbackup.core.layers.documents import MAPS_FOLDER, map_path
+from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.storage import Storage

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from airflow_provider_dockerbackup.core.audit.trail import Trail
-from airflow_provider_dockerbackup.core.catalog import blob_path
 from airflow_provider_dockerbackup.core.document import compact_time
 from airflow_provider_dockerbackup.core.layers.documents import LayerMap, map_path
 from airflow_provider_dockerbackup.core.layers.store import digest_of, put_back, set_aside_path
+from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.record import BackupRecord, LayerBlob
 from airflow_provider_dockerbackup.core.repository import Repository

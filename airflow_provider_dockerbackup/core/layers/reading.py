@@ -11,9 +11,9 @@ from functools import partial
 from airflow_provider_dockerbackup.core.archive.compression import Compression, decompressed
 from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, image_archive
 from airflow_provider_dockerbackup.core.archive.wire import ImageConfig, OciManifest, parse, strict_json
-from airflow_provider_dockerbackup.core.catalog import blob_path
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.encryption.stream import Decryption
+from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.core.record import BackupRecord, Blob, BlobSet, LayerBlob
 from airflow_provider_dockerbackup.exceptions import BadBlobError, IntegrityError

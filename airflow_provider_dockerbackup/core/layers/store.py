@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import Self
 
 from airflow_provider_dockerbackup.core.archive.compression import layer_compressor
-from airflow_provider_dockerbackup.core.catalog import BLOBS_FOLDER, blob_path
 from airflow_provider_dockerbackup.core.document import compact_time, sha256_of
 from airflow_provider_dockerbackup.core.encryption.stream import Encryptor, encrypted
 from airflow_provider_dockerbackup.core.gc.pins import Pins
 from airflow_provider_dockerbackup.core.layers.documents import EngineHint, LayerMap, hint_path, hints_folder, map_path
+from airflow_provider_dockerbackup.core.places import BLOBS_FOLDER, blob_path
 from airflow_provider_dockerbackup.core.ports import Progress, Storage
 from airflow_provider_dockerbackup.core.record import Blob, LayerBlob
 from airflow_provider_dockerbackup.core.repository import Repository

@@ -18,8 +18,8 @@ from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import compact_time
 from airflow_provider_dockerbackup.core.model import ObjectInfo
 from airflow_provider_dockerbackup.core.ports import Progress
-from airflow_provider_dockerbackup.core.record import Deletion
 from airflow_provider_dockerbackup.core.repository import ABANDONED_AFTER_SECONDS, Repository
+from airflow_provider_dockerbackup.core.since import Deletion
 from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, IntegrityError, NotFoundError
 
 CLOCK_TOLERANCE_SECONDS = 300.0

@@ -12,19 +12,20 @@ from airflow_provider_dockerbackup.core.audit.checkpoint import CheckpointReques
 from airflow_provider_dockerbackup.core.audit.event import AuditEvent
 from airflow_provider_dockerbackup.core.audit.proof import prove
 from airflow_provider_dockerbackup.core.audit.reading import stored_events
-from airflow_provider_dockerbackup.core.catalog import Backup, blob_path
+from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.conversion.convert import ConvertRequest, convert, require_apart
 from airflow_provider_dockerbackup.core.document import compact_time, sha256_of
 from airflow_provider_dockerbackup.core.fidelity import MANIFEST_DIGEST_LOST
 from airflow_provider_dockerbackup.core.hold import HoldRequest, ReleaseRequest, hold_backup, release_backup
 from airflow_provider_dockerbackup.core.model import ObjectInfo
+from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.quarantine import quarantine
 from airflow_provider_dockerbackup.core.reading import archive_stream, container_bytes
-from airflow_provider_dockerbackup.core.record import Verification
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.restore import RestoreRequest
 from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
 from airflow_provider_dockerbackup.core.retention.rotate import RotateRequest, rotate
+from airflow_provider_dockerbackup.core.since import Verification
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost, MemoryStorage, MemoryTestDaemon
 from airflow_provider_dockerbackup.transport.storage_local import LocalStorage

@@ -14,21 +14,23 @@ from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import Attempt
 from airflow_provider_dockerbackup.core.audit.reading import stored_events
 from airflow_provider_dockerbackup.core.capture import Tuning
-from airflow_provider_dockerbackup.core.catalog import Backup, blob_path
+from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.check import check_repository
 from airflow_provider_dockerbackup.core.encryption.identity import Identities
 from airflow_provider_dockerbackup.core.layers.backup import layer_store
 from airflow_provider_dockerbackup.core.look.files import list_files
 from airflow_provider_dockerbackup.core.look.history import image_history
+from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.ports import DockerHost, TestDaemon
 from airflow_provider_dockerbackup.core.reading import archive_stream, container_document
-from airflow_provider_dockerbackup.core.record import Level, Source
+from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.recreate import RecreateRequest, restore_container
 from airflow_provider_dockerbackup.core.report.controls import evaluate
 from airflow_provider_dockerbackup.core.report.model import ReportRequest
 from airflow_provider_dockerbackup.core.repository import REPOSITORY_FILE, Repository
 from airflow_provider_dockerbackup.core.restore import RestoreRequest
 from airflow_provider_dockerbackup.core.rollback import RollbackRequest, roll_back
+from airflow_provider_dockerbackup.core.since import Level
 from airflow_provider_dockerbackup.core.verify import VerifyRequest, verify_backup
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,

@@ -9,26 +9,25 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from airflow_provider_dockerbackup.core.catalog import RECORD_FILE, backup_path, blob_path
 from airflow_provider_dockerbackup.core.document import compact_time, sha256_of
 from airflow_provider_dockerbackup.core.gc.collect import GcOutcome, GcRequest, collect_garbage
 from airflow_provider_dockerbackup.core.layers.documents import EngineHint, LayerMap, hint_path, map_path
 from airflow_provider_dockerbackup.core.model import SourceKind
+from airflow_provider_dockerbackup.core.places import RECORD_FILE, backup_path, blob_path
 from airflow_provider_dockerbackup.core.ports import Clock, Storage
 from airflow_provider_dockerbackup.core.record import (
     BackupRecord,
     Blob,
     BlobSet,
     Configuration,
-    Deletion,
     DocumentFile,
     Engine,
     Fidelity,
     LayerBlob,
-    Quarantine,
     Source,
 )
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.since import Deletion, Quarantine
 from airflow_provider_dockerbackup.exceptions import ConflictError, NotFoundError
 from airflow_provider_dockerbackup.transport.memory import FixedClock, MemoryStorage
 from tests.core.world import BEGIN, Notes

@@ -8,13 +8,13 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_dockerbackup.core.audit.reading import stored_events
-from airflow_provider_dockerbackup.core.catalog import RECORD_FILE, blob_path
 from airflow_provider_dockerbackup.core.gc.documents import PinDocument, lease_path, pin_path
 from airflow_provider_dockerbackup.core.gc.lease import Lease
 from airflow_provider_dockerbackup.core.gc.pins import Pins
 from airflow_provider_dockerbackup.core.layers.documents import LayerMap, map_path
-from airflow_provider_dockerbackup.core.record import Hold
+from airflow_provider_dockerbackup.core.places import RECORD_FILE, blob_path
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.since import Hold
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
     ConflictError,

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_dockerbackup.core.catalog import RECORD_FILE, blob_path
 from airflow_provider_dockerbackup.core.gc.documents import lease_path
 from airflow_provider_dockerbackup.core.gc.lease import Lease
 from airflow_provider_dockerbackup.core.gc.pins import Pins
 from airflow_provider_dockerbackup.core.model import ObjectInfo
+from airflow_provider_dockerbackup.core.places import RECORD_FILE, blob_path
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.exceptions import ConflictError, NotFoundError, TransientError
 from airflow_provider_dockerbackup.transport.clock import SystemClock

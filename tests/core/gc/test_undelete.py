@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_dockerbackup.core.audit.reading import stored_events
-from airflow_provider_dockerbackup.core.catalog import blob_path
 from airflow_provider_dockerbackup.core.gc.documents import lease_path
 from airflow_provider_dockerbackup.core.gc.undelete import undelete
+from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.exceptions import ConflictError, NotFoundError, TransientError
 from airflow_provider_dockerbackup.transport.memory import FixedClock

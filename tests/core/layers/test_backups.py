@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, decompressed
-from airflow_provider_dockerbackup.core.catalog import Backup, blob_path
+from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.layers.damage import set_aside
 from airflow_provider_dockerbackup.core.layers.documents import LayerMap, map_path
+from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.reading import archive_stream
 from airflow_provider_dockerbackup.core.record import BlobSet
 from airflow_provider_dockerbackup.core.repository import Repository

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from airflow_provider_dockerbackup.core.catalog import blob_path
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.gc.pins import Pins
 from airflow_provider_dockerbackup.core.layers.store import LayerStore
 from airflow_provider_dockerbackup.core.model import ObjectInfo
+from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.transport.memory import FixedClock, MemoryStorage
 from tests.core.faults import FaultyStorage, Plan

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_dockerbackup.core.catalog import Backup, blob_path
+from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.layers.choice import Way
 from airflow_provider_dockerbackup.core.layers.documents import HINTS_FOLDER, EngineHint, LayerMap, hint_path, map_path
+from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.ports import ObjectWriter, Storage
 from airflow_provider_dockerbackup.core.reading import archive_stream
 from airflow_provider_dockerbackup.core.record import BlobSet, LayerBlob

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a container's filesystem is read so that its files agree: from a snapshot, paused, stopped, or as it comes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from airflow_provider_dockerbackup.core.model import Consistency, ContainerInspect
+from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, PausedStream, Progress, RemoteStream
+from airflow_provider_dockerbackup.core.quiesce import Quiesced
+from airflow_provider_dockerbackup.core.record import Consistent, ContainerCapture
+from airflow_provider_dockerbackup.core.temporary import container_of, discard, temporary_tag, unless_taken_away
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, TransientError
+
+_RUNNING = {"running", "restarting"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a capture of a container is to be.
+
+    :param consistency: for a running container: ``snapshot`` by commit, ``pause`` for the whole stream, or ``none``.
+    :param pause_limit_seconds: a container that we paused runs again after this long whatever happens.
+    :param deadline_seconds: after this long temporary images and containers of this try count as left behind.
+    :param work: first 16 hex of the idempotency key.
+    """
+
+    consistency: Consistency
+    pause_limit_seconds: int
+    deadline_seconds: int
+    work: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Capturing:
+    """The stream of one export, and how it is taken."""
+
+    stream: RemoteStream
+    capture: ContainerCapture
+    paused: PausedStream | None = None
+    commit_seconds: float | None = None
+    pause_seconds: float | None = None
+    temporary: str | None = None
+    rest: Quiesced | None = None
+
+    @property
+    def consistency(self) -> Consistent:
+        """How far the files agree with each other."""
+        if self.rest is not None and self.rest.before_seconds is not None:
+            return "quiesced"
+        return self.capture
+
+
+def check_consistency(consistency: str, *, pause_limit_seconds: int) -> None:
+    """Refuse what :class:`ExportRequest` does not take.
+
+    :raises ConfigurationError: when the consistency is unknown or the limit is below 1.
+    """
+    if consistency not in get_args(Consistency):
+        raise ConfigurationError(
+            f"consistency: expected one of {', '.join(get_args(Consistency))}, got {consistency!r}"
+        )
+    check_pause_limit(pause_limit_seconds)
+
+
+def check_pause_limit(pause_limit_seconds: int) -> None:
+    """Refuse a limit that no pause could keep.
+
+    :raises ConfigurationError: when it is below 1.
+    """
+    if pause_limit_seconds < 1:
+        raise ConfigurationError(f"pause_limit_seconds: expected at least 1, got {pause_limit_seconds}")
+
+
+def begin_capture(
+    asked: Asked,
+    host: DockerHost,
+    container: ContainerInspect,
+    *,
+    attempt: str,
+    clock: Clock,
+    progress: Progress,
+    rest: Quiesced,
+) -> Capturing:
+    """Return the stream to read, by what the container does now and what was asked."""
+    if container.status == "paused":
+        return Capturing(stream=host.export_container(container.id), capture="paused")
+    if container.status not in _RUNNING:
+        return Capturing(stream=host.export_container(container.id), capture="stopped")
+    if asked.consistency == "none":
+        return Capturing(stream=host.export_container(container.id), capture="crash")
+    if asked.consistency == "pause":
+        stream = host.export_paused(container.id, limit_seconds=asked.pause_limit_seconds)
+        return Capturing(stream=stream, capture="paused", paused=stream)
+    return _snapshot(asked, host, container, attempt=attempt, clock=clock, progress=progress, rest=rest)
+
+
+def _snapshot(
+    asked: Asked,
+    host: DockerHost,
+    container: ContainerInspect,
+    *,
+    attempt: str,
+    clock: Clock,
+    progress: Progress,
+    rest: Quiesced,
+) -> Capturing:
+    expires = int(host.now().timestamp()) + asked.deadline_seconds
+    image = temporary_tag(asked.work, attempt, expires=expires)
+    temporary = container_of(image)
+    began = clock.monotonic()
+    try:
+        paused = _commit(asked, host, container, image=image)
+        seconds = round(clock.monotonic() - began, 3)
+        rest.end()
+        with unless_taken_away(host, image):
+            host.create_container(image, name=temporary)
+        stream = host.export_temporary(temporary, image=image)
+    except BaseException:
+        rest.end()
+        discard(host, image, progress)
+        raise
+    return Capturing(stream=stream, capture="snapshot", commit_seconds=seconds, pause_seconds=paused, temporary=image)
+
+
+def _commit(asked: Asked, host: DockerHost, container: ContainerInspect, *, image: str) -> float | None:
+    """Commit to a temporary image and return how long the container was paused for it; None when it was not."""
+    message = "temporary, for an export"
+    if container.status == "restarting":  # cannot be paused, and may never do anything else
+        host.commit_container(container.id, reference=image, message=message, pause=False)
+        return None
+    limit = asked.pause_limit_seconds
+    return host.commit_paused(container.id, reference=image, message=message, limit_seconds=limit).pause_seconds
+
+
+def tell_pause(capturing: Capturing, container: ContainerInspect, progress: Progress) -> None:
+    """Tell how long the container was paused; what should have been taken of a paused one and was not is a crash."""
+    if capturing.pause_seconds is not None:
+        progress.note(f"container {container.name} was paused for {capturing.pause_seconds} s")
+    elif container.status in _RUNNING and capturing.capture in {"snapshot", "paused"}:
+        capturing.capture = "crash"
+        progress.note(
+            f"WARNING: container {container.name} could not be paused: it was restarting, had just stopped, or "
+            "somebody else paused it; the backup says crash"
+        )
+
+
+def require_still_paused(container: ContainerInspect, host: DockerHost) -> None:
+    """Refuse what was exported when whoever had paused the container woke it meanwhile."""
+    now = host.inspect_container(container.id)
+    if now.status != "paused" or now.started_at != container.started_at:
+        raise TransientError(
+            f"container {container.name} on {host.name} was paused by somebody else and woken while it was exported, "
+            "so what came is not of one moment; nothing was published, try again"
+        )
+
+
+def require_still_stopped(container: ContainerInspect, host: DockerHost) -> None:
+    """Refuse what was exported when somebody started the container meanwhile: it is not of one moment."""
+    now = host.inspect_container(container.id)
+    if now.status in _RUNNING or now.started_at != container.started_at:
+        raise TransientError(
+            f"container {container.name} on {host.name} was started while it was exported, so what came is not of one "
+            "moment; nothing was published, try again"
+        )
