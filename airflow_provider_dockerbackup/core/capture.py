@@ -159,7 +159,7 @@ class Sink(Protocol):
 
 def pour(
     stream: RemoteStream,
-    scan: Callable[[bytes], None],
+    scan: Callable[[bytes], int | None],
     sink: Sink | None,
     *,
     throttle: Throttle,
@@ -169,7 +169,8 @@ def pour(
 ) -> None:
     """Move a stream through the scanner into the sink; returns only after a proper end of the stream.
 
-    :param scan: takes each piece before it is written; raises when it is not what it must be.
+    :param scan: takes each piece before it is written; raises when it is not what it must be. It returns how many
+        bytes of the archive were in the piece, None for the piece's own.
     :param sink: None when the scanner keeps what is to be kept.
     :param throttle: limits how fast it is read.
     :param estimate_bytes: about how much will come, for the reader.
@@ -180,10 +181,10 @@ def pour(
     try:
         for chunk in stream:
             head = head or chunk[: 2 * _TEXT_BYTES]
-            scan(chunk)
+            done = scan(chunk)
             if sink is not None:
                 sink.write(chunk)
-            progress.advance(len(chunk))
+            progress.advance(len(chunk) if done is None else done)
             throttle.passed(len(chunk))
     except IntegrityError as err:
         _refuse_text(head, what, err)

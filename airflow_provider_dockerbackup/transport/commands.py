@@ -132,13 +132,16 @@ def save(docker: DockerCommand, reference: str) -> str:
     return docker.line("image", "save", "--", reference)
 
 
-def save_filtered(docker: DockerCommand, reference: str, *, without: Iterable[str]) -> str:
-    """Return the line that does :func:`save` and leaves members out, where the host has what that takes.
+def save_filtered(
+    docker: DockerCommand, reference: str, *, without: Iterable[str] = (), level: int | None = None
+) -> str:
+    """Return the line that does :func:`save`, leaves members out and compresses others, where the host can.
 
     :param without: names of layers' members; so many that they do not fit the line are not left out.
+    :param level: of zstd, 1 to 19; None compresses nothing.
     :raises ConfigurationError: when one is no such name.
     """
-    script = ("sh", "-c", SAVE_FILTERED, "dockerbackup", name_list(without), reference)
+    script = ("sh", "-c", SAVE_FILTERED, "dockerbackup", name_list(without), str(level or 0), reference)
     return quoted_line((*_ENVIRONMENT, *script, *docker.docker))
 
 

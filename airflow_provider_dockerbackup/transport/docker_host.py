@@ -163,14 +163,20 @@ class SshDockerHost:
         what = f"docker container inspect {name}"
         return docker_output.container(self._one(commands.inspect_containers(self._docker, [name]), what=what))
 
-    def save_image(self, image_id: str, *, without: Collection[str] = ()) -> SshFilteredStream:
-        """Stream ``docker save`` of one image, without the members named where the host has what that takes.
+    def save_image(self, image_id: str) -> SshRemoteStream:
+        """Stream ``docker save`` of one image."""
+        return self._stream(commands.save(self._docker, image_id), what=f"docker save {image_id}")
 
+    def save_layers(self, image_id: str, *, without: Collection[str], level: int | None) -> SshFilteredStream:
+        """Stream ``docker save`` of one image in frames, as far as the host has what that takes.
+
+        :param without: names of layers' members to leave out.
+        :param level: of zstd; None compresses nothing.
         :raises IncompleteError: while it is read, when the archive could not be filtered.
         """
         line = commands.save(self._docker, image_id)
-        if without:
-            line = commands.save_filtered(self._docker, image_id, without=without)
+        if without or level is not None:
+            line = commands.save_filtered(self._docker, image_id, without=without, level=level)
         # Nothing comes while a layer is left out, which may be large.
         return SshFilteredStream(self._stream(line, what=f"docker save {image_id}", pauses=bool(without)))
 

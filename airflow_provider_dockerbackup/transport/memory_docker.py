@@ -197,8 +197,15 @@ class MemoryDockerHost:
         """
         return docker_output.container(self._container(name).document)
 
-    def save_image(self, image_id: str, *, without: Collection[str] = ()) -> MemoryStream:
-        """Stream the archive the image came in, without the members named.
+    def save_image(self, image_id: str) -> MemoryStream:
+        """Stream the archive the image came in.
+
+        :raises NotFoundError: when there is no such image.
+        """
+        return MemoryStream(self._images.find(image_id).archive)
+
+    def save_layers(self, image_id: str, *, without: Collection[str], level: int | None) -> MemoryStream:  # noqa: ARG002
+        """Stream it without the members named, and without frames.
 
         :raises NotFoundError: when there is no such image.
         """

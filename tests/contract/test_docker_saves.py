@@ -33,6 +33,7 @@ from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost, MemoryStorage
 from tests.contract.archives import layer
 from tests.core.archive.making import image_config, legacy_archive, oci_archive, sha256, tar_of
+from tests.core.layers.frames import Frames, unframed
 from tests.core.world import Notes
 from tests.lab.engines import Engine
 from tests.lab.images import APP, build_app
@@ -64,19 +65,21 @@ class Source:
         """Return the names foreseen for layers that are held."""
         return member_names(self.image, engine=self.engine, held=held, hints=self.hints)
 
-    def saved(self, held: Mapping[str, str], *, expect: Mapping[str, str] | None = None) -> DockerArchive:
+    def saved(
+        self, held: Mapping[str, str], *, expect: Mapping[str, str] | None = None, level: int | None = 3
+    ) -> DockerArchive:
         """Save without members, and pass the gate.
 
         :param expect: what the gate is told; the same as the host when None.
         """
-        stream = self.host.save_image(self.image.id, without=tuple(held))
+        stream = self.host.save_layers(self.image.id, without=tuple(held), level=level)
         assert stream.filtered_by is None
         scanner = DockerArchiveScanner(held=held if expect is None else expect)
-        arrival = Arrival(scanner.feed, DecompressLimits())
+        arrival = Arrival(scanner.feed, Frames(), DecompressLimits())
         for piece in stream:
             arrival.feed(piece)
         arrival.finish()
-        assert stream.filtered_by == ("sh" if held else None)
+        assert stream.filtered_by == ("sh" if held or level else None)
         archive = scanner.finish()
         require_image(archive, image_id=self.image.id, diff_ids=self.image.diff_ids)
         return archive
@@ -105,7 +108,6 @@ def source_of(host: DockerHost, *, lab: Lab | None) -> Source:
     stream = host.save_image(image.id)
     for piece in stream:
         scanner.feed(piece)
-    assert stream.filtered_by is None
     return Source(host, host.engine(), image, scanner.finish(), lab)
 
 
@@ -148,13 +150,13 @@ def test_an_image_that_is_not_there_is_missed_as_without_a_filter(source: Source
     """The client's failure is the stream's, never a short archive."""
     missing = f"sha256:{'0' * 64}"
     with pytest.raises(NotFoundError):
-        list(source.host.save_image(missing, without=[f"blobs/sha256/{'1' * 64}"]))
+        list(source.host.save_layers(missing, without=[f"blobs/sha256/{'1' * 64}"], level=None))
 
 
 def test_only_names_of_layers_are_taken(source: Source) -> None:
     """Nothing else of an archive can be left out."""
     with pytest.raises(ConfigurationError, match="is not the name of a layer"):
-        source.host.save_image(source.image.id, without=["manifest.json"])
+        source.host.save_layers(source.image.id, without=["manifest.json"], level=None)
 
 
 def test_the_top_layer_of_an_image_with_odd_values_is_foreseen(source: Source) -> None:
@@ -173,7 +175,7 @@ def test_the_top_layer_of_an_image_with_odd_values_is_foreseen(source: Source) -
     source.lab.hosts[0].daemon.docker("load", input=tar_of(legacy_archive(plain, config=config, tags=["lab/odd:1"])))
     image = source.host.inspect_image("lab/odd:1")
     names = member_names(image, engine=source.engine, held=image.diff_ids)
-    stream = b"".join(source.host.save_image(image.id, without=tuple(names)))
+    stream = unframed(source.host.save_layers(image.id, without=tuple(names), level=None))
     with tarfile.open(fileobj=BytesIO(stream)) as tar:
         digests = {sha256((tar.extractfile(member) or BytesIO()).read()) for member in tar if member.isreg()}
     assert not digests & {each[7:] for each in image.diff_ids}

@@ -40,14 +40,15 @@ class FrameWalker:
         """True when at least one frame was read and none is open."""
         return self._begun and self._between and not self._held and not self._skip
 
-    def pieces(self, data: memoryview, *, output_bytes: int) -> Iterator[memoryview]:
+    def pieces(self, data: memoryview, *, output_bytes: int, one_frame: bool = False) -> Iterator[memoryview]:
         """Yield ``data`` cut so that no piece decompresses to more than ``output_bytes`` (at least one block's worth).
 
+        :param one_frame: stop where a frame ends.
         :raises FrameError: when the framing breaks the format.
         """
         most = max(1, output_bytes // _BLOCK_BYTES - 1)
         start = position = 0
-        while position < len(data):
+        while position < len(data) and not (one_frame and self.at_frame_end):
             if self._skip:
                 step = min(self._skip, len(data) - position)
                 self._skip -= step

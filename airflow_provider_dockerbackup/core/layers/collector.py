@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.layers.store import LayerStore, LayerWriter
@@ -26,6 +26,8 @@ class LayerCollector:
         self._wanted = frozenset(wanted)
         self._known = frozenset(known)
         self._writer: LayerWriter | None = None
+        self._frame: Literal["none", "fresh", "begun"] = "none"
+        self._ended: tuple[str, int] | None = None
 
     def __enter__(self) -> Self:
         """Return the collector."""
@@ -41,7 +43,7 @@ class LayerCollector:
         """Begin to store a member, unless none is wanted any more or it is known to be another one."""
         self._drop()
         if member not in self._known and self._wanted - self.stored.keys():
-            self._writer = self._store.layer()
+            self._writer = self._store.packed_layer() if self._frame == "fresh" else self._store.layer()
 
     def plain(self, piece: memoryview | bytes) -> None:
         """Store a piece."""
@@ -49,14 +51,44 @@ class LayerCollector:
             self._writer.write(piece)
 
     def end(self, *, diff_id: str | None, digest: str, size_bytes: int, compression: Compression) -> None:
-        """Keep the member if it turned out to be a layer that is wanted."""
-        del digest, size_bytes, compression
+        """Keep the member if it turned out to be a layer that is wanted; of one in a frame, with the frame's end."""
+        del digest
         writer = self._writer
-        if writer is not None and diff_id in self._wanted and diff_id not in self.stored:
-            self.stored[diff_id] = writer.publish(diff_id=diff_id)
+        if writer is None or diff_id is None or diff_id not in self._wanted or diff_id in self.stored:
+            self._drop()
+        elif not writer.packed:
+            self._publish(writer, diff_id)
+        elif compression is Compression.NONE:
+            self._ended = diff_id, size_bytes
+        else:  # the frame holds the layer compressed once more
+            self._drop()
+
+    def begin_packed(self) -> None:
+        """Expect a member whose body is one zstd frame."""
+        self._drop()
+        self._frame = "fresh"
+
+    def packed(self, piece: bytes | memoryview) -> None:
+        """Store a piece of the frame; a member that begins later in it is not the whole frame."""
+        self._frame = "begun"
+        if self._writer is not None and self._writer.packed:
+            self._writer.write_packed(piece)
+
+    def end_packed(self, *, size_bytes: int) -> None:
+        """Keep the frame if it was the body of a wanted layer, no more and no less."""
+        writer, ended = self._writer, self._ended
+        self._frame = "none"
+        if writer is None or not writer.packed:
+            return
+        if ended is not None and ended[1] == size_bytes:
+            self._publish(writer, ended[0])
+        self._drop()
+
+    def _publish(self, writer: LayerWriter, diff_id: str) -> None:
+        self.stored[diff_id] = writer.publish(diff_id=diff_id)
         self._drop()
 
     def _drop(self) -> None:
-        writer, self._writer = self._writer, None
+        writer, self._writer, self._ended = self._writer, None, None
         if writer is not None:
             writer.close()

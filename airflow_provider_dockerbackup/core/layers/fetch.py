@@ -26,6 +26,8 @@ from airflow_provider_dockerbackup.core.record import LayerBlob
 from airflow_provider_dockerbackup.core.throttle import Throttle
 from airflow_provider_dockerbackup.exceptions import IncompleteError, IntegrityError
 
+# Those that any reader of OCI images takes; more need a larger window.
+_HOST_LEVELS = range(1, 20)
 _FILTERED: dict[FilteredBy, str] = {
     "sh": "layers that are held were left out of docker save on the host",
     "none": "layers that are held came all the same: the host lacks dd or od as POSIX has them (GNU's, busybox's)",
@@ -86,25 +88,32 @@ def fetch_by_save(fetching: Fetching) -> Fetched:
     for hint in fetching.hints:
         digests[hint.diff_id] = digests.get(hint.diff_id, frozenset()) | {hint.digest}
     names = member_names(fetching.image, engine=fetching.engine, held=fetching.held.keys(), hints=digests)
+    level = _level(fetching)
     try:
-        return _save(fetching, names)
+        return _save(fetching, names, level=level)
     except IntegrityError as err:
         # Most likely the guess was wrong; should the archive itself be bad, the whole one is refused likewise.
-        if not names:
+        if not names and level is None:
             raise
         fetching.progress.note(
-            f"without the layers that are held the image did not come whole, saving all of it: {err}"
+            f"filtered and compressed on the host the image did not come whole, saving all of it: {err}"
         )
-        return _save(fetching, {})
+        return _save(fetching, {}, level=None)
 
 
-def _save(fetching: Fetching, names: Mapping[str, str]) -> Fetched:
+def _level(fetching: Fetching) -> int | None:
+    """Return how hard the host is to compress layers; None where it has them compressed, or could not that hard."""
+    level = fetching.store.level
+    return level if fetching.engine.store == "graphdriver" and level in _HOST_LEVELS else None
+
+
+def _save(fetching: Fetching, names: Mapping[str, str], *, level: int | None) -> Fetched:
     image = fetching.image
-    stream = fetching.host.save_image(image.id, without=tuple(names))
+    stream = fetching.host.save_layers(image.id, without=tuple(names), level=level)
     with LayerCollector(fetching.store, wanted=fetching.missing, known=names.keys()) as collector:
         limits = limits_for(image.size_bytes)
         scanner = DockerArchiveScanner(decompress_limits=limits, layers=collector, held=names)
-        arrival = Arrival(scanner.feed, limits)
+        arrival = Arrival(scanner.feed, collector, limits)
         pour(
             stream,
             arrival.feed,
@@ -114,7 +123,7 @@ def _save(fetching: Fetching, names: Mapping[str, str]) -> Fetched:
             what=f"docker save {image.id}",
             estimate_bytes=max(0, image.size_bytes - sum(fetching.held[each].size_bytes for each in names.values())),
         )
-        if stream.filtered_by is not None:
+        if names and stream.filtered_by is not None:
             fetching.progress.note(_FILTERED[stream.filtered_by])
         arrival.finish()
         archive = scanner.finish()
