@@ -73,19 +73,24 @@ class WorkingName:
         except DockerBackupError as err:
             progress.note(f"the name {self.tag} stays on {host.name}: {err}")
 
-    def remove_left(self, host: DockerHost, progress: Progress, *, image_id: str) -> None:
-        """Take names and containers of killed tries from an image that has another name by now; not our own.
+    def remove_left(
+        self, host: DockerHost, progress: Progress, *, image: ImageInspect, containers: bool = False
+    ) -> None:
+        """Take names and containers of killed tries from an image that has another name by now; not our own name.
 
         A try of the same backup that is at work right now may lose its name by this; when tried again it finds the
         work done.
+
+        :param image: as it is now.
+        :param containers: whether such tries make containers.
         """
         left = re.compile(re.escape(self._stem) + r"[0-9a-f]{8}")
         try:
-            for container in host.list_containers():
+            for container in host.list_containers() if containers else ():
                 if left.fullmatch(container.image) and container.name == container.image.replace(":", "-"):
                     host.remove_container(container.name)
-            for image in host.list_images():
-                if image.id == image_id and image.reference != self.tag and left.fullmatch(image.reference):
-                    host.remove_image(image.reference)
+            for tag in image.repo_tags:
+                if tag != self.tag and left.fullmatch(tag):
+                    host.remove_image(tag)
         except DockerBackupError as err:
             progress.note(f"names of killed tries may stay on {host.name}: {err}")

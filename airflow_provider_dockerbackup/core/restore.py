@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -147,7 +148,7 @@ def _restore(
             host.tag_image(image_id, reference=kept[tag])
         for tag in tags:
             host.tag_image(image.id, reference=tag)
-        own.remove_left(host, progress, image_id=image.id)
+        own.remove_left(host, progress, image=image)
     finally:
         progress.finish()
         own.remove(host, progress)
@@ -201,10 +202,14 @@ def known_layers(record: BackupRecord, host: DockerHost) -> frozenset[str]:
     Classic stores know a layer by all that lies below it, and then do not read it: of the layers with which an image of
     theirs begins, none need be sent, unless it comes once more above them. Containerd stores want every blob.
     """
-    if record.blobs is None or host.engine().store != "graphdriver":
+    if record.blobs is None:
         return frozenset()
-    ours = record.diff_ids
-    depth = max((_common(ours, chain) for chain in host.layer_chains()), default=0)
+    with ThreadPoolExecutor(max_workers=1) as pool:  # both at once: each is a round trip or two
+        chains = pool.submit(host.layer_chains)
+        if host.engine().store != "graphdriver":
+            return frozenset()
+        ours = record.diff_ids
+        depth = max((_common(ours, chain) for chain in chains.result()), default=0)
     return frozenset(ours[:depth]) - frozenset(ours[depth:])
 
 

@@ -162,7 +162,7 @@ def roll_back(
     held = standing(tag, host)
     if held is not None and candidate.is_(held, store=host.engine().store):
         if not request.dry_run:
-            WorkingName(ROLLBACK, backup.backup_id).remove_left(host, progress, image_id=held.id)
+            WorkingName(ROLLBACK, backup.backup_id).remove_left(host, progress, image=held, containers=True)
         note = f"{tag} on {host.name} stands for this image already; nothing was done; other backups are given by id"
         return work.outcome(image_id=held.id, previous=held, notes=(note,))
     if request.dry_run:
@@ -213,7 +213,7 @@ def _roll_back(work: _Work, *, repository: Repository, test_daemon: TestDaemonFa
             kept = _before(tag, backup.backup_id, held, host)
             host.tag_image(held.id, reference=kept)
         host.tag_image(image.id, reference=tag)
-        own.remove_left(host, progress, image_id=image.id)
+        own.remove_left(host, progress, image=image, containers=True)
     finally:
         progress.finish()
         own.remove(host, progress)

@@ -209,9 +209,10 @@ class MemoryDockerHost:
 
         :raises NotFoundError: when there is no such image.
         """
-        archive = self._images.find(image_id).archive
+        whole = self.save_image(image_id)
         if not name_list(without):
-            return MemoryStream(archive)
+            return whole
+        archive = b"".join(whole)
         kept = archive if self.filters_by == "none" else without_members(archive, without)
         return MemoryStream(kept, filtered_by=self.filters_by)
 
