@@ -5,6 +5,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
+# Test processes at once; each has a lab of its own.
+JOBS ?= 2
 AIRFLOW_VERSION ?=
 BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE := 1
@@ -26,7 +28,7 @@ check: $(VENV)/.ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
 
 unit: $(VENV)/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --durations 25
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks $(if $(filter quick,$(BENCH)),--quick)

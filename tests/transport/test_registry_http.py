@@ -173,7 +173,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("authorization", WRONG)
+@pytest.mark.parametrize("authorization", WRONG, ids=range(len(WRONG)))
 def test_without_the_credential_nothing_is_done(served: ServedRegistry, authorization: str) -> None:
     """401 with a challenge to everything, known or not; the target hears nothing of it."""
     for method, path in [
