@@ -25,6 +25,7 @@ from airflow_provider_dockerbackup.core.model import (
     ImageManifest,
     ImageSummary,
     LoadedImage,
+    Packing,
     PausedCommit,
     RunningContainer,
 )
@@ -163,14 +164,14 @@ class DockerHost(Protocol):
     def save_image(self, image_id: str) -> RemoteStream:
         """Stream ``docker save`` of one image, by ID, so that a moving tag cannot change what is saved."""
 
-    def save_layers(self, image_id: str, *, without: Collection[str], level: int | None) -> FilteredStream:
+    def save_layers(self, image_id: str, *, without: Collection[str], packing: Packing | None) -> FilteredStream:
         """Stream :meth:`save_image` as :class:`~airflow_provider_dockerbackup.core.layers.arrival.Arrival` reads it.
 
         What the host lacks the tools for it does not do; the stream is then the archive itself.
 
         :param without: names of layers' members that are left out on the host. One that is not in the archive is no
             error. The rest MUST be the same tar without them, and a save that failed MUST raise as it does without.
-        :param level: of zstd, 1 to 19, by which the host compresses layers; None to compress none.
+        :param packing: how the host compresses layers; None to compress none.
         :raises IncompleteError: while the stream is read, when the archive could not be filtered.
         :raises ConfigurationError: when a name is no name of a layer's member.
         """

@@ -22,6 +22,7 @@ from airflow_provider_dockerbackup.core.model import (
     ImageManifest,
     ImageSummary,
     LoadedImage,
+    Packing,
     PausedCommit,
 )
 from airflow_provider_dockerbackup.core.push import PushResult, PushTarget
@@ -167,16 +168,16 @@ class SshDockerHost:
         """Stream ``docker save`` of one image."""
         return self._stream(commands.save(self._docker, image_id), what=f"docker save {image_id}")
 
-    def save_layers(self, image_id: str, *, without: Collection[str], level: int | None) -> SshFilteredStream:
+    def save_layers(self, image_id: str, *, without: Collection[str], packing: Packing | None) -> SshFilteredStream:
         """Stream ``docker save`` of one image in frames, as far as the host has what that takes.
 
         :param without: names of layers' members to leave out.
-        :param level: of zstd; None compresses nothing.
+        :param packing: how layers are compressed there; None compresses none.
         :raises IncompleteError: while it is read, when the archive could not be filtered.
         """
         line = commands.save(self._docker, image_id)
-        if without or level is not None:
-            line = commands.save_filtered(self._docker, image_id, without=without, level=level)
+        if without or packing is not None:
+            line = commands.save_filtered(self._docker, image_id, without=without, packing=packing)
         # Nothing comes while a layer is left out, which may be large.
         return SshFilteredStream(self._stream(line, what=f"docker save {image_id}", pauses=bool(without)))
 

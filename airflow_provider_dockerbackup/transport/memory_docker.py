@@ -21,6 +21,7 @@ from airflow_provider_dockerbackup.core.model import (
     ImageManifest,
     ImageSummary,
     LoadedImage,
+    Packing,
     PausedCommit,
 )
 from airflow_provider_dockerbackup.core.ports import Clock
@@ -204,7 +205,7 @@ class MemoryDockerHost:
         """
         return MemoryStream(self._images.find(image_id).archive)
 
-    def save_layers(self, image_id: str, *, without: Collection[str], level: int | None) -> MemoryStream:  # noqa: ARG002
+    def save_layers(self, image_id: str, *, without: Collection[str], packing: Packing | None) -> MemoryStream:  # noqa: ARG002
         """Stream it without the members named, and without frames.
 
         :raises NotFoundError: when there is no such image.

@@ -12,9 +12,9 @@ from airflow_provider_dockerbackup.exceptions import ConfigurationError
 _NAMES_BYTES = 96 * 1024
 _NAME = re.compile(r"(?:blobs/sha256/[0-9a-f]{64}|[0-9a-f]{64}/layer\.tar)", re.ASCII)
 
-# Parameters: names of members, blanks between them; level of zstd, 0 to compress nothing; the image; then the words
-# that call docker. Standard output is the tar, in frames, or less than one when the exit status is not 0. Whether it
-# was filtered is told on standard error.
+# Parameters: names of members, blanks between them; level of zstd, 0 to compress nothing, and its threads; the image;
+# then the words that call docker. Standard output is the tar, in frames, or less than one when the exit status is not
+# 0. Whether it was filtered is told on standard error.
 #
 # * Of a pipe a shell tells only the last exit status, and has no `pipefail` that could be relied on. So both sides tell
 #   theirs on a descriptor of its own, which is read as the output of the whole; standard output is moved aside for the
@@ -31,8 +31,8 @@ _NAME = re.compile(r"(?:blobs/sha256/[0-9a-f]{64}|[0-9a-f]{64}/layer\.tar)", re.
 #   or, if layers are left out, gzip, and a try of it works: zstd alone keeps up with the disk.
 # * GNU tar's `--delete` would be shorter. But version 1.34 never ends when the stream is cut within a member that it
 #   deletes, loses the last 10 KiB when it deletes nothing, and ends archives properly that were cut.
-SAVE_FILTERED = r"""names=$1 level=$2 image=$3
-shift 3
+SAVE_FILTERED = r"""names=$1 level=$2 threads=$3 image=$4
+shift 4
 set -f
 unset IFS
 probe=$(printf %b '\000\045\134\377' | dd bs=4 count=1 iflag=fullblock 2>/dev/null | od -A n -v -t o1 2>/dev/null)
@@ -161,7 +161,7 @@ filter() {
 }
 pack=
 if [ "$level" != 0 ]; then
-  for tool in ${names:+'gzip -1 -c'} "zstd -q -$level -c"; do
+  for tool in ${names:+'gzip -1 -c'} "zstd -q -$level -T$threads -c"; do
     case $(echo | $tool 2>/dev/null | octal) in
       ' 037 213 010 '* | ' 050 265 057 375 '*) pack=$tool ;;
     esac

@@ -19,6 +19,7 @@ from airflow_provider_dockerbackup.core.model import (
     ImageManifest,
     ImageSummary,
     LoadedImage,
+    Packing,
     PausedCommit,
     RunningContainer,
 )
@@ -239,9 +240,9 @@ class FaultyHost:
         """Stream an image."""
         return self._stream("save_image", lambda: self._inner.save_image(image_id))
 
-    def save_layers(self, image_id: str, *, without: Collection[str], level: int | None) -> FaultyStream:
+    def save_layers(self, image_id: str, *, without: Collection[str], packing: Packing | None) -> FaultyStream:
         """Stream an image in frames."""
-        return self._stream("save_layers", lambda: self._inner.save_layers(image_id, without=without, level=level))
+        return self._stream("save_layers", lambda: self._inner.save_layers(image_id, without=without, packing=packing))
 
     def image_manifests(self, image: ImageInspect) -> tuple[ImageManifest, ...]:
         """What an image's index names."""

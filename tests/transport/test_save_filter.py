@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_dockerbackup.core.archive import DockerArchiveScanner
 from airflow_provider_dockerbackup.core.archive.compression import Compression
-from airflow_provider_dockerbackup.core.model import FilteredBy
+from airflow_provider_dockerbackup.core.model import FilteredBy, Packing
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 from airflow_provider_dockerbackup.transport import commands, docker_output
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
@@ -37,6 +37,7 @@ echo 'a warning' >&2
 cat "$FAKE/archive"
 . "$FAKE/then"
 """
+PACKING = Packing(level=3, threads=2)
 IMAGE = f"sha256:{'1' * 64}"
 _GNU_TOOLS = ("env", "cat", "dd", "od", "tr")
 _MAGIC = {Compression.NONE: b"", Compression.GZIP: b"\x1f\x8b", Compression.ZSTD: b"\x28\xb5\x2f\xfd"}
@@ -59,14 +60,14 @@ class Host:
 
     :param way: how archives are filtered there.
     :param packs: how layers are compressed there when others are left out.
-    :param level: what it is asked for.
+    :param packing: what it is asked for.
     """
 
     directory: Path
     shell: tuple[str, ...]
     way: FilteredBy
     packs: Compression = Compression.NONE
-    level: int | None = 3
+    packing: Packing | None = PACKING
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self, archive: bytes | Path, names: Collection[str], *, then: str = "") -> subprocess.Popen[bytes]:
@@ -81,7 +82,7 @@ class Host:
         else:
             target.write_bytes(archive)
         (self.directory / "then").write_text(then, encoding="ascii")
-        line = commands.save_filtered(DockerCommand(), IMAGE, without=names, level=self.level)
+        line = commands.save_filtered(DockerCommand(), IMAGE, without=names, packing=self.packing)
         child = subprocess.Popen(
             ["/usr/bin/env", "--default-signal=PIPE,TERM", *self.shell, "-c", line],
             env={"PATH": str(self.directory / "bin"), "FAKE": str(self.directory), "TMPDIR": str(self.directory)},
@@ -200,11 +201,11 @@ def test_large_bodies_are_compressed_as_far_as_asked(host: Host, names: list[str
     """By zstd; by gzip, which is slow, only what is new; each body alone, so that it can be stored as it is."""
     archive = tar_of([Entry(blob("a"), b"x" * 70_001), Entry("x", b"y" * 65_535), Entry(blob("b"), b"z" * 90_000)])
     expects = level and (host.packs is Compression.ZSTD or (names and host.packs is Compression.GZIP))
-    host.level = level
+    host.packing = Packing(level=level, threads=1) if level else None
     try:
         status, out, err = host.run(archive, names)
     finally:
-        host.level = 3
+        host.packing = PACKING
     assert (status, host.unpacked(out)) == (0, without_members(archive, names) if names else archive), err
     found = [int(size) for size in re.findall(rb"packed ([0-9]+)\n", out)]
     assert found == ([70_001, 90_000][bool(names) :] if expects else [])

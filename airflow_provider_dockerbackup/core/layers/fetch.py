@@ -20,7 +20,7 @@ from airflow_provider_dockerbackup.core.layers.collector import LayerCollector
 from airflow_provider_dockerbackup.core.layers.documents import EngineHint
 from airflow_provider_dockerbackup.core.layers.store import LayerStore
 from airflow_provider_dockerbackup.core.layers.target import LayerTarget
-from airflow_provider_dockerbackup.core.model import EngineInfo, FilteredBy, ImageInspect, ImageManifest
+from airflow_provider_dockerbackup.core.model import EngineInfo, FilteredBy, ImageInspect, ImageManifest, Packing
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.record import LayerBlob
 from airflow_provider_dockerbackup.core.throttle import Throttle
@@ -88,28 +88,30 @@ def fetch_by_save(fetching: Fetching) -> Fetched:
     for hint in fetching.hints:
         digests[hint.diff_id] = digests.get(hint.diff_id, frozenset()) | {hint.digest}
     names = member_names(fetching.image, engine=fetching.engine, held=fetching.held.keys(), hints=digests)
-    level = _level(fetching)
+    packing = _packing(fetching)
     try:
-        return _save(fetching, names, level=level)
+        return _save(fetching, names, packing=packing)
     except IntegrityError as err:
         # Most likely the guess was wrong; should the archive itself be bad, the whole one is refused likewise.
-        if not names and level is None:
+        if not names and packing is None:
             raise
         fetching.progress.note(
             f"filtered and compressed on the host the image did not come whole, saving all of it: {err}"
         )
-        return _save(fetching, {}, level=None)
+        return _save(fetching, {}, packing=None)
 
 
-def _level(fetching: Fetching) -> int | None:
-    """Return how hard the host is to compress layers; None where it has them compressed, or could not that hard."""
+def _packing(fetching: Fetching) -> Packing | None:
+    """Return how the host is to compress layers; None where it has them compressed, or could not that hard."""
     level = fetching.store.level
-    return level if fetching.engine.store == "graphdriver" and level in _HOST_LEVELS else None
+    if fetching.engine.store != "graphdriver" or level not in _HOST_LEVELS:
+        return None
+    return Packing(level=level, threads=fetching.store.threads)
 
 
-def _save(fetching: Fetching, names: Mapping[str, str], *, level: int | None) -> Fetched:
+def _save(fetching: Fetching, names: Mapping[str, str], *, packing: Packing | None) -> Fetched:
     image = fetching.image
-    stream = fetching.host.save_layers(image.id, without=tuple(names), level=level)
+    stream = fetching.host.save_layers(image.id, without=tuple(names), packing=packing)
     with LayerCollector(fetching.store, wanted=fetching.missing, known=names.keys()) as collector:
         limits = limits_for(image.size_bytes)
         scanner = DockerArchiveScanner(decompress_limits=limits, layers=collector, held=names)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from airflow_provider_dockerbackup.core.archive.compression import Compression, compressor
 from airflow_provider_dockerbackup.core.archive.layer_reader import DecompressLimits
 from airflow_provider_dockerbackup.core.layers.arrival import Arrival
+from airflow_provider_dockerbackup.core.model import Packing
 from airflow_provider_dockerbackup.core.record import LayerBlob
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost
@@ -133,10 +134,10 @@ class FramingHost(MemoryDockerHost):
 
     frame: Callable[[bytes], bytes]
 
-    def save_layers(self, image_id: str, *, without: Collection[str], level: int | None) -> MemoryStream:
+    def save_layers(self, image_id: str, *, without: Collection[str], packing: Packing | None) -> MemoryStream:
         """Stream an image; without frames when asked for nothing."""
         archive = b"".join(self.save_image(image_id))
-        if level is None:
+        if packing is None:
             return MemoryStream(archive)
         self.calls.append("in frames")
         return MemoryStream(self.frame(archive), filtered_by="sh")

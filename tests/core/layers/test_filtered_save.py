@@ -8,6 +8,7 @@ from collections.abc import Collection
 import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.model import Packing
 from airflow_provider_dockerbackup.core.record import BlobSet
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost
@@ -34,15 +35,15 @@ class CarelessHost(MemoryDockerHost):
         self.also: tuple[str, ...] = ()
         self.asked: list[tuple[str, ...]] = []
         self.packs = Compression.NONE
-        self.levels: list[int | None] = []
+        self.packings: list[Packing | None] = []
         self.loses_bytes = 0
         self.sent_bytes = 0
 
-    def save_layers(self, image_id: str, *, without: Collection[str], level: int | None) -> MemoryStream:
+    def save_layers(self, image_id: str, *, without: Collection[str], packing: Packing | None) -> MemoryStream:
         """Stream an image."""
         self.asked.append(tuple(without))
-        self.levels.append(level)
-        if not without and level is None:
+        self.packings.append(packing)
+        if not without and packing is None:
             return super().save_image(image_id)
         sent = without_members(b"".join(super().save_image(image_id)), [*without, *self.also] if without else [])
         if self.packs is not Compression.NONE:
@@ -59,7 +60,7 @@ def careless_world() -> tuple[World, CarelessHost]:
     world.backup(1, capture="save", host=host)
     host.add_archive(archive("two"))
     host.asked.clear()
-    host.levels.clear()
+    host.packings.clear()
     return world, host
 
 
@@ -109,7 +110,7 @@ def test_an_archive_in_frames_without_its_end_is_saved_once_more_whole(lost_byte
     world, host = careless_world()
     host.packs, host.loses_bytes = Compression.ZSTD, lost_bytes
     blobs_of(world, 2, host)
-    assert host.levels == [3, None]
+    assert host.packings == [Packing(level=3, threads=2), None]
     assert any("saving all of it" in note for note in world.progress.notes)
     assert_all_whole(world.repository)
 
@@ -131,8 +132,8 @@ def test_an_image_that_is_damaged_on_the_host_is_refused_also_when_it_comes_whol
     """The second stream is looked at as strictly as the first."""
     world, host = careless_world()
 
-    def broken(image_id: str, *, without: Collection[str], level: int | None) -> MemoryStream:
-        del level
+    def broken(image_id: str, *, without: Collection[str], packing: Packing | None) -> MemoryStream:
+        del packing
         host.asked.append(tuple(without))
         whole = b"".join(MemoryDockerHost.save_image(host, image_id))
         return MemoryStream(whole[:-2048], filtered_by="sh" if without else None)
