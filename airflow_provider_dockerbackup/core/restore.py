@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -202,14 +201,10 @@ def known_layers(record: BackupRecord, host: DockerHost) -> frozenset[str]:
     Classic stores know a layer by all that lies below it, and then do not read it: of the layers with which an image of
     theirs begins, none need be sent, unless it comes once more above them. Containerd stores want every blob.
     """
-    if record.blobs is None:
+    if record.blobs is None or host.engine().store != "graphdriver":
         return frozenset()
-    with ThreadPoolExecutor(max_workers=1) as pool:  # both at once: each is a round trip or two
-        chains = pool.submit(host.layer_chains)
-        if host.engine().store != "graphdriver":
-            return frozenset()
-        ours = record.diff_ids
-        depth = max((_common(ours, chain) for chain in chains.result()), default=0)
+    ours = record.diff_ids
+    depth = max((_common(ours, chain) for chain in host.layer_chains()), default=0)
     return frozenset(ours[:depth]) - frozenset(ours[depth:])
 
 

@@ -178,8 +178,9 @@ class SshDockerHost:
         line = commands.save(self._docker, image_id)
         if without or packing is not None:
             line = commands.save_filtered(self._docker, image_id, without=without, packing=packing)
-        # Nothing comes while a layer is left out, which may be large.
-        return SshFilteredStream(self._stream(line, what=f"docker save {image_id}", pauses=bool(without)))
+        # Nothing comes while a layer is left out, which may be large, and little while one is compressed.
+        pauses = bool(without) or packing is not None
+        return SshFilteredStream(self._stream(line, what=f"docker save {image_id}", pauses=pauses))
 
     def image_manifests(self, image: ImageInspect) -> tuple[ImageManifest, ...]:
         """Return what an image's index names, as engines from 28 on tell.

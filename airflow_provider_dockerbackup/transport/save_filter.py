@@ -49,6 +49,8 @@ take() {
   dd bs="$1" count="$2" iflag=fullblock 2>/dev/null
 }
 emit() {
+  if [ -n "$first" ]; then printf %b '\000dockerbackup 1\n'; fi
+  first=
   echo "raw $#"
   IFS=\\
   printf %b "\\$*"
@@ -67,7 +69,7 @@ body() {
     copy "$(($1 + padding))"
   else
     echo "packed $1"
-    copy "$1" | $pack || return
+    copy "$1" | $pack || return 70
     echo "raw $padding"
     copy "$padding"
   fi
@@ -122,7 +124,7 @@ records() {
   done
 }
 filter() {
-  printf %b '\000dockerbackup 1\n'
+  first=yes
   set -- $(printf '%s\n' $names | octal)
   wanted=" 012 $* " before= given= named=
   while :; do
@@ -151,7 +153,8 @@ filter() {
       000 | 060 | 061 | 062) case $wanted in *" 012$found 012 "*) keep= ;; esac ;;
     esac
     if [ -n "$keep" ]; then
-      emit $before "$@" && body "$size" || return
+      emit $before "$@" || return
+      body "$size" || return
     else
       copy "$(((size + 511) / 512 * 512))" >/dev/null || return
     fi
@@ -186,6 +189,8 @@ for line in $told; do
     filtered=*) filtered=${line#filtered=} ;;
   esac
 done
+# 70: what compresses failed, whatever the client made of its closed pipe then.
+if [ "$filtered" = 70 ]; then saved=0; fi
 if [ "$filtered" != 0 ] && { [ "$saved" = 0 ] || [ "$saved" = 141 ]; }; then
   echo "dockerbackup: the archive could not be filtered (exit status ${filtered:-unknown})" >&2
   exit 75

@@ -401,6 +401,27 @@ def test_a_tool_that_fails_in_the_middle_fails_the_save(tmp_path: Path, doing: s
     assert "dockerbackup: the archive could not be filtered" in err
 
 
+def test_a_client_that_survives_the_closed_pipe_does_not_hide_that_the_tool_failed(tmp_path: Path) -> None:
+    """It then exits with a status of its own."""
+    host = Host(tmp_path, tools(tmp_path, "dash-zstd"), "sh", Compression.ZSTD)
+    (tmp_path / "bin" / "zstd").unlink()
+    (tmp_path / "bin" / "zstd").write_text(
+        f'#!/bin/sh\nread -r line\nif [ -z "$line" ]; then echo | {require_program("zstd")} -q -c; exit; fi\nexit 1\n'
+    )
+    (tmp_path / "bin" / "zstd").chmod(0o755)
+    body = b"x\n" * 3_000_000
+    status, _, err = host.run(tar_of([Entry(blob("a"), body), Entry("x", body)]), [], then="exit 1")
+    assert status == 75
+    assert "the archive could not be filtered" in err
+
+
+@pytest.mark.parametrize("host", FILTERING, indirect=True)
+def test_nothing_comes_before_the_engine_sends(host: Host) -> None:
+    """So that the time it takes to spool an image is not taken for a stall."""
+    status, out, _ = host.run(b"", [], then="exit 3")
+    assert (status, out) == (3, b"")
+
+
 @pytest.mark.parametrize("host", FILTERING, indirect=True)
 @pytest.mark.parametrize("names", [[blob("a")], [blob("0")]])
 def test_nothing_stays_when_the_link_is_cut(host: Host, names: list[str]) -> None:

@@ -251,7 +251,9 @@ class _GzipMember:
 class _ZstdFrame:
     def __init__(self, max_window_bytes: int) -> None:
         self._frame = zstandard.ZstdDecompressor(max_window_size=max_window_bytes).decompressobj()
+        self._max_window_bytes = max_window_bytes
         self._walker = FrameWalker()
+        self._header: bytearray | None = bytearray()
 
     @property
     def ended(self) -> bool:
@@ -260,9 +262,25 @@ class _ZstdFrame:
     def feed(self, data: memoryview) -> Iterator[tuple[memoryview, bytes]]:
         try:
             for piece in self._walker.pieces(data, output_bytes=PIECE_BYTES, one_frame=True):
-                yield piece, self._frame.decompress(piece)
+                yield piece, self._decompress(piece)
         except (FrameError, zstandard.ZstdError) as err:
             raise IntegrityError(f"zstd stream is corrupt: {err}") from err
+
+    def _decompress(self, piece: memoryview) -> bytes:
+        """Decompress a piece; the header alone, as one.
+
+        The library would take a small frame that stands at the beginning of what it is given for the whole, even when
+        that is in the middle of the frame's own header.
+        """
+        if self._header is None:
+            return self._frame.decompress(piece)
+        self._header += piece
+        if self._walker.in_header:
+            return b""
+        if self._walker.window_bytes > self._max_window_bytes:
+            raise FrameError(f"a window of {self._walker.window_bytes} bytes")
+        header, self._header = bytes(self._header), None
+        return self._frame.decompress(header)
 
 
 def check_compression(compression: str | None, *, level: int | None = None) -> None:

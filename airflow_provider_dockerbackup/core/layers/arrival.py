@@ -21,6 +21,10 @@ _FIRST_LINE = b"\0dockerbackup 1\n"
 _LINE = re.compile(rb"(raw|packed) (0|[1-9][0-9]{0,18})|rest", re.ASCII)
 _LINE_BYTES = 32
 _MAGIC_BYTES = 4
+# A frame's header and its first block, which may be all that says nothing yet.
+_SILENT_BYTES = 256 << 10
+# What a host may send after a body that ended early, before its failure is told.
+_AFTERMATH_BYTES = 1 << 20
 # What every reader of OCI images takes; zstd needs more from level 20 on.
 _WINDOW_BYTES = 8 << 20
 
@@ -28,8 +32,8 @@ _WINDOW_BYTES = 8 << 20
 class PackedConsumer(Protocol):
     """Is handed the zstd frames of a stream beside what they hold."""
 
-    def begin_packed(self) -> None:
-        """Take note that what is scanned from now on comes from one zstd frame."""
+    def begin_packed(self, *, offset: int) -> None:
+        """Take note that what is scanned from now on, from ``offset`` in the archive, comes from one zstd frame."""
 
     def packed(self, piece: bytes | memoryview) -> None:
         """Take the next piece of that frame, after at least one byte of what it holds was scanned."""
@@ -57,6 +61,7 @@ class Arrival:
         self._read: Callable[[memoryview], int] = self._first_line
         self._left = 0
         self._packed: _Packed | None = None
+        self._problem: IntegrityError | None = None
 
     def feed(self, chunk: bytes) -> int:
         """Take the next piece and return how many bytes of the archive were in it.
@@ -75,6 +80,8 @@ class Arrival:
 
         :raises IntegrityError: when it ended within a frame.
         """
+        if self._problem is not None:
+            raise self._problem
         if self._read == self._first_line:
             self._hand_on(bytes(self._held))
         elif self._read != self._rest:
@@ -133,7 +140,7 @@ class Arrival:
             taken = min(len(data), _MAGIC_BYTES - len(self._held))
             self._held += data[:taken]
             if len(self._held) == _MAGIC_BYTES:
-                self._packed = _Packed(bytes(self._held), self._left, self._consumer)
+                self._packed = _Packed(bytes(self._held), self._left, self._consumer, self.archive_bytes)
                 self._held.clear()
                 self._unpack(self._packed, memoryview(self._packed.head))
             return taken
@@ -154,9 +161,18 @@ class Arrival:
                 self._hand_on(plain)
             packed.forward(piece)
         if packed.frame.ended:
-            packed.end()
             self._packed, self._read = None, self._line
+            self._problem = packed.end()
+            if self._problem is not None:
+                self._left, self._read = _AFTERMATH_BYTES, self._aftermath
         return taken
+
+    def _aftermath(self, data: memoryview) -> int:
+        """Pass over what follows a body that ended early: the host is about to say why it failed."""
+        self._left -= len(data)
+        if self._left < 0 and self._problem is not None:
+            raise self._problem
+        return len(data)
 
     def _hand_on(self, piece: bytes) -> None:
         self.archive_bytes += len(piece)
@@ -166,7 +182,7 @@ class Arrival:
 class _Packed:
     """One compressed frame that is being read."""
 
-    def __init__(self, head: bytes, size_bytes: int, consumer: PackedConsumer) -> None:
+    def __init__(self, head: bytes, size_bytes: int, consumer: PackedConsumer, offset: int) -> None:
         compression = Compression.of(head)
         if compression is Compression.NONE:
             raise IntegrityError(f"what the host compressed begins with {head.hex()}, which is neither zstd nor gzip")
@@ -177,7 +193,7 @@ class _Packed:
         self._consumer = consumer if compression is Compression.ZSTD else None
         self._waiting: bytearray | None = bytearray()
         if self._consumer is not None:
-            self._consumer.begin_packed()
+            self._consumer.begin_packed(offset=offset)
 
     def take(self, plain_bytes: int) -> None:
         """Count what came out."""
@@ -192,16 +208,19 @@ class _Packed:
         if self._waiting is not None:
             self._waiting += piece
             if not self._plain_bytes:
+                if len(self._waiting) > _SILENT_BYTES:
+                    raise IntegrityError(f"what the host compressed says nothing in {len(self._waiting)} bytes")
                 return
             piece, self._waiting = memoryview(self._waiting), None
         self._consumer.packed(piece)
 
-    def end(self) -> None:
-        """Compare the sizes."""
+    def end(self) -> IntegrityError | None:
+        """Return what is wrong when less came than was announced; a save that failed is why, most likely."""
         if self._plain_bytes != self._size_bytes:
-            raise self._wrong_size()
+            return self._wrong_size()
         if self._consumer is not None:
             self._consumer.end_packed(size_bytes=self._plain_bytes)
+        return None
 
     def _wrong_size(self) -> IntegrityError:
         return IntegrityError(

@@ -19,10 +19,12 @@ class Frames:
 
     def __init__(self) -> None:
         self.whole: list[tuple[bytes, int]] = []
+        self.offsets: list[int] = []
         self._open = bytearray()
 
-    def begin_packed(self) -> None:
+    def begin_packed(self, *, offset: int) -> None:
         """Begin one."""
+        self.offsets.append(offset)
         self._open.clear()
 
     def packed(self, piece: bytes | memoryview) -> None:

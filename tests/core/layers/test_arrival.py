@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 import pytest
 import zstandard
@@ -18,7 +18,7 @@ from airflow_provider_dockerbackup.core.archive.layer_reader import DecompressLi
 from airflow_provider_dockerbackup.core.layers.arrival import Arrival
 from airflow_provider_dockerbackup.core.model import Packing
 from airflow_provider_dockerbackup.core.record import LayerBlob
-from airflow_provider_dockerbackup.exceptions import IntegrityError
+from airflow_provider_dockerbackup.exceptions import IntegrityError, TransientError
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost
 from airflow_provider_dockerbackup.transport.memory_images import MemoryStream
 from tests.core.archive.making import (
@@ -116,10 +116,13 @@ def test_a_frame_that_grows_without_end_is_refused() -> None:
 
 def test_a_frame_that_needs_a_large_window_is_refused() -> None:
     """Other readers of OCI images could not read the blob."""
-    wide = zstandard.ZstdCompressor(compression_params=zstandard.ZstdCompressionParameters(window_log=24)).compressobj()
-    frame = wide.compress(BODY) + wide.flush()
-    with pytest.raises(IntegrityError, match="corrupt"):
-        unframed([FIRST_LINE + b"packed %d\n" % len(BODY) + frame])
+    large = bytes(range(256)) * (9 << 12)
+    for body, options in ((BODY, {"window_log": 24}), (large, {"window_log": 24, "write_content_size": True})):
+        parameters = zstandard.ZstdCompressionParameters(**options)
+        frame = zstandard.ZstdCompressor(compression_params=parameters).compress(body)
+        for cut in (1 << 30, 7, 1):
+            with pytest.raises(IntegrityError, match="a window of"):
+                unframed(pieces(FIRST_LINE + b"packed %d\n" % len(body) + frame[:1000], cut))
 
 
 @pytest.mark.parametrize("stream", [b"", b"\0", FIRST_LINE[:-1], b"(\xb5/", b"text\n"])
@@ -182,11 +185,13 @@ def body_of(archive: bytes, member: str) -> tuple[int, int]:
 LOWER, UPPER = layer("bin/sh", "etc/passwd"), layer("app/one")
 
 
-def test_a_layer_that_comes_compressed_is_stored_as_it_came() -> None:
-    """Nothing compresses it once more."""
-    frames = {packed(each).partition(b"\n")[2] for each in (LOWER, UPPER)}
-    world, host, layers = saved(image(LOWER, UPPER), lambda archive: framed(archive, ZSTD))
-    assert host.calls == ["in frames"]
+@pytest.mark.parametrize("more_bytes", [0, 1, 100, 511, 512])
+def test_a_layer_that_comes_compressed_is_stored_as_it_came(more_bytes: int) -> None:
+    """Nothing compresses it once more, whatever its length."""
+    lower = LOWER + bytes(more_bytes)
+    frames = {packed(each).partition(b"\n")[2] for each in (lower, UPPER)}
+    world, host, layers = saved(image(lower, UPPER), lambda archive: framed(archive, ZSTD))
+    assert (host.calls, [note for note in world.progress.notes if "saving all" in note]) == (["in frames"], [])
     stored = {world.repository.storage.read(f"blobs/sha256/{each.digest[7:]}") for each in layers}
     assert stored == frames
 
@@ -246,6 +251,93 @@ def test_a_layer_that_begins_like_json_is_stored_whole() -> None:
     odd = tar_of([Entry("{", b"x" * 3000)])
     _, host, _ = saved(image(LOWER, odd), lambda archive: framed(archive, ZSTD))
     assert host.calls == ["in frames"]
+
+
+def test_a_frame_that_begins_within_a_layer_like_json_is_not_stored_as_it() -> None:
+    """Such a layer is known as one at its end only; a frame as long as the layer, but of other bytes, ends there too."""
+    odd = tar_of([Entry("{", b"x" * 3000)])
+    name = f"blobs/sha256/{hashlib.sha256(odd).hexdigest()}"
+    config = compact(image_config([odd]))
+    documents = oci_documents(config, [odd])
+    documents["manifest.json"][0]["RepoTags"] = [IMAGE.name]
+    entries = oci_archive([odd], documents=documents)
+    whole = tar_of(sorted(entries, key=lambda entry: entry.name == name)) + bytes(10_240)
+
+    def shifted(archive: bytes) -> bytes:
+        start, end = body_of(archive, name)
+        last = end - 1 + (end - start)
+        return FIRST_LINE + raw(archive[: end - 1]) + packed(archive[end - 1 : last]) + b"rest\n" + archive[last:]
+
+    saved(whole, shifted)
+
+
+def test_an_empty_frame_before_a_body_is_not_stored_as_it() -> None:
+    """It ended where the layer begins."""
+
+    def empty_first(archive: bytes) -> bytes:
+        start, _ = body_of(archive, f"blobs/sha256/{hashlib.sha256(LOWER).hexdigest()}")
+        return FIRST_LINE + raw(archive[:start]) + packed(b"") + b"rest\n" + archive[start:]
+
+    saved(image(LOWER, UPPER), empty_first)
+
+
+def test_a_frame_within_the_header_of_another_is_refused() -> None:
+    """Fed from there, the library takes it for the whole; but nobody could read what is stored."""
+    plain = zstandard.ZstdCompressionParameters.from_level(
+        3, write_content_size=False, write_checksum=False, window_log=17
+    )
+    frame = zstandard.ZstdCompressor(compression_params=plain).compress(LOWER)
+    magic = b"\x28\xb5\x2f\xfd"
+    assert (frame[:4], frame[4]) == (magic, 0)
+    outer, inner = FIRST_LINE + b"packed %d\n" % len(LOWER) + magic + b"\x63", frame
+    for cut in ([outer, inner], [outer + inner], list(pieces(outer + inner, 1))):
+        with pytest.raises(IntegrityError, match="a dictionary is needed"):
+            unframed([*cut, b"rest\n"])
+
+
+@pytest.mark.parametrize("block", [b"\0\0\0", b"\2\0\0x"])
+def test_a_frame_of_empty_blocks_is_refused(block: bytes) -> None:
+    """It would be held without end, waiting for the first byte."""
+    stream = FIRST_LINE + b"packed 100000\n\x28\xb5\x2f\xfd\0\x50" + block * 100
+    with pytest.raises(IntegrityError, match="an empty block that is not the last"):
+        unframed([stream])
+
+
+def test_a_save_that_dies_within_a_compressed_layer_is_told_as_what_it_is() -> None:
+    """The host then sends a whole frame of less than it announced, and its exit status last."""
+    world = World(layout="layers")
+    host = FramingHost(world.host.name)
+    host.add_archive(image(LOWER, UPPER))
+    start, end = body_of(image(LOWER, UPPER), f"blobs/sha256/{hashlib.sha256(LOWER).hexdigest()}")
+
+    def dying(archive: bytes) -> bytes:
+        return (
+            FIRST_LINE + raw(archive[:start]) + packed(archive[start : end - 700], size_bytes=end - start) + b"raw 0\n"
+        )
+
+    class Dying(MemoryStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield from super().__iter__()
+            raise TransientError("no space left on device")
+
+    def save_layers(image_id: str, *, without: Collection[str], packing: Packing | None) -> MemoryStream:
+        host.calls.append("dying")
+        return Dying(dying(b"".join(host.save_image(image_id))))
+
+    host.save_layers = save_layers  # type: ignore[method-assign]
+    with pytest.raises(TransientError, match="no space left on device"):
+        world.backup(1, capture="save", host=host)
+    assert host.calls == ["dying"]
+
+
+def test_not_much_is_read_after_a_body_that_ended_early() -> None:
+    """A host that goes on as if nothing were is refused."""
+    short = FIRST_LINE + packed(BODY, size_bytes=len(BODY) + 1)
+    arrival = Arrival(hashlib.sha256().update, Frames(), DecompressLimits())
+    arrival.feed(short + b"raw 5\nabcde")
+    assert arrival.archive_bytes == len(BODY)
+    with pytest.raises(IntegrityError, match="it announced 70001"):
+        arrival.feed(bytes(2 << 20))
 
 
 def test_an_engine_that_has_layers_compressed_is_not_asked_to_compress() -> None:
