@@ -49,3 +49,7 @@ class NotFoundError(DockerBackupError):
 
 class ConflictError(DockerBackupError):
     """Something else holds the name or did the same work first; nothing was overwritten."""
+
+
+class StaleError(DockerBackupError):
+    """A source has no backup that is fresh enough; nothing is wrong with those that are there."""

@@ -15,6 +15,7 @@ def get_provider_info() -> dict[str, Any]:
         "checkpoint",
         "commit",
         "export",
+        "freshness",
         "garbage_collect",
         "list_sources",
         "remove",

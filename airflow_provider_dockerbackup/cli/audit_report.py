@@ -9,14 +9,20 @@ from pathlib import Path
 import click
 
 from airflow_provider_dockerbackup.cli.audit_options import anchors_of, anchors_option, key_option
-from airflow_provider_dockerbackup.cli.options import HostOptions, host_of, open_repository, repository_option
+from airflow_provider_dockerbackup.cli.options import (
+    HostOptions,
+    host_of,
+    limit_of,
+    open_repository,
+    repository_option,
+    span_of,
+)
 from airflow_provider_dockerbackup.cli.output import plain, print_table
 from airflow_provider_dockerbackup.core.audit.signature import keyring
 from airflow_provider_dockerbackup.core.report.build import build_report, live_things
 from airflow_provider_dockerbackup.core.report.controls import NAMES
 from airflow_provider_dockerbackup.core.report.model import LiveThing, Report, ReportRequest
 from airflow_provider_dockerbackup.core.report.output import rows, to_csv, to_dict, to_html
-from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 from airflow_provider_dockerbackup.transport.signing_key import read_public_key
 
@@ -68,12 +74,12 @@ def report(
       dockerbackup audit report -r /srv/backups --host web1 --rpo 26h --format html -o report.html
     """
     request = ReportRequest(
-        period=_duration("--period", period),
-        rpo=_duration("--rpo", rpo),
-        rpo_by_source=dict(_limit(each) for each in rpo_for),
+        period=span_of("--period", period),
+        rpo=span_of("--rpo", rpo),
+        rpo_by_source=dict(limit_of("--rpo-for", each) for each in rpo_for),
         rto_minutes=rto_minutes,
         min_retention_days=min_retention_days,
-        max_interval=_duration("--max-interval", max_interval),
+        max_interval=span_of("--max-interval", max_interval),
     )
     if unknown := sorted(set(fail_on) - {*NAMES, "trail"}):
         raise ConfigurationError(f"--fail-on: unknown {', '.join(unknown)}; known are {', '.join(NAMES)} and trail")
@@ -115,17 +121,3 @@ def _put(made: Report, form: str, output: Path | None) -> None:
         output.write_text(text, encoding="utf-8", newline="")
     except OSError as err:
         raise ConfigurationError(f"--output {output}: cannot be written: {err.strerror}") from err
-
-
-def _limit(text: str) -> tuple[str, Duration]:
-    pattern, equals, duration = text.rpartition("=")
-    if not equals or not pattern:
-        raise ConfigurationError(f"--rpo-for: expected PATTERN=DURATION, got {text!r}")
-    return pattern, _duration("--rpo-for", duration)
-
-
-def _duration(option: str, text: str) -> Duration:
-    try:
-        return Duration.parse(text)
-    except ConfigurationError as err:
-        raise ConfigurationError(f"{option}: {err}") from err

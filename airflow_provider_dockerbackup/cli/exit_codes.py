@@ -11,6 +11,7 @@ from airflow_provider_dockerbackup.exceptions import (
     DockerBackupError,
     IntegrityError,
     NotFoundError,
+    StaleError,
     TransientError,
 )
 
@@ -25,6 +26,7 @@ class ExitCode(IntEnum):
     TRANSIENT = 4
     INTEGRITY = 5
     CONFLICT = 6
+    STALE = 7
     INTERRUPTED = 130
 
 
@@ -36,6 +38,7 @@ def exit_code_of(error: DockerBackupError) -> ExitCode:
         (TransientError, ExitCode.TRANSIENT),
         (IntegrityError, ExitCode.INTEGRITY),
         (ConflictError, ExitCode.CONFLICT),
+        (StaleError, ExitCode.STALE),
     ):
         if isinstance(error, kind):
             return code

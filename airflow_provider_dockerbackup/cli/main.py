@@ -46,6 +46,7 @@ _VERBS = {
     "convert": "convert:convert_verb",
     "quarantine": "quarantine:quarantine_verb",
     "check": "check:check",
+    "freshness": "freshness:freshness_verb",
     "audit": "audit:audit",
     "completion": "completion:completion",
 }

@@ -24,6 +24,7 @@ from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient, parse_recipients
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.repository import Layout, Repository
+from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.core.sizes import bytes_in
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.clock import SystemClock
@@ -310,3 +311,25 @@ def actor() -> dict[str, str]:
         "provider": __version__,
         "python": platform.python_version(),
     }
+
+
+def limit_of(option: str, text: str) -> tuple[str, Duration]:
+    """Return pattern and duration of ``PATTERN=DURATION``.
+
+    :raises ConfigurationError: names the option.
+    """
+    pattern, equals, duration = text.rpartition("=")
+    if not equals or not pattern:
+        raise ConfigurationError(f"{option}: expected PATTERN=DURATION, got {text!r}")
+    return pattern, span_of(option, duration)
+
+
+def span_of(option: str, text: str) -> Duration:
+    """Return a duration such as ``36h``.
+
+    :raises ConfigurationError: names the option.
+    """
+    try:
+        return Duration.parse(text)
+    except ConfigurationError as err:
+        raise ConfigurationError(f"{option}: {err}") from err

@@ -63,6 +63,8 @@ class DockerBackupAuditOperator(DockerBackupBaseOperator):
         "repository_conn_id",
     )
 
+    metric = "audit"
+
     def __init__(
         self,
         *,

@@ -6,10 +6,11 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
@@ -37,6 +38,8 @@ class DockerBackupBaseOperator(BaseOperator):
     """
 
     ui_color = "#dbeafe"
+    # Middle part of the names of its metrics; None for what is not worth one.
+    metric: ClassVar[str | None] = None
 
     def __init__(self, *, multiple_outputs: bool = True, **kwargs: Any) -> None:
         # Summaries are dicts; each key is an XCom of its own, so that ``save.output["backup_id"]`` works downstream.
@@ -44,10 +47,27 @@ class DockerBackupBaseOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Do the operator's work and return a small summary."""
-        with _retries_stopped_when_permanent():
+        with _retries_stopped_when_permanent(), self._measured(context) as told:
             summary = self.work(context)
+            told.append(summary)
         self._anchor(context, summary)
         return summary
+
+    @contextmanager
+    def _measured(self, context: Context) -> Iterator[list[Any]]:
+        """Tell Airflow's Stats how the body ended; the list is to get what it returned."""
+        from airflow_provider_dockerbackup.operators import metrics
+
+        told: list[Any] = []
+        began = time.monotonic()
+        try:
+            yield told
+        except BaseException as err:
+            if self.metric is not None:
+                metrics.tell_failure(self.metric, err, seconds=time.monotonic() - began, context=context)
+            raise
+        if self.metric is not None:
+            metrics.tell_success(self.metric, told[0], seconds=time.monotonic() - began, context=context)
 
     def _anchor(self, context: Context, summary: Any) -> None:
         """Leave the digest of the newest audit event where the repository's writer cannot change it.

@@ -67,6 +67,8 @@ class DockerCommitOperator(DockerHostOperator):
         "dockerbackup_conn_id",
     )
 
+    metric = "commit"
+
     def __init__(
         self,
         *,

@@ -68,6 +68,8 @@ class DockerExportOperator(DockerHostOperator):
         "dockerbackup_conn_id",
     )
 
+    metric = "backup"
+
     def __init__(
         self,
         *,

@@ -33,6 +33,8 @@ class DockerBackupGarbageCollectOperator(DockerBackupBaseOperator):
 
     template_fields: Sequence[str] = ("repository", "grace_hours", "trash_days", "plan_only", "repository_conn_id")
 
+    metric = "gc"
+
     def __init__(
         self,
         *,

@@ -47,6 +47,8 @@ class DockerRemoveOperator(DockerHostOperator):
         "dockerbackup_conn_id",
     )
 
+    metric = "removal"
+
     def __init__(
         self,
         *,

@@ -49,6 +49,8 @@ class DockerBackupRestoreOperator(DockerHostOperator):
         "dockerbackup_conn_id",
     )
 
+    metric = "restore"
+
     def __init__(
         self,
         *,

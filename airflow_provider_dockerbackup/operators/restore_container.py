@@ -49,6 +49,8 @@ class DockerContainerRestoreOperator(DockerHostOperator):
         "dockerbackup_conn_id",
     )
 
+    metric = "restore"
+
     def __init__(
         self,
         *,

@@ -56,6 +56,8 @@ class DockerBackupRollbackOperator(DockerHostOperator):
         "dockerbackup_conn_id",
     )
 
+    metric = "rollback"
+
     def __init__(
         self,
         *,

@@ -46,6 +46,8 @@ class DockerBackupRotateOperator(DockerBackupBaseOperator):
         "repository_conn_id",
     )
 
+    metric = "rotation"
+
     def __init__(
         self,
         *,

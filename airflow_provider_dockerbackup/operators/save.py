@@ -63,6 +63,8 @@ class DockerSaveOperator(DockerHostOperator):
         "dockerbackup_conn_id",
     )
 
+    metric = "backup"
+
     def __init__(
         self,
         *,

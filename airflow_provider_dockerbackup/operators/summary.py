@@ -125,6 +125,25 @@ class AuditSummary(TypedDict):
     audit_head: str | None
 
 
+class StaleSource(TypedDict):
+    """A source without a fresh backup: ``state`` is ``stale`` or, when no backup counts, ``missing``."""
+
+    host: str
+    kind: str
+    source: str
+    state: str
+    age_seconds: float | None
+    limit: str
+
+
+class FreshnessSummary(TypedDict):
+    """How many sources there are, and the first hundred without a fresh backup, stalest first."""
+
+    repository: str
+    sources: int
+    stale: list[StaleSource]
+
+
 class SampledBackup(TypedDict):
     """A backup chosen for a restore drill: ``reason`` is ``damaged``, ``newest``, ``oldest`` or ``random``."""
 

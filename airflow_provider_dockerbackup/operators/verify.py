@@ -38,6 +38,8 @@ class DockerBackupVerifyOperator(DockerBackupBaseOperator):
 
     template_fields: Sequence[str] = ("backup_id", "repository", "level", "drill", "test_daemon", "repository_conn_id")
 
+    metric = "verification"
+
     def __init__(
         self,
         *,

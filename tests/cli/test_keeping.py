@@ -153,3 +153,26 @@ def test_a_listing_loads_no_library_that_it_does_not_need(repository: Path) -> N
     )
     done = subprocess.run([PROGRAM.parent / "python", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_sources_without_a_fresh_backup_are_told_by_the_exit_code(repository: Path, tmp_path: Path) -> None:
+    """And by name; what was never restored counts only when asked to."""
+    fresh = json.loads(run(repository, "freshness", "--rpo", "1h", "--json"))
+    assert [(each["source"], each["state"], each["limit"]) for each in fresh] == [(IMAGE.name, "ok", "1h")]
+    backup = Repository.open(LocalStorage(repository), clock=SystemClock()).catalog.backups()[0]
+    age_hours = (SystemClock().now() - backup.newest_point).total_seconds() / 3600
+    assert abs(fresh[0]["age_seconds"] / 3600 - age_hours) < 0.1
+    unproven = tmp_path / "unproven"
+    world = World(storage=LocalStorage(unproven))
+    world.clock = _Now()  # type: ignore[assignment]
+    world.backup(1)
+    told = run(unproven, "freshness", code=7)
+    assert "missing" in told
+    assert "1 of 1 sources have no fresh backup" in told
+    assert "ok" in run(unproven, "freshness", "--trust", "any", "--rpo-for", "lab/*=2d")
+
+
+def test_a_bad_limit_is_named(repository: Path) -> None:
+    """Before the repository is read."""
+    assert "--rpo" in run(repository, "freshness", "--rpo", "soon", code=2)
+    assert "--rpo-for" in run(repository, "freshness", "--rpo-for", "x", code=2)

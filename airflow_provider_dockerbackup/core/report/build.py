@@ -13,6 +13,7 @@ from airflow_provider_dockerbackup.core.audit.proof import Anchor, prove
 from airflow_provider_dockerbackup.core.audit.reading import StoredEvent, stored_events
 from airflow_provider_dockerbackup.core.audit.signature import PublicKeys
 from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.freshness import newest_good
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.ports import DockerHost
 from airflow_provider_dockerbackup.core.record import Source
@@ -122,17 +123,17 @@ def _sources(backups: Sequence[Backup], request: ReportRequest, now: datetime) -
         found = by_source[source]
         readable = [each for each in found if each.record is not None]
         newest = max(readable, key=lambda each: each.newest_point, default=None)
-        good = [each.newest_point for each in readable if each.trust == "verified" and each.complete]
+        good = newest_good(found)
         limit = request.rpo_of(source)
         fresh: Freshness = "never verified"
-        if good:
-            fresh = "ok" if max(good) >= limit.before(now, _ZONE) else "breach"
+        if good is not None:
+            fresh = "ok" if good >= limit.before(now, _ZONE) else "breach"
         yield SourceState(
             source=source,
             backups=len(found),
             newest_backup_id=newest.backup_id if newest else "",
             newest_point=newest.newest_point if newest else None,
-            newest_verified=max(good, default=None),
+            newest_verified=good,
             rpo=str(limit),
             freshness=fresh,
             held=sum(bool(each.held(now)) for each in found),

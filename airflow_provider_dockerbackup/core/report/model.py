@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Literal
 
 from airflow_provider_dockerbackup.core.audit.proof import TrailProof
+from airflow_provider_dockerbackup.core.freshness import Rpo
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.retention.duration import Duration
 
@@ -39,10 +39,7 @@ class ReportRequest:
 
     def rpo_of(self, source: Source) -> Duration:
         """Return the limit for one source."""
-        for pattern, limit in self.rpo_by_source.items():
-            if fnmatchcase(str(source), pattern) or fnmatchcase(source.name, pattern):
-                return limit
-        return self.rpo
+        return Rpo(limit=self.rpo, by_source=self.rpo_by_source).of(source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

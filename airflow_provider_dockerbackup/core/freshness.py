@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How old the newest backup of each source is, held against its recovery point objective (RPO).
+
+It is told from records alone, so a schedule that was paused, deleted or never made is seen as well as one that fails.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.record import Source
+from airflow_provider_dockerbackup.core.retention.duration import Duration
+
+Trust = Literal["any", "verified"]
+_ZONE = ZoneInfo("UTC")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rpo:
+    """How old the newest backup of a source may be.
+
+    :param by_source: shell patterns of ``host kind name`` or of the name alone → another such limit; the first that
+        matches counts.
+    """
+
+    limit: Duration = field(default_factory=lambda: Duration(hours=36))
+    by_source: Mapping[str, Duration] = field(default_factory=dict)
+
+    def of(self, source: Source) -> Duration:
+        """Return the limit for one source."""
+        for pattern, limit in self.by_source.items():
+            if fnmatchcase(str(source), pattern) or fnmatchcase(source.name, pattern):
+                return limit
+        return self.limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFreshness:
+    """How fresh the backups of one source are.
+
+    :param newest: last moment for which a backup that counts is its state; None when there is none.
+    :param age_seconds: how long ago that was.
+    :param state: ``ok``, ``stale``, or ``missing`` when no backup counts.
+    """
+
+    source: Source
+    newest: datetime | None
+    age_seconds: float | None
+    limit: Duration
+    state: Literal["ok", "stale", "missing"]
+
+
+def newest_good(backups: Iterable[Backup], *, trust: Trust = "verified") -> datetime | None:
+    """Return the last moment for which one of these backups is the state of its source; None when none counts.
+
+    A backup counts when its record is readable, its files have the recorded sizes and its last verification did not
+    fail; with ``verified`` only after one that restored it.
+    """
+    wanted = {"verified"} if trust == "verified" else {"none", "checked", "verified"}
+    points = (
+        each.newest_point for each in backups if each.record is not None and each.complete and each.trust in wanted
+    )
+    return max(points, default=None)
+
+
+def freshness(
+    backups: Iterable[Backup], *, rpo: Rpo, now: datetime, trust: Trust = "verified", required: Sequence[Source] = ()
+) -> tuple[SourceFreshness, ...]:
+    """Return how fresh each source of a repository is, and those that are required but have no backup; stalest first.
+
+    :param backups: the catalog.
+    :param required: sources that must have one.
+    """
+    by_source: dict[Source, list[Backup]] = defaultdict(list)
+    for backup in backups:
+        by_source[backup.source].append(backup)
+    found = [
+        _of(source, newest_good(by_source.get(source, ()), trust=trust), limit=rpo.of(source), now=now)
+        for source in sorted({*by_source, *required}, key=str)
+    ]
+    return tuple(sorted(found, key=lambda each: (each.newest is not None, each.newest or now)))
+
+
+def _of(source: Source, newest: datetime | None, *, limit: Duration, now: datetime) -> SourceFreshness:
+    if newest is None:
+        return SourceFreshness(source=source, newest=None, age_seconds=None, limit=limit, state="missing")
+    return SourceFreshness(
+        source=source,
+        newest=newest,
+        age_seconds=max(0.0, (now - newest).total_seconds()),
+        limit=limit,
+        state="ok" if newest >= limit.before(now, _ZONE) else "stale",
+    )

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The freshness check as a task, and what tasks tell Airflow's Stats: over UDP, as StatsD gets it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_dockerbackup.operators import metrics
+from airflow_provider_dockerbackup.operators.freshness import DockerBackupFreshnessOperator
+from airflow_provider_dockerbackup.operators.metrics import KINDS
+from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
+from airflow_provider_dockerbackup.operators.verify import DockerBackupVerifyOperator
+from tests.operators.context import context
+
+pytestmark = pytest.mark.usefixtures("connections")
+METRICS = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
+
+
+def save(repository: str) -> Any:
+    """Save one of the lab's images."""
+    operator = DockerSaveOperator(
+        task_id="save", dockerbackup_conn_id="docker_host_1", image="lab/base:1", repository=repository
+    )
+    return operator.execute(context(task_id="save"))
+
+
+def check(repository: str, **options: Any) -> Any:
+    """Run the check."""
+    operator = DockerBackupFreshnessOperator(task_id="fresh", repository=repository, **options)
+    return operator.execute(context(task_id="fresh"))
+
+
+def test_an_unverified_backup_is_fresh_only_when_any_counts(repository_url: str) -> None:
+    """The error names the source, its age and its limit."""
+    saved = save(repository_url)
+    found = check(repository_url, trust="any")
+    assert (found["sources"], found["stale"]) == (1, [])
+    with pytest.raises(
+        AirflowFailException, match=r"StaleError: 1 of 1 sources .* image lab/base:1 \(none, limit 36h\)"
+    ):
+        check(repository_url)
+    told = check(repository_url, fail=False)["stale"]
+    assert [(each["host"], each["source"], each["state"]) for each in told] == [
+        (saved["host"], "lab/base:1", "missing")
+    ]
+    DockerBackupVerifyOperator(task_id="verify", repository=repository_url, backup_id=saved["backup_id"]).execute(
+        context(task_id="verify")
+    )
+    assert check(repository_url)["stale"] == []
+
+
+def test_a_source_that_was_never_backed_up_is_noticed(repository_url: str) -> None:
+    """Given as text, or as other tasks return sources."""
+    saved = save(repository_url)
+    wanted = ["web-9 container shop", {"host": saved["host"], "kind": "image", "source": "lab/base:1"}]
+    stale = check(repository_url, trust="any", required=wanted, fail=False)["stale"]
+    assert [(each["host"], each["kind"], each["source"]) for each in stale] == [("web-9", "container", "shop")]
+
+
+@pytest.mark.parametrize(
+    "options", [{"rpo": "soon"}, {"trust": "blind"}, {"required": ["web-9 shop"]}, {"rpo_by_source": {"*": "x"}}]
+)
+def test_bad_parameters_are_named(repository_url: str, options: dict[str, Any]) -> None:
+    """Before the repository is read."""
+    save(repository_url)
+    name = next(iter(options))
+    expected = "expected a duration" if name.startswith("rpo") else name
+    with pytest.raises(AirflowFailException, match=expected):
+        check(repository_url, **options)
+
+
+# As Airflow's task runner begins.
+PROGRAM = """
+from airflow.sdk.configuration import conf
+from airflow.sdk.observability import stats
+from airflow.sdk.observability.metrics import stats_utils
+stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
+from airflow.providers.common.compat.sdk import AirflowFailException
+from tests.operators.test_freshness import check, save
+repository = {repository!r}
+save(repository)
+save(repository)
+check(repository, trust="any")
+try:
+    check(repository)
+except AirflowFailException:
+    pass
+"""
+
+
+def test_what_tasks_did_reaches_statsd(repository_url: str) -> None:
+    """Counters, timers and gauges under the names that the page lists, with tags."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(10)
+        environment = {
+            **os.environ,
+            "AIRFLOW__METRICS__STATSD_ON": "True",
+            "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+            "AIRFLOW__METRICS__STATSD_PORT": str(server.getsockname()[1]),
+            "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
+        }
+        program = PROGRAM.format(repository=repository_url)
+        subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=120)
+        server.setblocking(False)
+        lines = []
+        try:
+            while True:
+                lines.append(server.recv(65_536).decode())
+        except BlockingIOError:
+            pass
+    told = [line.removeprefix("airflow.") for line in lines if "dockerbackup." in line]
+    names = {re.split(r"[,:]", line)[0] for line in told}
+    page = METRICS.read_text(encoding="utf-8")
+    listed = {
+        name.replace("KIND", kind) for name in re.findall(r"`(dockerbackup\.[A-Za-z_.]+)`", page) for kind in KINDS
+    }
+    assert names <= listed
+    assert {
+        "dockerbackup.backup.success",
+        "dockerbackup.backup.duration",
+        "dockerbackup.backup.bytes",
+        "dockerbackup.backup.stored_bytes",
+        "dockerbackup.freshness.success",
+        "dockerbackup.freshness.failure",
+        "dockerbackup.rpo_age_seconds",
+        "dockerbackup.stale_sources",
+    } <= names
+    successes = [line for line in told if line.startswith("dockerbackup.backup.success")]
+    assert sorted(re.findall(r"status=(\w+)", "".join(successes))) == ["already", "committed"]
+    assert any("error=StaleError" in line for line in told if line.startswith("dockerbackup.freshness.failure"))
+    assert any("source=lab/base_1" in line for line in told if line.startswith("dockerbackup.rpo_age_seconds"))
+
+
+def test_no_metric_is_too_long_for_airflow() -> None:
+    """Whatever sources and DAGs are called; what tells a source apart stays longest."""
+    ti = {"task_id": "t" * 250, "dag_id": "d" * 250}
+    values = {"host": "h" * 300, "kind": "container", "source": "registry.example:5000/" + "x" * 200, **ti}
+    tags = metrics.tags_of(values)
+    assert set(tags) == {"host", "kind", "source"}
+    assert all(re.fullmatch(r"[A-Za-z0-9_./-]{1,60}", value) for value in tags.values())
+    name = "airflow.dockerbackup.verification.restore_seconds"
+    assert len(name + "".join(f",{key}={value}" for key, value in tags.items())) < 250
