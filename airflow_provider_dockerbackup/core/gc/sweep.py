@@ -30,7 +30,7 @@ from airflow_provider_dockerbackup.core.gc.lease import LEASE_SECONDS, Lease
 from airflow_provider_dockerbackup.core.gc.plan import GcPlan
 from airflow_provider_dockerbackup.core.gc.references import References, digest_of, key_of
 from airflow_provider_dockerbackup.core.gc.several import several
-from airflow_provider_dockerbackup.core.layers.documents import LayerMap
+from airflow_provider_dockerbackup.core.layers.documents import HINTS_FOLDER, MAPS_FOLDER, LayerMap
 from airflow_provider_dockerbackup.core.places import BLOBS_FOLDER, blob_path
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.repository import ABANDONED_AFTER_SECONDS, Repository
@@ -43,7 +43,7 @@ _LARGEST_ROUND: Final = 32000
 _RENEW_AFTER_SECONDS: Final = LEASE_SECONDS / 3
 _QUICK_SECONDS: Final = LEASE_SECONDS / 20  # a round that was as quick may be twice as large the next time
 _STEPS: Final = 500  # between two looks at the lease
-_REAPED: Final = (BLOBS_FOLDER, "staging", PINS, LEASES, CONDEMNED)
+_REAPED: Final = (BLOBS_FOLDER, "staging", MAPS_FOLDER, HINTS_FOLDER, PINS, LEASES, CONDEMNED)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -541,8 +541,9 @@ def test_request_that_cannot_be_meant_is_refused(world: tuple[Layered, FixedCloc
         made.collect(None, **{field: value})
 
 
-def test_what_dead_writers_left_unfinished_goes(world: tuple[Layered, FixedClock]) -> None:
-    """Half-written blobs are nobody's."""
+@pytest.mark.parametrize("folder", ["blobs/sha256", "layers/sha256", "layers/engines", "pins", "gc/condemned"])
+def test_what_dead_writers_left_unfinished_goes(world: tuple[Layered, FixedClock], folder: str) -> None:
+    """Half-written blobs are nobody's, nor are documents."""
     made, _ = world
-    made.storage.staged("blobs/sha256").write(b"half")
+    made.storage.staged(folder).write(b"half")
     assert made.collect().done.reaped == 1
