@@ -222,18 +222,6 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Packing:
-    """How a host is to compress layers that it sends.
-
-    :param level: of zstd, 1 to 19.
-    :param threads: how many compress one layer.
-    """
-
-    level: int
-    threads: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PausedCommit:
     """An image committed while its container was paused.
 

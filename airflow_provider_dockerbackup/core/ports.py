@@ -25,7 +25,6 @@ from airflow_provider_dockerbackup.core.model import (
     ImageManifest,
     ImageSummary,
     LoadedImage,
-    Packing,
     PausedCommit,
     RunningContainer,
 )
@@ -161,17 +160,12 @@ class DockerHost(Protocol):
         :raises NotFoundError: when there is none.
         """
 
-    def save_image(self, image_id: str) -> RemoteStream:
-        """Stream ``docker save`` of one image, by ID, so that a moving tag cannot change what is saved."""
+    def save_image(self, image_id: str, *, without: Collection[str] = ()) -> FilteredStream:
+        """Stream ``docker save`` of one image, by ID, so that a moving tag cannot change what is saved.
 
-    def save_layers(self, image_id: str, *, without: Collection[str], packing: Packing | None) -> FilteredStream:
-        """Stream :meth:`save_image` as :class:`~airflow_provider_dockerbackup.core.layers.arrival.Arrival` reads it.
-
-        What the host lacks the tools for it does not do; the stream is then the archive itself.
-
-        :param without: names of layers' members that are left out on the host. One that is not in the archive is no
-            error. The rest MUST be the same tar without them, and a save that failed MUST raise as it does without.
-        :param packing: how the host compresses layers; None to compress none.
+        :param without: names of layers' members that are left out of the archive, on the host, if it has what that
+            takes. One that is not in the archive is no error. The rest MUST be the same tar without them, plain or
+            compressed with gzip or zstd, and a save that failed MUST raise as it does without a filter.
         :raises IncompleteError: while the stream is read, when the archive could not be filtered.
         :raises ConfigurationError: when a name is no name of a layer's member.
         """

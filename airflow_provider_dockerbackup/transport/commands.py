@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from airflow_provider_dockerbackup.core.container_options import ContainerOption
-from airflow_provider_dockerbackup.core.model import Packing
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.export_script import EXPORT_TEMPORARY, WHILE_PAUSED
 from airflow_provider_dockerbackup.transport.push_script import PUSH
@@ -133,17 +132,13 @@ def save(docker: DockerCommand, reference: str) -> str:
     return docker.line("image", "save", "--", reference)
 
 
-def save_filtered(
-    docker: DockerCommand, reference: str, *, without: Iterable[str] = (), packing: Packing | None = None
-) -> str:
-    """Return the line that does :func:`save`, leaves members out and compresses others, where the host can.
+def save_filtered(docker: DockerCommand, reference: str, *, without: Iterable[str]) -> str:
+    """Return the line that does :func:`save` and leaves members out, where the host has what that takes.
 
     :param without: names of layers' members; so many that they do not fit the line are not left out.
-    :param packing: how layers are compressed there; None compresses none.
     :raises ConfigurationError: when one is no such name.
     """
-    asked = ("0", "1") if packing is None else (str(packing.level), str(packing.threads))
-    script = ("sh", "-c", SAVE_FILTERED, "dockerbackup", name_list(without), *asked, reference)
+    script = ("sh", "-c", SAVE_FILTERED, "dockerbackup", name_list(without), reference)
     return quoted_line((*_ENVIRONMENT, *script, *docker.docker))
 
 

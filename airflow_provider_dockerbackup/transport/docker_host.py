@@ -22,7 +22,6 @@ from airflow_provider_dockerbackup.core.model import (
     ImageManifest,
     ImageSummary,
     LoadedImage,
-    Packing,
     PausedCommit,
 )
 from airflow_provider_dockerbackup.core.push import PushResult, PushTarget
@@ -164,23 +163,16 @@ class SshDockerHost:
         what = f"docker container inspect {name}"
         return docker_output.container(self._one(commands.inspect_containers(self._docker, [name]), what=what))
 
-    def save_image(self, image_id: str) -> SshRemoteStream:
-        """Stream ``docker save`` of one image."""
-        return self._stream(commands.save(self._docker, image_id), what=f"docker save {image_id}")
+    def save_image(self, image_id: str, *, without: Collection[str] = ()) -> SshFilteredStream:
+        """Stream ``docker save`` of one image, without the members named where the host has what that takes.
 
-    def save_layers(self, image_id: str, *, without: Collection[str], packing: Packing | None) -> SshFilteredStream:
-        """Stream ``docker save`` of one image in frames, as far as the host has what that takes.
-
-        :param without: names of layers' members to leave out.
-        :param packing: how layers are compressed there; None compresses none.
         :raises IncompleteError: while it is read, when the archive could not be filtered.
         """
         line = commands.save(self._docker, image_id)
-        if without or packing is not None:
-            line = commands.save_filtered(self._docker, image_id, without=without, packing=packing)
-        # Nothing comes while a layer is left out, which may be large, and little while one is compressed.
-        pauses = bool(without) or packing is not None
-        return SshFilteredStream(self._stream(line, what=f"docker save {image_id}", pauses=pauses))
+        if without:
+            line = commands.save_filtered(self._docker, image_id, without=without)
+        # Nothing comes while a layer is left out, which may be large.
+        return SshFilteredStream(self._stream(line, what=f"docker save {image_id}", pauses=bool(without)))
 
     def image_manifests(self, image: ImageInspect) -> tuple[ImageManifest, ...]:
         """Return what an image's index names, as engines from 28 on tell.

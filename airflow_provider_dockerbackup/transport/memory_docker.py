@@ -21,7 +21,6 @@ from airflow_provider_dockerbackup.core.model import (
     ImageManifest,
     ImageSummary,
     LoadedImage,
-    Packing,
     PausedCommit,
 )
 from airflow_provider_dockerbackup.core.ports import Clock
@@ -198,22 +197,14 @@ class MemoryDockerHost:
         """
         return docker_output.container(self._container(name).document)
 
-    def save_image(self, image_id: str) -> MemoryStream:
-        """Stream the archive the image came in.
+    def save_image(self, image_id: str, *, without: Collection[str] = ()) -> MemoryStream:
+        """Stream the archive the image came in, without the members named.
 
         :raises NotFoundError: when there is no such image.
         """
-        return MemoryStream(self._images.find(image_id).archive)
-
-    def save_layers(self, image_id: str, *, without: Collection[str], packing: Packing | None) -> MemoryStream:  # noqa: ARG002
-        """Stream it without the members named, and without frames.
-
-        :raises NotFoundError: when there is no such image.
-        """
-        whole = self.save_image(image_id)
+        archive = self._images.find(image_id).archive
         if not name_list(without):
-            return whole
-        archive = b"".join(whole)
+            return MemoryStream(archive)
         kept = archive if self.filters_by == "none" else without_members(archive, without)
         return MemoryStream(kept, filtered_by=self.filters_by)
 

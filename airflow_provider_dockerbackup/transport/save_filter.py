@@ -12,27 +12,25 @@ from airflow_provider_dockerbackup.exceptions import ConfigurationError
 _NAMES_BYTES = 96 * 1024
 _NAME = re.compile(r"(?:blobs/sha256/[0-9a-f]{64}|[0-9a-f]{64}/layer\.tar)", re.ASCII)
 
-# Parameters: names of members, blanks between them; level of zstd, 0 to compress nothing, and its threads; the image;
-# then the words that call docker. Standard output is the tar, in frames, or less than one when the exit status is not
-# 0. Whether it was filtered is told on standard error.
+# Parameters: names of members, blanks between them; the image; then the words that call docker. Standard output is the
+# tar alone, maybe compressed, or less than one when the exit status is not 0. Whether it was filtered is told on
+# standard error.
 #
-# * Of a pipe a shell tells only the last exit status, and has no `pipefail` that could be relied on. So both sides tell
+# * Of a pipe a shell tells only the last exit status, and has no `pipefail` that could be relied on. So all sides tell
 #   theirs on a descriptor of its own, which is read as the output of the whole; standard output is moved aside for the
 #   archive. What is not told, because a shell was killed, is a failure. Nothing is written to the disk.
 # * `docker save` decides: when it failed, its exit status and messages are those of the script. If it was ended by a
-#   closed pipe (141), the other side was the cause.
+#   closed pipe (141), another side was the cause.
 # * `dd` with `fullblock` takes exactly what it is told from a pipe. Headers are read as octal numbers, one word a byte,
 #   and written out again from these. The extended headers before a member share its fate: a PAX header gives the size
 #   of a member of 8 GiB or more and may give its name, a GNU `L` header a long name. Sizes are octal digits or, in
 #   GNU's way, binary. Whatever is not understood is passed on with all that follows.
-# * Where a tool cannot do that, or the shell counts in 32 bits, the archive is passed on as it is, without frames.
-# * Frames (core/layers/arrival.py reads them): after a first line, `raw N` and N bytes; `packed N` and one zstd frame
-#   or gzip member of N bytes; `rest` and all that follows. A body of 64 KiB or more is packed where the host has zstd
-#   or, if layers are left out, gzip, and a try of it works: zstd alone keeps up with the disk.
+# * Where a tool cannot do that, or the shell counts in 32 bits, the archive is passed on as it is.
+# * What is left is mostly layers that are new, so it is compressed where the host has zstd or gzip and these do work.
 # * GNU tar's `--delete` would be shorter. But version 1.34 never ends when the stream is cut within a member that it
 #   deletes, loses the last 10 KiB when it deletes nothing, and ends archives properly that were cut.
-SAVE_FILTERED = r"""names=$1 level=$2 threads=$3 image=$4
-shift 4
+SAVE_FILTERED = r"""names=$1 image=$2
+shift 2
 set -f
 unset IFS
 probe=$(printf %b '\000\045\134\377' | dd bs=4 count=1 iflag=fullblock 2>/dev/null | od -A n -v -t o1 2>/dev/null)
@@ -49,9 +47,6 @@ take() {
   dd bs="$1" count="$2" iflag=fullblock 2>/dev/null
 }
 emit() {
-  if [ -n "$first" ]; then printf %b '\000dockerbackup 1\n'; fi
-  first=
-  echo "raw $#"
   IFS=\\
   printf %b "\\$*"
   status=$?
@@ -60,19 +55,7 @@ emit() {
 }
 copy() {
   if [ "$1" -ge 65536 ]; then take 65536 "$(($1 / 65536))" || return; fi
-  if [ "$(($1 % 65536))" != 0 ]; then take "$(($1 % 65536))" 1; fi
-}
-body() {
-  padding=$(((512 - $1 % 512) % 512))
-  if [ -z "$pack" ] || [ "$1" -lt 65536 ]; then
-    echo "raw $(($1 + padding))"
-    copy "$(($1 + padding))"
-  else
-    echo "packed $1"
-    copy "$1" | $pack || return 70
-    echo "raw $padding"
-    copy "$padding"
-  fi
+  if [ "$(($1 % 65536))" != 0 ]; then take 512 "$(($1 % 65536 / 512))"; fi
 }
 number() {
   size=0
@@ -124,7 +107,6 @@ records() {
   done
 }
 filter() {
-  first=yes
   set -- $(printf '%s\n' $names | octal)
   wanted=" 012 $* " before= given= named=
   while :; do
@@ -152,24 +134,22 @@ filter() {
     case $type in
       000 | 060 | 061 | 062) case $wanted in *" 012$found 012 "*) keep= ;; esac ;;
     esac
+    size=$(((size + 511) / 512 * 512))
     if [ -n "$keep" ]; then
-      emit $before "$@" || return
-      body "$size" || return
+      emit $before "$@" && copy "$size" || return
     else
-      copy "$(((size + 511) / 512 * 512))" >/dev/null || return
+      copy "$size" >/dev/null || return
     fi
     before= given= named=
   done
-  emit $before "$@" && echo rest && cat
+  emit $before "$@" && cat
 }
-pack=
-if [ "$level" != 0 ]; then
-  for tool in ${names:+'gzip -1 -c'} "zstd -q -$level -T$threads -c"; do
-    case $(echo | $tool 2>/dev/null | octal) in
-      ' 037 213 010 '* | ' 050 265 057 375 '*) pack=$tool ;;
-    esac
-  done
-fi
+pack=cat
+for tool in 'gzip -1 -c' 'zstd -q -3 -c'; do
+  case $(echo | $tool 2>/dev/null | octal) in
+    ' 037 213 010 '* | ' 050 265 057 375 '*) pack=$tool ;;
+  esac
+done
 exec 4>&1
 told=$(
   {
@@ -177,22 +157,27 @@ told=$(
       "$@" image save -- "$image" 3>&- 4>&-
       echo "saved=$?" >&3
     } | {
-      filter >&4
+      filter 4>&-
       echo "filtered=$?" >&3
+    } | {
+      $pack 3>&- >&4
+      echo "packed=$?" >&3
     }
   } 3>&1
 )
-saved= filtered=
+saved= filtered= packed=
 for line in $told; do
   case $line in
     saved=*) saved=${line#saved=} ;;
     filtered=*) filtered=${line#filtered=} ;;
+    packed=*) packed=${line#packed=} ;;
   esac
 done
-# 70: what compresses failed, whatever the client made of its closed pipe then.
-if [ "$filtered" = 70 ]; then saved=0; fi
-if [ "$filtered" != 0 ] && { [ "$saved" = 0 ] || [ "$saved" = 141 ]; }; then
-  echo "dockerbackup: the archive could not be filtered (exit status ${filtered:-unknown})" >&2
+# What compresses failed by itself, whatever the client made of its closed pipe then.
+case $packed in 0 | 141) ;; *) saved=0 ;; esac
+if [ "$filtered,$packed" != 0,0 ] && { [ "$saved" = 0 ] || [ "$saved" = 141 ]; }; then
+  status="${filtered:-unknown}, of $pack ${packed:-unknown}"
+  echo "dockerbackup: the archive could not be filtered (exit status $status)" >&2
   exit 75
 fi
 if [ "$saved" != 0 ]; then exit "${saved:-137}"; fi

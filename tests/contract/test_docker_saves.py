@@ -21,7 +21,7 @@ from airflow_provider_dockerbackup.core.archive.layer_reader import DecompressLi
 from airflow_provider_dockerbackup.core.archive.member_names import member_names
 from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.layers.arrival import Arrival
-from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect, Packing, SourceKind
+from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect, SourceKind
 from airflow_provider_dockerbackup.core.ports import DockerHost
 from airflow_provider_dockerbackup.core.record import BlobSet
 from airflow_provider_dockerbackup.core.record import Source as SourceName
@@ -33,7 +33,6 @@ from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost, MemoryStorage
 from tests.contract.archives import layer
 from tests.core.archive.making import image_config, legacy_archive, oci_archive, sha256, tar_of
-from tests.core.layers.frames import Frames, unframed
 from tests.core.world import Notes
 from tests.lab.engines import Engine
 from tests.lab.images import APP, build_app
@@ -42,7 +41,6 @@ from tests.operators.engine_matrix import ENGINES, name_of
 from tests.transport.ssh_lab import session
 
 _KIB = 1024
-PACKING = Packing(level=3, threads=2)
 # Text that Go writes into JSON otherwise than Python does.
 ODD = "<b> & \u2028 \b\f\n\t\x1f\x7f \\b \\\\f ü \U0001f600 \"q\" '$(id)'"
 
@@ -66,21 +64,19 @@ class Source:
         """Return the names foreseen for layers that are held."""
         return member_names(self.image, engine=self.engine, held=held, hints=self.hints)
 
-    def saved(
-        self, held: Mapping[str, str], *, expect: Mapping[str, str] | None = None, packing: Packing | None = PACKING
-    ) -> DockerArchive:
+    def saved(self, held: Mapping[str, str], *, expect: Mapping[str, str] | None = None) -> DockerArchive:
         """Save without members, and pass the gate.
 
         :param expect: what the gate is told; the same as the host when None.
         """
-        stream = self.host.save_layers(self.image.id, without=tuple(held), packing=packing)
+        stream = self.host.save_image(self.image.id, without=tuple(held))
         assert stream.filtered_by is None
         scanner = DockerArchiveScanner(held=held if expect is None else expect)
-        arrival = Arrival(scanner.feed, Frames(), DecompressLimits())
+        arrival = Arrival(scanner.feed, DecompressLimits())
         for piece in stream:
             arrival.feed(piece)
         arrival.finish()
-        assert stream.filtered_by == ("sh" if held or packing else None)
+        assert stream.filtered_by == ("sh" if held else None)
         archive = scanner.finish()
         require_image(archive, image_id=self.image.id, diff_ids=self.image.diff_ids)
         return archive
@@ -109,6 +105,7 @@ def source_of(host: DockerHost, *, lab: Lab | None) -> Source:
     stream = host.save_image(image.id)
     for piece in stream:
         scanner.feed(piece)
+    assert stream.filtered_by is None
     return Source(host, host.engine(), image, scanner.finish(), lab)
 
 
@@ -151,13 +148,13 @@ def test_an_image_that_is_not_there_is_missed_as_without_a_filter(source: Source
     """The client's failure is the stream's, never a short archive."""
     missing = f"sha256:{'0' * 64}"
     with pytest.raises(NotFoundError):
-        list(source.host.save_layers(missing, without=[f"blobs/sha256/{'1' * 64}"], packing=None))
+        list(source.host.save_image(missing, without=[f"blobs/sha256/{'1' * 64}"]))
 
 
 def test_only_names_of_layers_are_taken(source: Source) -> None:
     """Nothing else of an archive can be left out."""
     with pytest.raises(ConfigurationError, match="is not the name of a layer"):
-        source.host.save_layers(source.image.id, without=["manifest.json"], packing=None)
+        source.host.save_image(source.image.id, without=["manifest.json"])
 
 
 def test_the_top_layer_of_an_image_with_odd_values_is_foreseen(source: Source) -> None:
@@ -176,8 +173,12 @@ def test_the_top_layer_of_an_image_with_odd_values_is_foreseen(source: Source) -
     source.lab.hosts[0].daemon.docker("load", input=tar_of(legacy_archive(plain, config=config, tags=["lab/odd:1"])))
     image = source.host.inspect_image("lab/odd:1")
     names = member_names(image, engine=source.engine, held=image.diff_ids)
-    stream = unframed(source.host.save_layers(image.id, without=tuple(names), packing=None))
-    with tarfile.open(fileobj=BytesIO(stream)) as tar:
+    pieces: list[bytes] = []
+    arrival = Arrival(pieces.append, DecompressLimits())
+    for piece in source.host.save_image(image.id, without=tuple(names)):
+        arrival.feed(piece)
+    arrival.finish()
+    with tarfile.open(fileobj=BytesIO(b"".join(pieces))) as tar:
         digests = {sha256((tar.extractfile(member) or BytesIO()).read()) for member in tar if member.isreg()}
     assert not digests & {each[7:] for each in image.diff_ids}
 

@@ -19,7 +19,6 @@ from airflow_provider_dockerbackup.core.model import (
     ImageManifest,
     ImageSummary,
     LoadedImage,
-    Packing,
     PausedCommit,
     RunningContainer,
 )
@@ -236,13 +235,9 @@ class FaultyHost:
         self._at("inspect_container")
         return self._plan.call("inspect_container", lambda: self._inner.inspect_container(name))
 
-    def save_image(self, image_id: str) -> FaultyStream:
+    def save_image(self, image_id: str, *, without: Collection[str] = ()) -> FaultyStream:
         """Stream an image."""
-        return self._stream("save_image", lambda: self._inner.save_image(image_id))
-
-    def save_layers(self, image_id: str, *, without: Collection[str], packing: Packing | None) -> FaultyStream:
-        """Stream an image in frames."""
-        return self._stream("save_layers", lambda: self._inner.save_layers(image_id, without=without, packing=packing))
+        return self._stream("save_image", lambda: self._inner.save_image(image_id, without=without))
 
     def image_manifests(self, image: ImageInspect) -> tuple[ImageManifest, ...]:
         """What an image's index names."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import signal
 import subprocess
 import tarfile
@@ -19,15 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_dockerbackup.core.archive import DockerArchiveScanner
-from airflow_provider_dockerbackup.core.archive.compression import Compression
-from airflow_provider_dockerbackup.core.model import FilteredBy, Packing
+from airflow_provider_dockerbackup.core.archive.compression import Compression, decompressed
+from airflow_provider_dockerbackup.core.model import FilteredBy
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 from airflow_provider_dockerbackup.transport import commands, docker_output
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
 from airflow_provider_dockerbackup.transport.memory_images import without_members
 from airflow_provider_dockerbackup.transport.save_filter import name_list
 from tests.core.archive.making import GOLDEN, IMAGES, Entry, scan, tar_of
-from tests.core.layers.frames import FIRST_LINE, Frames, unframed
 from tests.lab.install import require_program
 
 # A client that prints a file, tells what it was called with, and then does what a test wants.
@@ -37,10 +35,8 @@ echo 'a warning' >&2
 cat "$FAKE/archive"
 . "$FAKE/then"
 """
-PACKING = Packing(level=3, threads=2)
 IMAGE = f"sha256:{'1' * 64}"
 _GNU_TOOLS = ("env", "cat", "dd", "od", "tr")
-_MAGIC = {Compression.NONE: b"", Compression.GZIP: b"\x1f\x8b", Compression.ZSTD: b"\x28\xb5\x2f\xfd"}
 _PACKERS = {"bash": ("gzip",), "dash-zstd": ("gzip", "zstd")}
 
 
@@ -59,15 +55,13 @@ class Host:
     """A directory that plays a Docker host: its tools, its shell, a docker that prints an archive.
 
     :param way: how archives are filtered there.
-    :param packs: how layers are compressed there when others are left out.
-    :param packing: what it is asked for.
+    :param packs: how they are compressed there when they were filtered.
     """
 
     directory: Path
     shell: tuple[str, ...]
     way: FilteredBy
     packs: Compression = Compression.NONE
-    packing: Packing | None = PACKING
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self, archive: bytes | Path, names: Collection[str], *, then: str = "") -> subprocess.Popen[bytes]:
@@ -82,7 +76,7 @@ class Host:
         else:
             target.write_bytes(archive)
         (self.directory / "then").write_text(then, encoding="ascii")
-        line = commands.save_filtered(DockerCommand(), IMAGE, without=names, packing=self.packing)
+        line = commands.save_filtered(DockerCommand(), IMAGE, without=names)
         child = subprocess.Popen(
             ["/usr/bin/env", "--default-signal=PIPE,TERM", *self.shell, "-c", line],
             env={"PATH": str(self.directory / "bin"), "FAKE": str(self.directory), "TMPDIR": str(self.directory)},
@@ -108,14 +102,9 @@ class Host:
         return self.unpacked(out)
 
     def unpacked(self, out: bytes) -> bytes:
-        """Return the archive in the output, whose large bodies must be compressed as this host can."""
-        assert out.startswith(FIRST_LINE) is (self.way == "sh")
-        frames = Frames()
-        archive = unframed([out], frames)
-        found = set(re.findall(rb"packed [0-9]+\n(\x28\xb5\x2f\xfd|\x1f\x8b)", out))
-        assert found <= {_MAGIC[self.packs]}
-        assert bool(frames.whole) is (bool(found) and self.packs is Compression.ZSTD)
-        return archive
+        """Return the archive in the output, which must be compressed as this host can."""
+        assert Compression.of(out) is self.packs
+        return b"".join(decompressed([out], self.packs)) if out else b""
 
     def processes(self) -> list[int]:
         """Give the processes of this host that are alive."""
@@ -192,23 +181,6 @@ def test_archives_of_real_engines_come_without_the_members_named(host: Host, nam
         ]
     for chosen in (layers, layers[:1], layers[::2], [*layers[-2:], blob("0")], [blob("0"), legacy("0")]):
         assert host.filtered(archive, chosen) == expected(archive, chosen, way=host.way)
-
-
-@pytest.mark.parametrize("host", FILTERING, indirect=True)
-@pytest.mark.parametrize("names", [[], [blob("a")]])
-@pytest.mark.parametrize("level", [None, 1, 19])
-def test_large_bodies_are_compressed_as_far_as_asked(host: Host, names: list[str], level: int | None) -> None:
-    """By zstd; by gzip, which is slow, only what is new; each body alone, so that it can be stored as it is."""
-    archive = tar_of([Entry(blob("a"), b"x" * 70_001), Entry("x", b"y" * 65_535), Entry(blob("b"), b"z" * 90_000)])
-    expects = level and (host.packs is Compression.ZSTD or (names and host.packs is Compression.GZIP))
-    host.packing = Packing(level=level, threads=1) if level else None
-    try:
-        status, out, err = host.run(archive, names)
-    finally:
-        host.packing = PACKING
-    assert (status, host.unpacked(out)) == (0, without_members(archive, names) if names else archive), err
-    found = [int(size) for size in re.findall(rb"packed ([0-9]+)\n", out)]
-    assert found == ([70_001, 90_000][bool(names) :] if expects else [])
 
 
 @pytest.mark.parametrize("host", ["dash", "dash-bare"], indirect=True)
@@ -381,10 +353,8 @@ def test_a_tool_that_does_not_compress_is_not_used(tmp_path: Path, kind: str) ->
     (tmp_path / "bin" / "zstd").unlink(missing_ok=True)
     (tmp_path / "bin" / "zstd").write_text("#!/bin/sh\necho 'zstd: cannot' >&2\nexit 1\n")
     (tmp_path / "bin" / "zstd").chmod(0o755)
-    archive = tar_of([Entry(blob("a"), b"x" * 70_000), Entry(blob("b"), b"y" * 70_000)])
-    status, out, err = host.run(archive, [blob("a")])
-    assert (status, host.unpacked(out)) == (0, without_members(archive, [blob("a")])), err
-    assert b"packed 70000\n\x1f\x8b" in out
+    archive = tar_of([Entry(blob("a"), b"x" * 70_000), Entry("manifest.json", b"[]")])
+    assert host.filtered(archive, [blob("a")]) == without_members(archive, [blob("a")])
 
 
 @pytest.mark.parametrize("doing", ["exit 1", "kill -9 $$"])
@@ -410,16 +380,9 @@ def test_a_client_that_survives_the_closed_pipe_does_not_hide_that_the_tool_fail
     )
     (tmp_path / "bin" / "zstd").chmod(0o755)
     body = b"x\n" * 3_000_000
-    status, _, err = host.run(tar_of([Entry(blob("a"), body), Entry("x", body)]), [], then="exit 1")
+    status, _, err = host.run(tar_of([Entry(blob("a"), body), Entry("x", body)]), [blob("b")], then="exit 1")
     assert status == 75
     assert "the archive could not be filtered" in err
-
-
-@pytest.mark.parametrize("host", FILTERING, indirect=True)
-def test_nothing_comes_before_the_engine_sends(host: Host) -> None:
-    """So that the time it takes to spool an image is not taken for a stall."""
-    status, out, _ = host.run(b"", [], then="exit 3")
-    assert (status, out) == (3, b"")
 
 
 @pytest.mark.parametrize("host", FILTERING, indirect=True)

@@ -21,8 +21,7 @@ PIECE_BYTES = 1 << 20
 # Costs half a percent of what layers are stored in.
 _JOB_BYTES = 2 << 20
 _GZIP = zlib.MAX_WBITS | 16
-ZSTD_LEVEL = 3
-_DEFAULT_LEVEL = {"gzip": 6, "zstd": ZSTD_LEVEL}
+_DEFAULT_LEVEL = {"gzip": 6, "zstd": 3}
 _LEVELS = {"none": range(1), "gzip": range(1, 10), "zstd": range(-7, 23)}
 
 
@@ -91,7 +90,7 @@ def layer_compressor(*, level: int | None = None, threads: int = 1) -> Compresso
     :raises ConfigurationError: when there is no such level, or ``threads`` is below 1.
     """
     _check_level(Compression.ZSTD, level, threads)
-    chosen = ZSTD_LEVEL if level is None else level
+    chosen = _DEFAULT_LEVEL[Compression.ZSTD] if level is None else level
     parameters = zstandard.ZstdCompressionParameters.from_level(
         chosen, job_size=_JOB_BYTES, threads=threads, write_checksum=True
     )
@@ -198,89 +197,6 @@ class _ZstdInflater:
     def finish(self) -> None:
         if not self._walker.at_frame_end:
             raise IntegrityError("zstd stream ends early")
-
-
-class SingleFrame(Protocol):
-    """Decompresses one zstd frame or gzip member and stops where it ends."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether the frame is whole."""
-
-    def feed(self, data: memoryview) -> Iterator[tuple[memoryview, bytes]]:
-        """Yield pieces of ``data`` up to the frame's end, each with the at most 1 MiB that it decompresses to.
-
-        :raises IntegrityError: when the data is corrupt.
-        """
-
-
-def single_frame(compression: Compression, *, max_window_bytes: int) -> SingleFrame:
-    """Return a :class:`SingleFrame`.
-
-    :param max_window_bytes: zstd frames that need a larger window are refused.
-    """
-    return _GzipMember() if compression is Compression.GZIP else _ZstdFrame(max_window_bytes)
-
-
-class _GzipMember:
-    def __init__(self) -> None:
-        self._member = zlib.decompressobj(_GZIP)
-
-    @property
-    def ended(self) -> bool:
-        return self._member.eof
-
-    def feed(self, data: memoryview) -> Iterator[tuple[memoryview, bytes]]:
-        left: bytes | memoryview = data
-        begun = False
-        while len(left) or begun:
-            begun = True
-            try:
-                plain = self._member.decompress(left, PIECE_BYTES)
-            except zlib.error as err:
-                raise IntegrityError(f"gzip stream is corrupt: {err}") from err
-            ended = self._member.eof
-            rest = self._member.unused_data if ended else self._member.unconsumed_tail
-            taken = len(left) - len(rest)
-            yield data[:taken], plain
-            data, left = data[taken:], rest
-            if ended or (not rest and len(plain) < PIECE_BYTES):
-                return
-
-
-class _ZstdFrame:
-    def __init__(self, max_window_bytes: int) -> None:
-        self._frame = zstandard.ZstdDecompressor(max_window_size=max_window_bytes).decompressobj()
-        self._max_window_bytes = max_window_bytes
-        self._walker = FrameWalker()
-        self._header: bytearray | None = bytearray()
-
-    @property
-    def ended(self) -> bool:
-        return self._walker.at_frame_end
-
-    def feed(self, data: memoryview) -> Iterator[tuple[memoryview, bytes]]:
-        try:
-            for piece in self._walker.pieces(data, output_bytes=PIECE_BYTES, one_frame=True):
-                yield piece, self._decompress(piece)
-        except (FrameError, zstandard.ZstdError) as err:
-            raise IntegrityError(f"zstd stream is corrupt: {err}") from err
-
-    def _decompress(self, piece: memoryview) -> bytes:
-        """Decompress a piece; the header alone, as one.
-
-        The library would take a small frame that stands at the beginning of what it is given for the whole, even when
-        that is in the middle of the frame's own header.
-        """
-        if self._header is None:
-            return self._frame.decompress(piece)
-        self._header += piece
-        if self._walker.in_header:
-            return b""
-        if self._walker.window_bytes > self._max_window_bytes:
-            raise FrameError(f"a window of {self._walker.window_bytes} bytes")
-        header, self._header = bytes(self._header), None
-        return self._frame.decompress(header)
 
 
 def check_compression(compression: str | None, *, level: int | None = None) -> None:

@@ -19,7 +19,6 @@ from airflow_provider_dockerbackup.core.archive.layer_reader import (
     LayerReader,
 )
 from airflow_provider_dockerbackup.core.archive.tar import MemberKind, TarMember, shown_name
-from airflow_provider_dockerbackup.core.archive.tar_header import BLOCK_BYTES
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 
 DOCUMENT_BYTES = 4 << 20
@@ -85,7 +84,6 @@ class ContentsCollector:
         self._documents_bytes = 0
         self._budget = InflationBudget(limits)
         self._layer: LayerReader | None = None
-        self._position = self._offset = 0
         self._looks_like_json = False
         self._begun = False
 
@@ -97,13 +95,10 @@ class ContentsCollector:
     def framing(self, block: bytes) -> None:
         """Take headers and the end of the tar."""
         self._content.update(block)
-        self._position += len(block)
 
     def begin(self, member: TarMember) -> None:
         """Refuse what no engine writes; prepare for the body."""
         self._member = member
-        self._offset = self._position
-        self._position += member.size_bytes + -member.size_bytes % BLOCK_BYTES
         match = _NAMES.fullmatch(member.name)
         if match is None:
             raise IntegrityError(f"archive member {shown_name(member.name)}: no engine writes such a name")
@@ -147,7 +142,7 @@ class ContentsCollector:
                 )
             self._keep_document(member)
         elif role != "v1":
-            self._layer = LayerReader(member.name, self._budget, self._layers, offset=self._offset)
+            self._layer = LayerReader(member.name, self._budget, self._layers)
 
     def _keep_document(self, member: TarMember) -> None:
         self._documents_bytes += member.size_bytes
@@ -212,7 +207,7 @@ class ContentsCollector:
         if self._looks_like_json and b"\0" in document:
             self._documents_bytes -= len(document)
             self._looks_like_json = False
-            self._layer = LayerReader(name, self._budget, self._layers, offset=self._offset)
+            self._layer = LayerReader(name, self._budget, self._layers)
             self._layer.feed(memoryview(document))
         elif name.startswith(BLOBS) and not any(mark in document for mark in _MARKS):
             self._documents_bytes -= len(document)

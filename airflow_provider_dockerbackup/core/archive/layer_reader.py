@@ -66,8 +66,8 @@ class LayerConsumer(Protocol):
     are JSON are not. A scan that fails ends without :meth:`end` for the member under way.
     """
 
-    def begin(self, member: str, *, offset: int) -> None:
-        """Take the name of the next member that may be a layer, and where in the archive its body begins."""
+    def begin(self, member: str) -> None:
+        """Take the name of the next member that may be a layer."""
 
     def plain(self, piece: memoryview | bytes) -> None:
         """Take the next of its uncompressed bytes, in order; the piece is valid only during the call."""
@@ -92,19 +92,15 @@ class LayerReader:
     :param name: member, for messages.
     :param budget: shared by the layers of an archive.
     :param consumer: is handed what the layer holds.
-    :param offset: where in the archive the body begins, for the consumer.
     """
 
-    def __init__(
-        self, name: str, budget: InflationBudget, consumer: LayerConsumer | None = None, *, offset: int = 0
-    ) -> None:
+    def __init__(self, name: str, budget: InflationBudget, consumer: LayerConsumer | None = None) -> None:
         self.compression = Compression.NONE
         self.problem = ""
         self.plain_size_bytes = 0
         self._name = name
         self._budget = budget
         self._consumer = consumer
-        self._offset = offset
         self._begun = False
         self._head: bytearray | None = bytearray()
         self._sha256 = hashlib.sha256()
@@ -129,7 +125,7 @@ class LayerReader:
 
     def _begin(self) -> None:
         if not self._begun and self._consumer is not None:
-            self._consumer.begin(self._name, offset=self._offset)
+            self._consumer.begin(self._name)
         self._begun = True
 
     def _decide(self, head: bytes) -> None:

@@ -34,32 +34,20 @@ class FrameWalker:
         self._blocks = 0
         self._begun = False
         self._between = True
-        self._one_frame = False
-        self._in_header = True
-        self._single_segment = 0
-        self.window_bytes = 0
-
-    @property
-    def in_header(self) -> bool:
-        """True until the first frame's header is complete."""
-        return self._in_header
 
     @property
     def at_frame_end(self) -> bool:
         """True when at least one frame was read and none is open."""
         return self._begun and self._between and not self._held and not self._skip
 
-    def pieces(self, data: memoryview, *, output_bytes: int, one_frame: bool = False) -> Iterator[memoryview]:
+    def pieces(self, data: memoryview, *, output_bytes: int) -> Iterator[memoryview]:
         """Yield ``data`` cut so that no piece decompresses to more than ``output_bytes`` (at least one block's worth).
 
-        :param one_frame: read a single frame and stop where it ends. Its header is cut off from what follows. What no
-            compressor needs is refused: skippable frames, dictionaries, empty blocks but the last.
         :raises FrameError: when the framing breaks the format.
         """
         most = max(1, output_bytes // _BLOCK_BYTES - 1)
         start = position = 0
-        self._one_frame = one_frame
-        while position < len(data) and not (one_frame and self.at_frame_end):
+        while position < len(data):
             if self._skip:
                 step = min(self._skip, len(data) - position)
                 self._skip -= step
@@ -74,11 +62,7 @@ class FrameWalker:
             if len(self._held) == self._need:
                 field = bytes(self._held)
                 self._held.clear()
-                in_header = self._in_header
                 self._take(field)
-                if one_frame and in_header and not self._in_header:
-                    yield data[start:position]
-                    start = position
         if start < position:
             yield data[start:position]
 
@@ -91,7 +75,7 @@ class FrameWalker:
         self._between = False
         if magic == _MAGIC:
             self._expect(1, self._descriptor)
-        elif magic & ~0xF == _SKIPPABLE and not self._one_frame:
+        elif magic & ~0xF == _SKIPPABLE:
             self._expect(4, self._skippable)
         else:
             raise FrameError(f"no frame begins with {field.hex()}")
@@ -105,10 +89,7 @@ class FrameWalker:
         single_segment = descriptor & 0x20
         if descriptor & 0x08:
             raise FrameError("a reserved bit is set")
-        if self._one_frame and descriptor & 3:
-            raise FrameError("a dictionary is needed")
         self._has_checksum = bool(descriptor & 0x04)
-        self._single_segment = single_segment
         content_size = _CONTENT_SIZE_BYTES[descriptor >> 6] or (1 if single_segment else 0)
         need = (0 if single_segment else 1) + _DICTIONARY_ID_BYTES[descriptor & 3] + content_size
         if need:
@@ -117,13 +98,7 @@ class FrameWalker:
             self._expect(3, self._block)
 
     def _frame_header(self, field: bytes) -> None:
-        # The library reads it, and refuses too large a window. Without a dictionary it is a window or a content size.
-        if self._single_segment:
-            self.window_bytes = int.from_bytes(field, "little") + (256 if len(field) == 2 else 0)
-        else:
-            base = 1 << (10 + (field[0] >> 3))
-            self.window_bytes = base + (base >> 3) * (field[0] & 7)
-        self._in_header = False
+        del field  # the library reads it, and refuses too large a window
         self._expect(3, self._block)
 
     def _block(self, field: bytes) -> None:
@@ -131,8 +106,6 @@ class FrameWalker:
         kind, size = header >> 1 & 3, header >> 3
         if kind == 3 or size > _BLOCK_BYTES:
             raise FrameError(f"a block of type {kind} with {size} bytes")
-        if self._one_frame and not size and not header & 1:
-            raise FrameError("an empty block that is not the last")
         self._blocks += 1
         self._skip = 1 if kind == 1 else size
         if not header & 1:

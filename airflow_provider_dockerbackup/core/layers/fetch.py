@@ -20,14 +20,12 @@ from airflow_provider_dockerbackup.core.layers.collector import LayerCollector
 from airflow_provider_dockerbackup.core.layers.documents import EngineHint
 from airflow_provider_dockerbackup.core.layers.store import LayerStore
 from airflow_provider_dockerbackup.core.layers.target import LayerTarget
-from airflow_provider_dockerbackup.core.model import EngineInfo, FilteredBy, ImageInspect, ImageManifest, Packing
+from airflow_provider_dockerbackup.core.model import EngineInfo, FilteredBy, ImageInspect, ImageManifest
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.record import LayerBlob
 from airflow_provider_dockerbackup.core.throttle import Throttle
 from airflow_provider_dockerbackup.exceptions import IncompleteError, IntegrityError
 
-# Those that any reader of OCI images takes; more need a larger window.
-_HOST_LEVELS = range(1, 20)
 _FILTERED: dict[FilteredBy, str] = {
     "sh": "layers that are held were left out of docker save on the host",
     "none": "layers that are held came all the same: the host lacks dd or od as POSIX has them (GNU's, busybox's)",
@@ -88,34 +86,25 @@ def fetch_by_save(fetching: Fetching) -> Fetched:
     for hint in fetching.hints:
         digests[hint.diff_id] = digests.get(hint.diff_id, frozenset()) | {hint.digest}
     names = member_names(fetching.image, engine=fetching.engine, held=fetching.held.keys(), hints=digests)
-    packing = _packing(fetching)
     try:
-        return _save(fetching, names, packing=packing)
+        return _save(fetching, names)
     except IntegrityError as err:
         # Most likely the guess was wrong; should the archive itself be bad, the whole one is refused likewise.
-        if not names and packing is None:
+        if not names:
             raise
         fetching.progress.note(
-            f"filtered and compressed on the host the image did not come whole, saving all of it: {err}"
+            f"without the layers that are held the image did not come whole, saving all of it: {err}"
         )
-        return _save(fetching, {}, packing=None)
+        return _save(fetching, {})
 
 
-def _packing(fetching: Fetching) -> Packing | None:
-    """Return how the host is to compress layers; None where it has them compressed, or could not that hard."""
-    level = fetching.store.level
-    if fetching.engine.store != "graphdriver" or level not in _HOST_LEVELS:
-        return None
-    return Packing(level=level, threads=fetching.store.threads)
-
-
-def _save(fetching: Fetching, names: Mapping[str, str], *, packing: Packing | None) -> Fetched:
+def _save(fetching: Fetching, names: Mapping[str, str]) -> Fetched:
     image = fetching.image
-    stream = fetching.host.save_layers(image.id, without=tuple(names), packing=packing)
+    stream = fetching.host.save_image(image.id, without=tuple(names))
     with LayerCollector(fetching.store, wanted=fetching.missing, known=names.keys()) as collector:
         limits = limits_for(image.size_bytes)
         scanner = DockerArchiveScanner(decompress_limits=limits, layers=collector, held=names)
-        arrival = Arrival(scanner.feed, collector, limits)
+        arrival = Arrival(scanner.feed, limits)
         pour(
             stream,
             arrival.feed,
@@ -125,7 +114,7 @@ def _save(fetching: Fetching, names: Mapping[str, str], *, packing: Packing | No
             what=f"docker save {image.id}",
             estimate_bytes=max(0, image.size_bytes - sum(fetching.held[each].size_bytes for each in names.values())),
         )
-        if names and stream.filtered_by is not None:
+        if stream.filtered_by is not None:
             fetching.progress.note(_FILTERED[stream.filtered_by])
         arrival.finish()
         archive = scanner.finish()

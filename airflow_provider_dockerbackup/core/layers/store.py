@@ -14,7 +14,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from airflow_provider_dockerbackup.core.archive.compression import ZSTD_LEVEL, Compressor, layer_compressor
+from airflow_provider_dockerbackup.core.archive.compression import layer_compressor
 from airflow_provider_dockerbackup.core.document import compact_time, sha256_of
 from airflow_provider_dockerbackup.core.encryption.stream import Encryptor, encrypted
 from airflow_provider_dockerbackup.core.gc.pins import Pins
@@ -52,7 +52,7 @@ class LayerStore:
         self._recipients = repository.document.recipients
         self._pins = pins
         self._progress = progress
-        self.level = ZSTD_LEVEL if level is None else level
+        self._level = level
         self.threads = threads
         self._lock = threading.Lock()
         self._new: dict[str, int] = {}
@@ -78,18 +78,8 @@ class LayerStore:
 
         :param threads: how many compress it; None for all that there are.
         """
-        return LayerWriter(
-            self,
-            compressor=layer_compressor(level=self.level, threads=threads or self.threads),
-            encryptor=self._encryptor(),
-        )
-
-    def packed_layer(self) -> LayerWriter:
-        """Begin a new layer that comes as a zstd frame."""
-        return LayerWriter(self, compressor=None, encryptor=self._encryptor())
-
-    def _encryptor(self) -> Encryptor | None:
-        return Encryptor(self._recipients) if self._recipients else None
+        encryptor = Encryptor(self._recipients) if self._recipients else None
+        return LayerWriter(self, level=self._level, threads=threads or self.threads, encryptor=encryptor)
 
     def put(self, data: bytes) -> Blob:
         """Store a small blob, a configuration or a manifest, and return it; one that is there is used."""
@@ -272,18 +262,19 @@ def set_aside_path(digest: str, *, at: str) -> str:
 
 
 class LayerWriter:
-    """One layer being written: compressed with zstd, on its way or before, nameless until it is published.
+    """One layer being written: compressed with zstd on its way, nameless until it is published.
 
     :param store: where to.
-    :param compressor: None for a layer that comes compressed.
     :param encryptor: encrypts what is stored; None leaves it plain.
     """
 
-    def __init__(self, store: LayerStore, *, compressor: Compressor | None, encryptor: Encryptor | None = None) -> None:
+    def __init__(
+        self, store: LayerStore, *, level: int | None, threads: int, encryptor: Encryptor | None = None
+    ) -> None:
         self._store = store
         self._encryptor = encryptor
         self._writer = store._storage.staged(BLOBS_FOLDER)
-        self._compressor = compressor
+        self._compressor = layer_compressor(level=level, threads=threads)
         self._sha256 = hashlib.sha256()
         self._ended = False
         self.size_bytes = 0
@@ -300,30 +291,19 @@ class LayerWriter:
         self.close()
 
     @property
-    def packed(self) -> bool:
-        """Whether it comes compressed."""
-        return self._compressor is None
-
-    @property
     def digest(self) -> str:
         """``sha256:<hex>`` of the blob; ends the layer."""
         if not self._ended:
             self._ended = True
-            if self._compressor is not None:
-                self._encrypt(self._compressor.flush())
+            self._encrypt(self._compressor.flush())
             if self._encryptor is not None:
                 self._store_bytes(self._encryptor.finish())
         return f"sha256:{self._sha256.hexdigest()}"
 
     def write(self, chunk: bytes | memoryview) -> None:
-        """Append a piece of the uncompressed layer; of one that comes compressed, count it."""
+        """Append a piece of the uncompressed layer."""
         self.size_bytes += len(chunk)
-        if self._compressor is not None:
-            self._encrypt(self._compressor.compress(chunk))
-
-    def write_packed(self, chunk: bytes | memoryview) -> None:
-        """Append a piece of a layer that comes compressed."""
-        self._encrypt(bytes(chunk))
+        self._encrypt(self._compressor.compress(chunk))
 
     def publish(self, *, diff_id: str) -> LayerBlob:
         """Make the layer durable; see :meth:`LayerStore.publish`."""

@@ -365,7 +365,7 @@ class _Plain:
     def __init__(self, writer: LayerWriter) -> None:
         self._writer = writer
 
-    def begin(self, member: str, *, offset: int) -> None:
+    def begin(self, member: str) -> None:
         """Nothing to do: the writer is new."""
 
     def plain(self, piece: memoryview | bytes) -> None:

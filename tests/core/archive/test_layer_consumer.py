@@ -33,7 +33,7 @@ class Keeper:
         self.taken: list[Taken] = []
         self._fails = fails
 
-    def begin(self, member: str, *, offset: int) -> None:
+    def begin(self, member: str) -> None:
         """Note the member."""
         assert all(each.ends for each in self.taken)
         self.taken.append(Taken(member))

@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 
 import pytest
 
-from airflow_provider_dockerbackup.core.archive.compression import Compression
-from airflow_provider_dockerbackup.core.model import Packing
+from airflow_provider_dockerbackup.core.archive.compression import Compression, compressor
+from airflow_provider_dockerbackup.core.archive.layer_reader import DecompressLimits
+from airflow_provider_dockerbackup.core.layers.arrival import Arrival
 from airflow_provider_dockerbackup.core.record import BlobSet
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost
 from airflow_provider_dockerbackup.transport.memory_images import MemoryStream, without_members
 from tests.core.archive.making import compact, image_config, layer, oci_archive, oci_documents, tar_of
-from tests.core.layers.frames import framed
 from tests.core.world import IMAGE, World, assert_all_whole
 
 
@@ -35,19 +36,17 @@ class CarelessHost(MemoryDockerHost):
         self.also: tuple[str, ...] = ()
         self.asked: list[tuple[str, ...]] = []
         self.packs = Compression.NONE
-        self.packings: list[Packing | None] = []
         self.loses_bytes = 0
         self.sent_bytes = 0
 
-    def save_layers(self, image_id: str, *, without: Collection[str], packing: Packing | None) -> MemoryStream:
+    def save_image(self, image_id: str, *, without: Collection[str] = ()) -> MemoryStream:
         """Stream an image."""
         self.asked.append(tuple(without))
-        self.packings.append(packing)
-        if not without and packing is None:
+        if not without:
             return super().save_image(image_id)
-        sent = without_members(b"".join(super().save_image(image_id)), [*without, *self.also] if without else [])
-        if self.packs is not Compression.NONE:
-            sent = framed(sent, self.packs)
+        whole = b"".join(super().save_image(image_id))
+        packer = compressor(self.packs)
+        sent = packer.compress(without_members(whole, [*without, *self.also])) + packer.flush()
         self.sent_bytes = len(sent) - self.loses_bytes
         return MemoryStream(sent[: self.sent_bytes], filtered_by="sh")
 
@@ -60,7 +59,6 @@ def careless_world() -> tuple[World, CarelessHost]:
     world.backup(1, capture="save", host=host)
     host.add_archive(archive("two"))
     host.asked.clear()
-    host.packings.clear()
     return world, host
 
 
@@ -105,14 +103,33 @@ def test_what_the_host_compressed_is_counted_as_it_crossed_the_wire(compression:
 
 
 @pytest.mark.parametrize("lost_bytes", [1, 4, 200])
-def test_an_archive_in_frames_without_its_end_is_saved_once_more_whole(lost_bytes: int) -> None:
+def test_a_compressed_archive_without_its_end_is_saved_once_more_whole(lost_bytes: int) -> None:
     """Even when all of the archive is there."""
     world, host = careless_world()
     host.packs, host.loses_bytes = Compression.ZSTD, lost_bytes
     blobs_of(world, 2, host)
-    assert host.packings == [Packing(level=3, threads=2), None]
+    assert [bool(names) for names in host.asked] == [True, False]
     assert any("saving all of it" in note for note in world.progress.notes)
     assert_all_whole(world.repository)
+
+
+def test_a_compressed_archive_that_grows_without_end_is_refused() -> None:
+    """Before it took all the time of the worker; no layer is so small for what it holds."""
+    endless = compressor(Compression.ZSTD)
+    bomb = b"".join(endless.compress(bytes(1 << 24)) for _ in range(40)) + endless.flush()
+    arrival = Arrival(hashlib.sha256().update, DecompressLimits(ratio=200, free_bytes=1 << 20))
+    with pytest.raises(IntegrityError, match="grows to more than 200 times"):
+        arrival.feed(bomb)
+
+
+def test_a_stream_of_less_than_four_bytes_is_handed_on() -> None:
+    """What is too short for a tar is for the scanner to refuse."""
+    pieces: list[bytes] = []
+    arrival = Arrival(pieces.append, DecompressLimits())
+    for piece in (b"(", b"\xb5", b"/"):
+        arrival.feed(piece)
+    arrival.finish()
+    assert b"".join(pieces) == b"(\xb5/"
 
 
 @pytest.mark.parametrize("lacking", ["layer", "configuration"])
@@ -132,13 +149,12 @@ def test_an_image_that_is_damaged_on_the_host_is_refused_also_when_it_comes_whol
     """The second stream is looked at as strictly as the first."""
     world, host = careless_world()
 
-    def broken(image_id: str, *, without: Collection[str], packing: Packing | None) -> MemoryStream:
-        del packing
+    def broken(image_id: str, *, without: Collection[str] = ()) -> MemoryStream:
         host.asked.append(tuple(without))
         whole = b"".join(MemoryDockerHost.save_image(host, image_id))
         return MemoryStream(whole[:-2048], filtered_by="sh" if without else None)
 
-    host.save_layers = broken  # type: ignore[method-assign]
+    host.save_image = broken  # type: ignore[method-assign]
     with pytest.raises(IntegrityError):
         world.backup(2, capture="save", host=host)
     assert len(host.asked) == 2

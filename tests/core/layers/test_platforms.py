@@ -82,7 +82,7 @@ class IndexHost(MemoryDockerHost):
         name = IMAGE.name if reference.startswith("sha256:") else reference
         return dataclasses.replace(super().inspect_image(name), id=f"sha256:{sha256(self.index)}")
 
-    def save_image(self, image_id: str) -> MemoryStream:
+    def save_image(self, image_id: str, **_: object) -> MemoryStream:
         """Stream the archive with all that it has."""
         documents = {"index.json": {"schemaVersion": 2, "manifests": [descriptor(self.index, "index")]}}
         parts = oci_archive(LAYERS, documents=documents)
