@@ -12,10 +12,9 @@ from airflow_provider_dockerbackup.cli.audit_options import anchors_of, anchors_
 from airflow_provider_dockerbackup.cli.options import (
     HostOptions,
     host_of,
-    limit_of,
     open_repository,
     repository_option,
-    span_of,
+    rpo_of,
 )
 from airflow_provider_dockerbackup.cli.output import plain, print_table
 from airflow_provider_dockerbackup.core.audit.signature import keyring
@@ -23,6 +22,7 @@ from airflow_provider_dockerbackup.core.report.build import build_report, live_t
 from airflow_provider_dockerbackup.core.report.controls import NAMES
 from airflow_provider_dockerbackup.core.report.model import LiveThing, Report, ReportRequest
 from airflow_provider_dockerbackup.core.report.output import rows, to_csv, to_dict, to_html
+from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 from airflow_provider_dockerbackup.transport.signing_key import read_public_key
 
@@ -74,12 +74,11 @@ def report(
       dockerbackup audit report -r /srv/backups --host web1 --rpo 26h --format html -o report.html
     """
     request = ReportRequest(
-        period=span_of("--period", period),
-        rpo=span_of("--rpo", rpo),
-        rpo_by_source=dict(limit_of("--rpo-for", each) for each in rpo_for),
+        period=Duration.parse(period, what="--period"),
+        rpo=rpo_of(rpo, rpo_for),
         rto_minutes=rto_minutes,
         min_retention_days=min_retention_days,
-        max_interval=span_of("--max-interval", max_interval),
+        max_interval=Duration.parse(max_interval, what="--max-interval"),
     )
     if unknown := sorted(set(fail_on) - {*NAMES, "trail"}):
         raise ConfigurationError(f"--fail-on: unknown {', '.join(unknown)}; known are {', '.join(NAMES)} and trail")

@@ -7,9 +7,9 @@ from typing import cast, get_args
 
 import click
 
-from airflow_provider_dockerbackup.cli.options import json_option, limit_of, open_repository, repository_option, span_of
+from airflow_provider_dockerbackup.cli.options import json_option, open_repository, repository_option, rpo_of
 from airflow_provider_dockerbackup.cli.output import print_json, print_table
-from airflow_provider_dockerbackup.core.freshness import Rpo, Trust, freshness
+from airflow_provider_dockerbackup.core.freshness import Trust, freshness
 from airflow_provider_dockerbackup.exceptions import StaleError
 
 
@@ -32,7 +32,7 @@ def freshness_verb(*, repository: str, rpo: str, rpo_for: tuple[str, ...], trust
     Example:
       dockerbackup freshness -r /srv/backups --rpo 26h --rpo-for 'archive-*=8d'
     """
-    limits = Rpo(limit=span_of("--rpo", rpo), by_source=dict(limit_of("--rpo-for", each) for each in rpo_for))
+    limits = rpo_of(rpo, rpo_for)
     opened = open_repository(repository)
     found = freshness(opened.catalog.each(), rpo=limits, now=opened.clock.now(), trust=cast("Trust", trust))
     if as_json:

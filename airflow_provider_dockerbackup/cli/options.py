@@ -22,9 +22,9 @@ from airflow_provider_dockerbackup import __version__
 from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
 from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient, parse_recipients
+from airflow_provider_dockerbackup.core.freshness import Rpo
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.repository import Layout, Repository
-from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.core.sizes import bytes_in
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.clock import SystemClock
@@ -313,23 +313,15 @@ def actor() -> dict[str, str]:
     }
 
 
-def limit_of(option: str, text: str) -> tuple[str, Duration]:
-    """Return pattern and duration of ``PATTERN=DURATION``.
+def rpo_of(limit: str, by_source: Sequence[str]) -> Rpo:
+    """Return what ``--rpo DURATION`` and ``--rpo-for PATTERN=DURATION`` mean.
 
     :raises ConfigurationError: names the option.
     """
-    pattern, equals, duration = text.rpartition("=")
-    if not equals or not pattern:
-        raise ConfigurationError(f"{option}: expected PATTERN=DURATION, got {text!r}")
-    return pattern, span_of(option, duration)
-
-
-def span_of(option: str, text: str) -> Duration:
-    """Return a duration such as ``36h``.
-
-    :raises ConfigurationError: names the option.
-    """
-    try:
-        return Duration.parse(text)
-    except ConfigurationError as err:
-        raise ConfigurationError(f"{option}: {err}") from err
+    limits: dict[str, str] = {}
+    for text in by_source:
+        pattern, _, duration = text.rpartition("=")
+        if not pattern:
+            raise ConfigurationError(f"--rpo-for: expected PATTERN=DURATION, got {text!r}")
+        limits.setdefault(pattern, duration)
+    return Rpo.parse(limit, limits, names=("--rpo", "--rpo-for"))

@@ -53,7 +53,7 @@ class Capturing:
 
 
 def check_consistency(consistency: str, *, pause_limit_seconds: int) -> None:
-    """Refuse what :class:`ExportRequest` does not take.
+    """Refuse what :class:`Asked` does not take.
 
     :raises ConfigurationError: when the consistency is unknown or the limit is below 1.
     """

@@ -33,6 +33,22 @@ class Rpo:
     limit: Duration = field(default_factory=lambda: Duration(hours=36))
     by_source: Mapping[str, Duration] = field(default_factory=dict)
 
+    @classmethod
+    def parse(
+        cls, limit: str, by_source: Mapping[str, str], *, names: tuple[str, str] = ("rpo", "rpo_by_source")
+    ) -> Rpo:
+        """Return it from texts such as ``36h``.
+
+        :param names: what the two are called where they were given, for messages.
+        :raises ConfigurationError: names the one that is no duration.
+        """
+        return cls(
+            limit=Duration.parse(limit, what=names[0]),
+            by_source={
+                pattern: Duration.parse(each, what=f"{names[1]} {pattern!r}") for pattern, each in by_source.items()
+            },
+        )
+
     def of(self, source: Source) -> Duration:
         """Return the limit for one source."""
         for pattern, limit in self.by_source.items():
@@ -57,19 +73,6 @@ class SourceFreshness:
     state: Literal["ok", "stale", "missing"]
 
 
-def newest_good(backups: Iterable[Backup], *, trust: Trust = "verified") -> datetime | None:
-    """Return the last moment for which one of these backups is the state of its source; None when none counts.
-
-    A backup counts when its record is readable, its files have the recorded sizes and its last verification did not
-    fail; with ``verified`` only after one that restored it.
-    """
-    wanted = {"verified"} if trust == "verified" else {"none", "checked", "verified"}
-    points = (
-        each.newest_point for each in backups if each.record is not None and each.complete and each.trust in wanted
-    )
-    return max(points, default=None)
-
-
 def freshness(
     backups: Iterable[Backup], *, rpo: Rpo, now: datetime, trust: Trust = "verified", required: Sequence[Source] = ()
 ) -> tuple[SourceFreshness, ...]:
@@ -82,13 +85,23 @@ def freshness(
     for backup in backups:
         by_source[backup.source].append(backup)
     found = [
-        _of(source, newest_good(by_source.get(source, ()), trust=trust), limit=rpo.of(source), now=now)
+        freshness_of(source, by_source.get(source, ()), rpo=rpo, now=now, trust=trust)
         for source in sorted({*by_source, *required}, key=str)
     ]
     return tuple(sorted(found, key=lambda each: (each.newest is not None, each.newest or now)))
 
 
-def _of(source: Source, newest: datetime | None, *, limit: Duration, now: datetime) -> SourceFreshness:
+def freshness_of(
+    source: Source, backups: Iterable[Backup], *, rpo: Rpo, now: datetime, trust: Trust = "verified"
+) -> SourceFreshness:
+    """Return how fresh the backups of one source are.
+
+    A backup counts when its record is readable, its files have the recorded sizes and its last verification did not
+    fail; with ``verified`` only after one that restored it.
+    """
+    wanted = {"verified"} if trust == "verified" else {"none", "checked", "verified"}
+    good = (each for each in backups if each.record is not None and each.complete and each.trust in wanted)
+    newest, limit = max((each.newest_point for each in good), default=None), rpo.of(source)
     if newest is None:
         return SourceFreshness(source=source, newest=None, age_seconds=None, limit=limit, state="missing")
     return SourceFreshness(

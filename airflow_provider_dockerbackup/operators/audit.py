@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_dockerbackup.core.audit.proof import Anchor
 from airflow_provider_dockerbackup.core.audit.signature import PublicKey, keyring
 from airflow_provider_dockerbackup.core.document import sha256_of
+from airflow_provider_dockerbackup.core.freshness import Rpo
 from airflow_provider_dockerbackup.core.report.build import build_report, live_things
 from airflow_provider_dockerbackup.core.report.controls import NAMES
 from airflow_provider_dockerbackup.core.report.model import LiveThing, Report, ReportRequest
@@ -142,14 +143,12 @@ class DockerBackupAuditOperator(DockerBackupBaseOperator):
         )
 
     def _request(self) -> ReportRequest:
-        limits = self.rpo_by_source or {}
         return ReportRequest(
-            period=_duration("period", self.period),
-            rpo=_duration("rpo", self.rpo),
-            rpo_by_source={name: _duration(f"rpo_by_source.{name}", each) for name, each in limits.items()},
+            period=Duration.parse(self.period, what="period"),
+            rpo=Rpo.parse(self.rpo, self.rpo_by_source or {}),
             rto_minutes=share("rto_minutes", self.rto_minutes),
             min_retention_days=share("min_retention_days", self.min_retention_days),
-            max_interval=_duration("max_interval", self.max_interval),
+            max_interval=Duration.parse(self.max_interval, what="max_interval"),
         )
 
     def _live(self) -> tuple[list[str], list[LiveThing]]:
@@ -174,10 +173,3 @@ class DockerBackupAuditOperator(DockerBackupBaseOperator):
                 f"output_folder {folder}: the report cannot be written there: {err.strerror}"
             ) from err
         self.log.info("report written to %s", folder)
-
-
-def _duration(name: str, value: str) -> Duration:
-    try:
-        return Duration.parse(value)
-    except ConfigurationError as err:
-        raise ConfigurationError(f"{name}: {err}") from err

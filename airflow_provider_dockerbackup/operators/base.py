@@ -47,27 +47,25 @@ class DockerBackupBaseOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Do the operator's work and return a small summary."""
-        with _retries_stopped_when_permanent(), self._measured(context) as told:
-            summary = self.work(context)
-            told.append(summary)
+        with _retries_stopped_when_permanent():
+            summary = self._measured(context)
         self._anchor(context, summary)
         return summary
 
-    @contextmanager
-    def _measured(self, context: Context) -> Iterator[list[Any]]:
-        """Tell Airflow's Stats how the body ended; the list is to get what it returned."""
+    def _measured(self, context: Context) -> Any:
+        """Do the work and tell Airflow's Stats how it ended."""
         from airflow_provider_dockerbackup.operators import metrics
 
-        told: list[Any] = []
+        if self.metric is None:
+            return self.work(context)
         began = time.monotonic()
         try:
-            yield told
+            summary = self.work(context)
         except BaseException as err:
-            if self.metric is not None:
-                metrics.tell_failure(self.metric, err, seconds=time.monotonic() - began, context=context)
+            metrics.tell_failure(self.metric, err, seconds=time.monotonic() - began, context=context)
             raise
-        if self.metric is not None:
-            metrics.tell_success(self.metric, told[0], seconds=time.monotonic() - began, context=context)
+        metrics.tell_success(self.metric, summary, seconds=time.monotonic() - began, context=context)
+        return summary
 
     def _anchor(self, context: Context, summary: Any) -> None:
         """Leave the digest of the newest audit event where the repository's writer cannot change it.

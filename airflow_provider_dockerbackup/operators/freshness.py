@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from airflow_provider_dockerbackup.core.freshness import Rpo, SourceFreshness, Trust, freshness
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.record import Source
-from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, StaleError
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator
 from airflow_provider_dockerbackup.operators.rendered import columns
@@ -75,10 +74,7 @@ class DockerBackupFreshnessOperator(DockerBackupBaseOperator):
 
         if self.trust not in get_args(Trust):
             raise ConfigurationError(f"trust: expected one of {', '.join(get_args(Trust))}, got {self.trust!r}")
-        rpo = Rpo(
-            limit=Duration.parse(self.rpo),
-            by_source={pattern: Duration.parse(limit) for pattern, limit in (self.rpo_by_source or {}).items()},
-        )
+        rpo = Rpo.parse(self.rpo, self.rpo_by_source or {})
         required = [_source(each) for each in self.required]
         repository = existing_repository(self.repository, conn_id=self.repository_conn_id)
         found = freshness(

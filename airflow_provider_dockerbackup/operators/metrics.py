@@ -22,7 +22,7 @@ PREFIX = "dockerbackup"
 # What a summary says that tells series apart; none of it is without bound but names of sources.
 _TAGS = ("host", "kind", "source", "level", "status")
 # Of a summary: which numbers are metrics, by the end of their names.
-_GAUGES: Mapping[str, Mapping[str, str]] = {
+GAUGES: Mapping[str, Mapping[str, str]] = {
     "backup": {"size_bytes": "bytes", "stored_size_bytes": "stored_bytes"},
     "verification": {"bytes_read": "bytes", "restore_seconds": "restore_seconds"},
     "restore": {"seconds": "restore_seconds"},
@@ -33,7 +33,7 @@ _GAUGES: Mapping[str, Mapping[str, str]] = {
 _ODD = re.compile(r"[^A-Za-z0-9_./-]", re.ASCII)
 _TAGS_CHARACTERS = 190
 _VALUE_CHARACTERS = 60
-KINDS = (*_GAUGES, "commit", "removal", "rollback", "audit", "freshness")
+KINDS = (*GAUGES, "commit", "removal", "rollback", "audit", "freshness")
 AGE = f"{PREFIX}.rpo_age_seconds"
 STALE = f"{PREFIX}.stale_sources"
 
@@ -49,7 +49,7 @@ def tell_success(kind: str, summary: Any, *, seconds: float, context: Context) -
     Stats.timing(f"{PREFIX}.{kind}.duration", seconds * 1000, tags=tags)
     if found.get("dry_run"):
         return
-    for key, name in _GAUGES.get(kind, {}).items():
+    for key, name in GAUGES.get(kind, {}).items():
         if isinstance(found.get(key), int | float):
             Stats.gauge(f"{PREFIX}.{kind}.{name}", found[key], tags=tags)
 

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_provider_dockerbackup.core.freshness import Rpo, SourceFreshness, Trust, freshness
+from airflow_provider_dockerbackup.core.freshness import Rpo, SourceFreshness, Trust, freshness, freshness_of
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.retention.duration import Duration
-from tests.core.world import CONTAINER, IMAGE, World
+from tests.core.world import IMAGE, World
 
 
 def looked(world: World, *, hours: float, trust: Trust = "any", **options: object) -> dict[str, SourceFreshness]:
@@ -32,8 +32,13 @@ def test_a_source_is_stale_when_its_newest_point_is_older_than_its_limit() -> No
     world = World()
     world.backup(1)
     first = looked(world, hours=23)[str(IMAGE)]
-    assert (first.state, first.newest) == ("ok", world.repository.catalog.newest(IMAGE).newest_point)  # type: ignore[union-attr]
-    assert looked(world, hours=25)[str(IMAGE)].state == "stale"
+    newest = world.repository.catalog.newest(IMAGE)
+    assert newest is not None
+    assert (first.state, first.newest) == ("ok", newest.newest_point)
+    for seconds, state in ((0, "ok"), (1, "stale")):
+        at = newest.newest_point + timedelta(hours=24, seconds=seconds)
+        found = freshness_of(IMAGE, [newest], rpo=Rpo(limit=Duration(hours=24)), now=at, trust="any")
+        assert (found.state, found.age_seconds) == (state, 86_400 + seconds)
     world.clock.advance(timedelta(hours=20))
     assert world.backup(2, force=False).status == "unchanged"
     again = looked(world, hours=23)[str(IMAGE)]
@@ -79,4 +84,3 @@ def test_limits_may_differ_by_source(pattern: str, state: str) -> None:
     world.backup(1)
     rpo = Rpo(limit=Duration(hours=24), by_source={pattern: Duration(days=8), "*": Duration(hours=1)})
     assert looked(world, hours=30, rpo=rpo)[str(IMAGE)].state == state
-    assert str(CONTAINER) not in looked(world, hours=30, rpo=rpo)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import re
 import socket
 import subprocess
@@ -12,12 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Stats
 
+from airflow_provider_dockerbackup import operators
 from airflow_provider_dockerbackup.operators import metrics
+from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator
 from airflow_provider_dockerbackup.operators.freshness import DockerBackupFreshnessOperator
 from airflow_provider_dockerbackup.operators.metrics import KINDS
 from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
+from airflow_provider_dockerbackup.operators.summary import (
+    BackupSummary,
+    GarbageSummary,
+    RestoreSummary,
+    RotateSummary,
+    VerificationSummary,
+)
 from airflow_provider_dockerbackup.operators.verify import DockerBackupVerifyOperator
 from tests.operators.context import context
 
@@ -72,9 +83,7 @@ def test_a_source_that_was_never_backed_up_is_noticed(repository_url: str) -> No
 def test_bad_parameters_are_named(repository_url: str, options: dict[str, Any]) -> None:
     """Before the repository is read."""
     save(repository_url)
-    name = next(iter(options))
-    expected = "expected a duration" if name.startswith("rpo") else name
-    with pytest.raises(AirflowFailException, match=expected):
+    with pytest.raises(AirflowFailException, match=f"^ConfigurationError: {next(iter(options))}"):
         check(repository_url, **options)
 
 
@@ -120,11 +129,7 @@ def test_what_tasks_did_reaches_statsd(repository_url: str) -> None:
             pass
     told = [line.removeprefix("airflow.") for line in lines if "dockerbackup." in line]
     names = {re.split(r"[,:]", line)[0] for line in told}
-    page = METRICS.read_text(encoding="utf-8")
-    listed = {
-        name.replace("KIND", kind) for name in re.findall(r"`(dockerbackup\.[A-Za-z_.]+)`", page) for kind in KINDS
-    }
-    assert names <= listed
+    assert names <= set(listed())
     assert {
         "dockerbackup.backup.success",
         "dockerbackup.backup.duration",
@@ -139,6 +144,54 @@ def test_what_tasks_did_reaches_statsd(repository_url: str) -> None:
     assert sorted(re.findall(r"status=(\w+)", "".join(successes))) == ["already", "committed"]
     assert any("error=StaleError" in line for line in told if line.startswith("dockerbackup.freshness.failure"))
     assert any("source=lab/base_1" in line for line in told if line.startswith("dockerbackup.rpo_age_seconds"))
+
+
+def listed() -> list[str]:
+    """Return the names on the page, one for each kind where it names all."""
+    found = re.findall(r"^\| `(dockerbackup\.[A-Za-z_.]+)`", METRICS.read_text(encoding="utf-8"), re.MULTILINE)
+    return [name.replace("KIND", kind) for name in found for kind in (KINDS if "KIND" in name else KINDS[:1])]
+
+
+def test_the_page_lists_every_metric_and_no_other() -> None:
+    """Each number that is told is one of the summary, and each kind is one of some operator."""
+    ends = ("success", "failure", "duration")
+    told = [f"{metrics.PREFIX}.{kind}.{end}" for kind in KINDS for end in ends]
+    told += [f"{metrics.PREFIX}.{kind}.{name}" for kind, names in metrics.GAUGES.items() for name in names.values()]
+    assert sorted(listed()) == sorted([*told, metrics.AGE, metrics.STALE])
+    summaries = {
+        "backup": BackupSummary,
+        "verification": VerificationSummary,
+        "restore": RestoreSummary,
+        "rotation": RotateSummary,
+        "gc": GarbageSummary,
+    }
+    for kind, names in metrics.GAUGES.items():
+        assert set(names) <= set(summaries[kind].__annotations__)
+    import_all_operators()
+    assert {each.metric for each in _classes(DockerBackupBaseOperator)} - {None} == set(KINDS)
+
+
+def import_all_operators() -> None:
+    """So that all classes are there."""
+    for module in pkgutil.iter_modules(operators.__path__, f"{operators.__name__}."):
+        importlib.import_module(module.name)
+
+
+def _classes(base: type[DockerBackupBaseOperator]) -> set[type[DockerBackupBaseOperator]]:
+    return {base}.union(*(_classes(each) for each in base.__subclasses__()))
+
+
+def test_a_dry_run_counts_and_has_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was freed by it; and a task that has no numbers is counted all the same."""
+    told: list[tuple[str, str]] = []
+    for way in ("incr", "timing", "gauge"):
+        monkeypatch.setattr(Stats, way, lambda name, *_, _way=way, **__: told.append((_way, name)))
+    summaries: tuple[Any, ...] = ({"removed": 3, "dry_run": True}, [], None)
+    for summary in summaries:
+        metrics.tell_success("rotation", summary, seconds=1, context=context(task_id="rotate"))
+    assert [way for way, _ in told] == ["incr", "timing"] * 3
+    metrics.tell_success("rotation", {"removed": 3, "dry_run": False}, seconds=1, context=context(task_id="rotate"))
+    assert told[-1] == ("gauge", "dockerbackup.rotation.removed")
 
 
 def test_no_metric_is_too_long_for_airflow() -> None:

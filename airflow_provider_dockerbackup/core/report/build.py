@@ -13,7 +13,7 @@ from airflow_provider_dockerbackup.core.audit.proof import Anchor, prove
 from airflow_provider_dockerbackup.core.audit.reading import StoredEvent, stored_events
 from airflow_provider_dockerbackup.core.audit.signature import PublicKeys
 from airflow_provider_dockerbackup.core.catalog import Backup
-from airflow_provider_dockerbackup.core.freshness import newest_good
+from airflow_provider_dockerbackup.core.freshness import freshness_of
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.ports import DockerHost
 from airflow_provider_dockerbackup.core.record import Source
@@ -35,6 +35,7 @@ from airflow_provider_dockerbackup.core.repository import Repository
 
 _JOBS = ("backup", "commit", "verify", "restore", "rollback", "remove", "stop", "rotate", "gc", "convert")
 _ZONE = ZoneInfo("UTC")
+_FRESHNESS: dict[str, Freshness] = {"ok": "ok", "stale": "breach", "missing": "never verified"}
 
 
 def live_things(host: DockerHost) -> tuple[LiveThing, ...]:
@@ -123,19 +124,15 @@ def _sources(backups: Sequence[Backup], request: ReportRequest, now: datetime) -
         found = by_source[source]
         readable = [each for each in found if each.record is not None]
         newest = max(readable, key=lambda each: each.newest_point, default=None)
-        good = newest_good(found)
-        limit = request.rpo_of(source)
-        fresh: Freshness = "never verified"
-        if good is not None:
-            fresh = "ok" if good >= limit.before(now, _ZONE) else "breach"
+        fresh = freshness_of(source, found, rpo=request.rpo, now=now)
         yield SourceState(
             source=source,
             backups=len(found),
             newest_backup_id=newest.backup_id if newest else "",
             newest_point=newest.newest_point if newest else None,
-            newest_verified=good,
-            rpo=str(limit),
-            freshness=fresh,
+            newest_verified=fresh.newest,
+            rpo=str(fresh.limit),
+            freshness=_FRESHNESS[fresh.state],
             held=sum(bool(each.held(now)) for each in found),
             problems=tuple(each.backup_id for each in found if _is_bad(each)),
         )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -23,23 +22,16 @@ class ReportRequest:
 
     :param period: how far back jobs, drills, deletions and overrides are looked at.
     :param rpo: how old the newest verified backup of a source may be.
-    :param rpo_by_source: shell patterns of ``host kind name`` or of the name alone → another such limit; the first that
-        matches counts.
     :param rto_minutes: how long a restore may take.
     :param min_retention_days: how old a backup must have been when it was deleted.
     :param max_interval: how far apart two points of a source may be in the period.
     """
 
     period: Duration = field(default_factory=lambda: Duration(days=7))
-    rpo: Duration = field(default_factory=lambda: Duration(hours=36))
-    rpo_by_source: Mapping[str, Duration] = field(default_factory=dict)
+    rpo: Rpo = field(default_factory=Rpo)
     rto_minutes: float = 720.0
     min_retention_days: float = 35.0
     max_interval: Duration = field(default_factory=lambda: Duration(hours=36))
-
-    def rpo_of(self, source: Source) -> Duration:
-        """Return the limit for one source."""
-        return Rpo(limit=self.rpo, by_source=self.rpo_by_source).of(source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

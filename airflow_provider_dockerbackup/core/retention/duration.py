@@ -24,14 +24,16 @@ class Duration:
     hours: int = 0
 
     @classmethod
-    def parse(cls, text: Any) -> Duration:
+    def parse(cls, text: Any, *, what: str = "") -> Duration:
         """Return the duration in ``text``, such as ``1y6m``, ``7d`` or ``36h``; ``m`` is months, and weeks are days.
 
+        :param what: parameter or option it is the value of, for messages.
         :raises ConfigurationError: when it is none, or of no length.
         """
         match = _DURATION.fullmatch(text) if isinstance(text, str) else None
         if match is None or not any(int(number or 0) for number in match.groups()):
-            raise ConfigurationError(f"expected a duration such as '7d', '36h' or '1y6m', got {text!r}")
+            named = f"{what}: " if what else ""
+            raise ConfigurationError(f"{named}expected a duration such as '7d', '36h' or '1y6m', got {text!r}")
         years, months, days, hours = (int(number or 0) for number in match.groups())
         return cls(years=years, months=months, days=days, hours=hours)
 

@@ -175,10 +175,7 @@ def _value(name: str, value: Any) -> Any:
     if name.startswith("keep_within") or name == "min_age":
         if value is None or isinstance(value, Duration):
             return value
-        try:
-            return Duration.parse(value)
-        except ConfigurationError as err:
-            raise ConfigurationError(f"policy.{name}: {err}") from err
+        return Duration.parse(value, what=f"policy.{name}")
     return _count(name, value)
 
 

@@ -37,7 +37,7 @@ class CarelessHost(MemoryDockerHost):
         self.asked: list[tuple[str, ...]] = []
         self.packs = Compression.NONE
         self.loses_bytes = 0
-        self.sent_bytes = 0
+        self.sent_bytes = self.archive_bytes = 0
 
     def save_image(self, image_id: str, *, without: Collection[str] = ()) -> MemoryStream:
         """Stream an image."""
@@ -45,8 +45,9 @@ class CarelessHost(MemoryDockerHost):
         if not without:
             return super().save_image(image_id)
         whole = b"".join(super().save_image(image_id))
-        packer = compressor(self.packs)
-        sent = packer.compress(without_members(whole, [*without, *self.also])) + packer.flush()
+        packer, rest = compressor(self.packs), without_members(whole, [*without, *self.also])
+        sent = packer.compress(rest) + packer.flush()
+        self.archive_bytes = len(rest)
         self.sent_bytes = len(sent) - self.loses_bytes
         return MemoryStream(sent[: self.sent_bytes], filtered_by="sh")
 
@@ -92,12 +93,17 @@ def test_a_host_without_the_tools_sends_all_and_the_reader_is_told() -> None:
 
 
 @pytest.mark.parametrize("compression", [Compression.GZIP, Compression.ZSTD])
-def test_what_the_host_compressed_is_counted_as_it_crossed_the_wire(compression: Compression) -> None:
-    """The archive in it is looked at as any other."""
+def test_what_the_host_compressed_is_counted_as_it_crossed_the_wire(
+    compression: Compression, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The archive in it is looked at as any other; the reader is told how much of that came."""
     world, host = careless_world()
     host.packs = compression
+    moved: list[int] = []
+    monkeypatch.setattr(world.progress, "advance", moved.append)
     blobs = blobs_of(world, 2, host)
     assert blobs.received_bytes == host.sent_bytes
+    assert sum(moved) == host.archive_bytes
     assert len(host.asked) == 1
     assert_all_whole(world.repository)
 

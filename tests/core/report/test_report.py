@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from airflow_provider_dockerbackup.core.freshness import Rpo
 from airflow_provider_dockerbackup.core.hold import HoldRequest, ReleaseRequest, hold_backup, release_backup
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.record import Source
@@ -73,8 +74,8 @@ def test_freshness_counts_verified_backups_only_and_against_the_limit_of_the_sou
     assert report.sources[0].freshness == "breach"
     assert report.failed(("BACKUP_LAST_RECOVERY_POINT_CREATED",))[0].evidence == (str(IMAGE),)
     assert report.failed(("BACKUP_RECOVERY_POINT_MINIMUM_RETENTION_CHECK", "trail")) == ()
-    assert reported(world, rpo_by_source={"lab/*": Duration(days=3)}).sources[0].freshness == "ok"
-    assert reported(world, rpo_by_source={f"{HOST} image *": Duration(days=3)}).sources[0].freshness == "ok"
+    assert reported(world, rpo=Rpo(by_source={"lab/*": Duration(days=3)})).sources[0].freshness == "ok"
+    assert reported(world, rpo=Rpo(by_source={f"{HOST} image *": Duration(days=3)})).sources[0].freshness == "ok"
     assert status(report, "BACKUP_PLAN_MIN_FREQUENCY_AND_MIN_RETENTION_CHECK") == "fail"
 
 
