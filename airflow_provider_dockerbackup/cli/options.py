@@ -323,5 +323,5 @@ def rpo_of(limit: str, by_source: Sequence[str]) -> Rpo:
         pattern, _, duration = text.rpartition("=")
         if not pattern:
             raise ConfigurationError(f"--rpo-for: expected PATTERN=DURATION, got {text!r}")
-        limits.setdefault(pattern, duration)
+        limits[pattern] = duration
     return Rpo.parse(limit, limits, names=("--rpo", "--rpo-for"))

@@ -75,6 +75,18 @@ def test_an_unreadable_record_is_no_backup() -> None:
     assert looked(world, hours=1)[str(IMAGE)].state == "missing"
 
 
+def test_a_backup_whose_archive_is_gone_or_cut_is_no_backup() -> None:
+    """Its record alone restores nothing."""
+    for data in (None, b"cut"):
+        world = World()
+        backup = world.backup(1).backup
+        archive = backup.path + backup.whole().archive_file.name
+        world.storage.delete(archive)
+        if data is not None:
+            world.storage.create(archive, data)
+        assert looked(world, hours=1)[str(IMAGE)].state == "missing"
+
+
 @pytest.mark.parametrize(
     ("pattern", "state"), [(f"{IMAGE.host}*", "ok"), (str(IMAGE), "ok"), (IMAGE.name, "ok"), ("other", "stale")]
 )

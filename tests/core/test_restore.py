@@ -142,6 +142,18 @@ def test_a_restore_onto_the_source_itself_changes_nothing_else() -> None:
     assert _tags(world.host) == before
 
 
+def test_a_restore_does_not_list_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that killed tries left are on the loaded image itself; a host may have thousands of others."""
+    world, target = World(), _target()
+
+    def never(*_: object, **__: object) -> tuple[()]:
+        raise AssertionError("the target was listed")
+
+    for listing in ("list_images", "list_containers"):
+        monkeypatch.setattr(target, listing, never)
+    assert world.restore(world.backup(1).backup, RestoreRequest(), host=target).identical
+
+
 def test_a_tag_of_another_image_is_not_taken_over_unasked() -> None:
     """The conflict names tag and host and what to do, before anything is loaded."""
     world, target = World(), _target()
