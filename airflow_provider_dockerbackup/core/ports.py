@@ -306,8 +306,11 @@ class DockerHost(Protocol):
     def tag_image(self, image_id: str, *, reference: str) -> None:
         """Point the tag ``reference`` to ``image_id``."""
 
+    def takes_zstd(self) -> bool:
+        """Tell whether :meth:`load_image` takes an archive that is compressed with zstd, as a series of frames."""
+
     def load_image(self, chunks: Iterable[bytes]) -> LoadedImage:
-        """Stream ``chunks`` into ``docker load``.
+        """Stream ``chunks`` into ``docker load``: a docker-archive, compressed only as :meth:`takes_zstd` allows.
 
         When ``chunks`` raises, the load MUST be aborted and the exception passed on.
 

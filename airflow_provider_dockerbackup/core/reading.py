@@ -101,13 +101,13 @@ def _archive_file(repository: Repository, backup: Backup, archive: ArchiveFile) 
 
 @contextmanager
 def _blob_stream(
-    repository: Repository, backup: Backup, *, tags: Sequence[str], without: Collection[str] = ()
+    repository: Repository, backup: Backup, *, tags: Sequence[str], without: Collection[str] = (), packed: bool = False
 ) -> Iterator[Iterator[bytes]]:
     """Give an image that is put together from its blobs."""
     where = f"{repository.storage.url}/{backup.path}"
     decrypt = _decryption(repository, backup)
     stream = blobs.image_stream(
-        repository.storage, backup.whole(), tags=tags, where=where, without=without, decrypt=decrypt
+        repository.storage, backup.whole(), tags=tags, where=where, without=without, packed=packed, decrypt=decrypt
     )
     with closing(stream):
         yield stream
@@ -285,7 +285,7 @@ def restored_config(repository: Repository, backup: Backup) -> bytes:
 
 @contextmanager
 def load_stream(
-    repository: Repository, backup: Backup, *, tags: Sequence[str], without: Collection[str] = ()
+    repository: Repository, backup: Backup, *, tags: Sequence[str], without: Collection[str] = (), packed: bool = False
 ) -> Iterator[Iterator[bytes]]:
     """Give a backup as ``docker load`` takes it, under ``tags`` and no others.
 
@@ -293,10 +293,12 @@ def load_stream(
 
     :param tags: ``name:tag`` each; none leaves the image untagged.
     :param without: diff_ids of layers to leave out, for a daemon that has them; layout ``layers`` alone can do that.
+    :param packed: as zstd frames where it is stored in frames, that is in layout ``layers``, for a daemon or host that
+        decompresses them: each blob is compared with its name here, and what it holds with its diff_id there.
     """
     record = backup.whole()
     if record.blobs is not None:
-        with _blob_stream(repository, backup, tags=tags, without=without) as image:
+        with _blob_stream(repository, backup, tags=tags, without=without, packed=packed) as image:
             yield image
         return
     with archive_stream(repository, backup) as tar:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -133,7 +133,6 @@ def _restore(
     record = backup.whole()
     own = WorkingName(RESTORED, record.backup_id)
     began = repository.clock.monotonic()
-    progress.start(f"restore {record.backup_id} to {host.name}", record.size_bytes)
     try:
         image = _load(backup, request.method, own.tag, host=host, repository=repository, progress=progress)
         identical, notes = _compare(repository, backup, request.method, host, image)
@@ -149,7 +148,6 @@ def _restore(
             host.tag_image(image.id, reference=tag)
         own.remove_left(host, progress, image=image)
     finally:
-        progress.finish()
         own.remove(host, progress)
     return RestoreOutcome(
         backup_id=record.backup_id,
@@ -162,37 +160,70 @@ def _restore(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sending:
+    """What of an archive is sent, and how.
+
+    :param without: diff_ids of layers that the host has.
+    :param packed: whether layers go as they are stored, compressed.
+    """
+
+    without: Collection[str] = ()
+    packed: bool = False
+
+    def size_bytes(self, record: BackupRecord) -> int:
+        """Return how many bytes that is, about."""
+        if record.blobs is None:
+            return record.size_bytes
+        layers = dict(zip(record.diff_ids, record.blobs.layers, strict=True))
+        sent = [layer for diff_id, layer in layers.items() if diff_id not in self.without]
+        return sum(each.stored_size_bytes if self.packed else each.size_bytes for each in sent)
+
+
 def _load(
     backup: Backup, method: Method, own: str, *, host: DockerHost, repository: Repository, progress: Progress
 ) -> ImageInspect:
+    record = backup.whole()
     if method == "import":
-        with archive_stream(repository, backup) as tar:
+        with archive_stream(repository, backup) as tar, _shown(record, host, progress, record.size_bytes):
             host.import_filesystem(_told(tar, progress), reference=own)
         return host.inspect_image(own)
-    without = known_layers(backup.whole(), host)
-    if without:
-        progress.note(f"{host.name} has {len(without)} of {len(backup.whole().diff_ids)} layers; they are not sent")
-        try:
-            _send(repository, backup, own, host=host, progress=progress, without=without)
-            return host.inspect_image(own)
-        except IntegrityError as err:
-            # An image that had them may be gone since; damage of our own is found again by the second try.
-            progress.note(f"without them {host.name} does not take it, sending all: {err}")
-    _send(repository, backup, own, host=host, progress=progress)
+    sending = _sending(record, host)
+    if sending.without:
+        progress.note(f"{host.name} has {len(sending.without)} of {len(record.diff_ids)} layers; they are not sent")
+    try:
+        _send(repository, backup, own, host=host, progress=progress, sending=sending)
+    except IntegrityError as err:
+        if sending == _Sending():
+            raise
+        # An image that had them may be gone since, or zstd fail; damage of our own is found again by the second try.
+        progress.note(f"{host.name} does not take it so; sending all, uncompressed: {err}")
+        _send(repository, backup, own, host=host, progress=progress, sending=_Sending())
     return host.inspect_image(own)
 
 
+def _sending(record: BackupRecord, host: DockerHost) -> _Sending:
+    if record.blobs is None:
+        return _Sending()
+    return _Sending(without=known_layers(record, host), packed=host.takes_zstd())
+
+
 def _send(
-    repository: Repository,
-    backup: Backup,
-    own: str,
-    *,
-    host: DockerHost,
-    progress: Progress,
-    without: Collection[str] = (),
+    repository: Repository, backup: Backup, own: str, *, host: DockerHost, progress: Progress, sending: _Sending
 ) -> None:
-    with load_stream(repository, backup, tags=(own,), without=without) as stream:
-        host.load_image(_told(stream, progress))
+    record = backup.whole()
+    stream = load_stream(repository, backup, tags=(own,), without=sending.without, packed=sending.packed)
+    with stream as chunks, _shown(record, host, progress, sending.size_bytes(record)):
+        host.load_image(_told(chunks, progress))
+
+
+@contextmanager
+def _shown(record: BackupRecord, host: DockerHost, progress: Progress, total_bytes: int) -> Iterator[None]:
+    progress.start(f"restore {record.backup_id} to {host.name}", total_bytes)
+    try:
+        yield
+    finally:
+        progress.finish()
 
 
 def known_layers(record: BackupRecord, host: DockerHost) -> frozenset[str]:

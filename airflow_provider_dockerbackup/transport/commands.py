@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from airflow_provider_dockerbackup.core.container_options import ContainerOption
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.export_script import EXPORT_TEMPORARY, WHILE_PAUSED
+from airflow_provider_dockerbackup.transport.load_script import LOAD_ZSTD, PROBE
 from airflow_provider_dockerbackup.transport.push_script import PUSH
 from airflow_provider_dockerbackup.transport.save_filter import SAVE_FILTERED, name_list
 
@@ -301,6 +302,16 @@ def tag(docker: DockerCommand, image_id: str, *, reference: str) -> str:
 def load(docker: DockerCommand) -> str:
     """Return the line that loads images from a tar on standard input."""
     return docker.line("image", "load")
+
+
+def load_zstd(docker: DockerCommand) -> str:
+    """Return the line that loads images from a tar in zstd frames on standard input, through the host's zstd."""
+    return quoted_line((*_ENVIRONMENT, "sh", "-c", LOAD_ZSTD, "dockerbackup", *docker.docker))
+
+
+def probe_zstd() -> str:
+    """Return the line that prints ``PROBED`` where the host has a zstd that reads a series of frames."""
+    return quoted_line(("env", "LC_ALL=C", "sh", "-c", PROBE))
 
 
 def import_filesystem(docker: DockerCommand, *, reference: str, changes: Sequence[str] = ()) -> str:

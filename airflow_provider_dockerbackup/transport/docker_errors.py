@@ -59,6 +59,11 @@ _RULES = (
         "save the whole image instead, without leaving anything out",
     ),
     _rule(
+        r"the archive could not be decompressed",
+        IntegrityError,
+        "see whether zstd works on the host; without it archives are sent uncompressed",
+    ),
+    _rule(
         r"permission denied while trying to connect|got permission denied",
         ConfigurationError,
         "add the SSH user to the group 'docker' on the host, or set the Docker command to 'sudo -n docker'",
@@ -109,7 +114,7 @@ _RULES = (
         r"invalid diffid|error unpacking|archive/tar|invalid tar header|unexpected end of json|error processing tar"
         r"|layers? (?:count|length)|length mismatch|unrecognized image format|mismatched image rootfs|/blobs/json"
         r"|repositories: no such file|manifest\.json: no such file|invalid character|invalid archive|invalid checksum"
-        r"|short read: expected",
+        r"|short read: expected|CRC check failed|invalid input: |frame size|window size",
         IntegrityError,
         "the engine refuses the archive: verify the backup, and restore another one",
         load_only=True,

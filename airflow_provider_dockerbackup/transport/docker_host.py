@@ -28,19 +28,17 @@ from airflow_provider_dockerbackup.core.push import PushResult, PushTarget
 from airflow_provider_dockerbackup.exceptions import (
     ConflictError,
     DockerBackupError,
-    IntegrityError,
     NotFoundError,
 )
 from airflow_provider_dockerbackup.transport import commands, docker_output, push
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
-from airflow_provider_dockerbackup.transport.docker_errors import docker_error, exec_error, one_line
-from airflow_provider_dockerbackup.transport.read_ahead import read_ahead
+from airflow_provider_dockerbackup.transport.docker_errors import docker_error, exec_error
+from airflow_provider_dockerbackup.transport.image_loader import ImageLoader
 from airflow_provider_dockerbackup.transport.slots import DEFAULT_PLACES, capture_slot
 from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshRemoteStream, SshSession
 from airflow_provider_dockerbackup.transport.told_streams import SshFilteredStream, SshPausedStream
 
 _T = TypeVar("_T")
-_UNPACKING_FAILED = "Error unpacking"
 
 
 class SshDockerHost:
@@ -68,6 +66,7 @@ class SshDockerHost:
         self._session = session
         self._name = name
         self._docker = command or DockerCommand()
+        self._loader = ImageLoader(session, name=name, command=self._docker, engine=self.engine)
         self._max_captures = max_captures
         self._access = dict(access or {})
 
@@ -365,25 +364,18 @@ class SshDockerHost:
         """Point the tag ``reference`` to ``image_id``."""
         self._run(commands.tag(self._docker, image_id, reference=reference), what=f"docker tag {image_id} {reference}")
 
+    def takes_zstd(self) -> bool:
+        """Tell whether :meth:`load_image` takes zstd frames: the host's zstd or the engine decompresses them."""
+        return self._loader.takes_zstd()
+
     def load_image(self, chunks: Iterable[bytes]) -> LoadedImage:
-        """Stream ``chunks`` into ``docker load``.
+        """Stream ``chunks`` into ``docker load``; where they are zstd frames, through what decompresses them.
 
         An archive that is cut may also look like a daemon that went away: then it is a transient error.
 
         :raises IntegrityError: when the engine refuses the archive, or says that it could not unpack it.
         """
-        what = "docker load"
-        result = self._send(commands.load(self._docker), chunks, what=what)
-        loaded = docker_output.loaded(result.stdout, result.stderr)
-        failed = next((line for line in loaded.output if _UNPACKING_FAILED in line), None)
-        if failed is not None:
-            raise IntegrityError(
-                f"{what} on {self._name} ended with exit code 0 but failed: {one_line(failed.encode())}; "
-                "remove what it loaded, verify the backup, and restore another one"
-            )
-        if not loaded.names:
-            raise IntegrityError(f"{what} on {self._name} loaded nothing: the archive names no image")
-        return loaded
+        return self._loader.load(chunks)
 
     def import_filesystem(self, chunks: Iterable[bytes], *, reference: str, changes: Sequence[str] = ()) -> str:
         """Stream ``chunks`` into ``docker import`` and return the new image's ID.
@@ -392,10 +384,8 @@ class SshDockerHost:
 
         :raises IntegrityError: when the engine refuses the archive.
         """
-        what = f"docker import {reference}"
-        line = commands.import_filesystem(self._docker, reference=reference, changes=changes)
-        result = self._send(line, chunks, what=what, secrets=changes)
-        return self._read(what, lambda: docker_output.last_id(result.stdout))
+        printed = self._loader.import_filesystem(chunks, reference=reference, changes=changes)
+        return self._read(f"docker import {reference}", lambda: docker_output.last_id(printed))
 
     def now(self) -> datetime:
         """Return the host's own time, aware UTC, to the second."""
@@ -410,18 +400,6 @@ class SshDockerHost:
         result = self._session.run(line, what=what, timeout_seconds=seconds)
         if result.exit_status != 0:
             raise docker_error(result, what=what, host=self._name, secrets=secrets)
-        return result
-
-    def _send(self, line: str, chunks: Iterable[bytes], *, what: str, secrets: Sequence[str] = ()) -> CommandResult:
-        # Reading, decompressing and hashing in one thread, encrypting and sending in another.
-        with read_ahead(chunks) as ahead:
-            result = self._session.stream_in(line, ahead, what=what, spoil=_spoil_tar)
-        if result.exit_status != 0:
-            raise docker_error(result, what=what, host=self._name, reading_archive=True, secrets=secrets)
-        if not result.input_taken:
-            raise IntegrityError(
-                f"{what} on {self._name} ended before it had read the whole archive; verify the backup"
-            )
         return result
 
     def _stream(self, line: str, *, what: str, pauses: bool = False) -> SshRemoteStream:
@@ -465,13 +443,3 @@ class SshDockerHost:
             return parse()
         except DockerBackupError as err:
             raise type(err)(f"{what} on {self._name}: {err}") from err
-
-
-def _spoil_tar(sent_bytes: int) -> bytes:
-    """Return bytes that make a tar invalid wherever it was broken off.
-
-    Docker takes a tar that merely ends, between two members, for a whole one. What follows a member must be a header,
-    which this is not; and the length is chosen so that the tar ends inside a block, should this become the rest of a
-    member. Only a tar that had already come to its end marks stays what it was.
-    """
-    return b"\xff" * (1024 + 256 - sent_bytes % 512)

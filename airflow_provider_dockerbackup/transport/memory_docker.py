@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from airflow_provider_dockerbackup.core.archive.compression import Compression, decompressed
 from airflow_provider_dockerbackup.core.container_options import ContainerOption
 from airflow_provider_dockerbackup.core.model import (
     ContainerInspect,
@@ -81,6 +82,7 @@ class MemoryDockerHost:
         self.push_forbidden = False
         self.pushed: dict[str, dict[str, str]] = {}  # by repository: digests of compressed layers by diff_id
         self.filters_by: FilteredBy = "sh"
+        self.decompresses = True
 
     @property
     def name(self) -> str:
@@ -407,12 +409,19 @@ class MemoryDockerHost:
         """
         self._images.tags[reference] = self._images.find(image_id).id
 
+    def takes_zstd(self) -> bool:
+        """Tell whether it takes zstd frames."""
+        return self.decompresses
+
     def load_image(self, chunks: Iterable[bytes]) -> LoadedImage:
         """Load a docker-archive; what ``chunks`` raises is passed on.
 
         :raises IntegrityError: when it is not a whole docker-archive.
         """
-        return self._images.load(chunks)
+        archive = b"".join(chunks)
+        if self.decompresses and Compression.of(archive) is Compression.ZSTD:
+            archive = b"".join(decompressed([archive], Compression.ZSTD))
+        return self._images.load([archive])
 
     def import_filesystem(
         self,

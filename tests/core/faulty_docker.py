@@ -369,6 +369,10 @@ class FaultyHost:
         """Point a tag to an image."""
         self._plan.call("tag_image", lambda: self._inner.tag_image(image_id, reference=reference))
 
+    def takes_zstd(self) -> bool:
+        """Tell whether it takes zstd frames."""
+        return self._plan.call("takes_zstd", self._inner.takes_zstd)
+
     def load_image(self, chunks: Iterable[bytes]) -> LoadedImage:
         """Load an archive."""
         return self._plan.call("load_image", lambda: self._inner.load_image(chunks))

@@ -12,16 +12,22 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_dockerbackup.core.reading import load_stream
+from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.exceptions import IntegrityError, TransientError
 from airflow_provider_dockerbackup.operators.export import DockerExportOperator
 from airflow_provider_dockerbackup.operators.remove import DockerRemoveOperator
 from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
 from airflow_provider_dockerbackup.operators.verify import DockerBackupVerifyOperator
+from airflow_provider_dockerbackup.transport.clock import SystemClock
+from airflow_provider_dockerbackup.transport.storage import storage_from_url
 from tests.lab.engines import Engine
-from tests.lab.images import build_app, run_app_container
+from tests.lab.images import build_app, build_random, run_app_container
 from tests.lab.lab import Lab, LabHost
 from tests.operators.context import context
 from tests.operators.engine_matrix import PAGE, measure, measured_in, tables, without_versions
 from tests.operators.layers_matrix import NOT_MEASURED, differing_cells
+from tests.operators.moving import docker_on, save_from
 
 ENGINES = [Engine(version="26"), Engine(version="28"), Engine(version="28", containerd_store=True)]
 
@@ -120,3 +126,38 @@ def test_an_image_and_a_stopped_container_of_another_engine_are_removed_when_ver
     assert docker("container", "inspect", "lab-gone", check=False).returncode != 0
     assert len(volumes) == 3  # of the image, and its own
     docker("volume", "rm", *volumes)
+
+
+@pytest.fixture
+def without_zstd(other: LabHost) -> Iterator[LabHost]:
+    """The other host, with a zstd that its sessions find and that does not work."""
+    shadow = other.daemon.directory / "client" / "bin"
+    start_up = shadow.parent / ".bashrc"
+    shadow.mkdir(exist_ok=True)
+    (shadow / "zstd").write_text("#!/bin/sh\nexit 127\n", encoding="ascii")
+    (shadow / "zstd").chmod(0o755)
+    start_up.write_text(f"PATH={shadow}:$PATH\n", encoding="utf-8")
+    yield other
+    start_up.unlink()
+
+
+def test_an_engine_decompresses_what_is_restored_where_the_host_has_no_zstd(
+    without_zstd: LabHost, tmp_path: Path
+) -> None:
+    """Layers go to it as they are stored, in many frames; damage is found by it as well."""
+    reference, back = "lab/frames:1", "lab/frames-back:1"
+    build_random(without_zstd.daemon, reference, size_mb=3, seed=12)
+    repository = Repository.open_or_create(storage_from_url(f"file://{tmp_path}"), clock=SystemClock(), layout="layers")
+    backup = save_from(without_zstd, repository, name="other", image=reference, capture="save")
+    without_zstd.daemon.docker("rmi", reference)
+    with load_stream(repository, backup, tags=(back,), packed=True) as frames:
+        stream = b"".join(frames)
+    with docker_on(without_zstd, name="other") as host:
+        assert without_zstd.ssh("zstd", "--version").returncode == 127
+        assert host.takes_zstd()
+        with pytest.raises((IntegrityError, TransientError)):
+            host.load_image([stream[: len(stream) // 2], b"\0\1\2", stream[len(stream) // 2 + 3 :]])
+        assert host.load_image([stream]).names == (back,)
+        assert host.inspect_image(back).diff_ids == backup.whole().diff_ids
+        host.create_container(back, name="frames")
+        host.remove_container("frames")

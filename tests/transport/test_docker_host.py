@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_dockerbackup.core.archive.compression import zstd_frame
 from airflow_provider_dockerbackup.core.ports import DockerHost
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
@@ -447,6 +448,38 @@ def test_archive_whose_chunks_raise_is_not_loaded(host: SshDockerHost, lab_host:
     with pytest.raises(IntegrityError, match="the digest of the whole differs"):
         host.load_image(chunks())
     time.sleep(2)
+    with pytest.raises(NotFoundError):
+        host.inspect_image(reference)
+
+
+def frames_of(archive: bytes) -> list[bytes]:
+    """Compress an archive in a series of frames, cut anywhere."""
+    return [zstd_frame(archive[at : at + 700_001]) for at in range(0, len(archive), 700_001)]
+
+
+def test_archive_in_zstd_frames_is_loaded(host: SshDockerHost, lab_host: LabHost) -> None:
+    """The same image, through the host's own zstd."""
+    reference = "lab/packed:1"
+    build_random(lab_host.daemon, reference, size_mb=3, seed=10)
+    before = host.inspect_image(reference).id
+    archive = b"".join(host.save_image(reference))
+    host.remove_image(reference)
+    assert host.takes_zstd()
+    assert host.load_image(frames_of(archive)).names == (reference,)
+    assert host.inspect_image(reference).id == before
+
+
+@pytest.mark.parametrize("at", [0.1, 0.5, 0.9])
+def test_damaged_zstd_frames_are_not_loaded(host: SshDockerHost, lab_host: LabHost, at: float) -> None:
+    """An error, and no image."""
+    reference = "lab/packed-damaged:1"
+    build_random(lab_host.daemon, reference, size_mb=3, seed=11)
+    frames = b"".join(frames_of(b"".join(host.save_image(reference))))
+    host.remove_image(reference)
+    position = int(len(frames) * at)
+    damaged_frames = frames[:position] + bytes([frames[position] ^ 1]) + frames[position + 1 :]
+    with pytest.raises((IntegrityError, TransientError)):
+        host.load_image([damaged_frames])
     with pytest.raises(NotFoundError):
         host.inspect_image(reference)
 

@@ -97,6 +97,11 @@ def layer_compressor(*, level: int | None = None, threads: int = 1) -> Compresso
     return zstandard.ZstdCompressor(compression_params=parameters).compressobj()
 
 
+def zstd_frame(data: bytes) -> bytes:
+    """Return ``data`` as one zstd frame of its own, to stand between others; it depends on ``data`` alone."""
+    return zstandard.ZstdCompressor(level=_DEFAULT_LEVEL[Compression.ZSTD], write_checksum=True).compress(data)
+
+
 def _check_level(compression: Compression, level: int | None, threads: int) -> None:
     if level is not None and level not in _LEVELS[compression]:
         raise ConfigurationError(f"compression level: {compression} has no level {level}")

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_dockerbackup.core.archive.compression import zstd_frame
 from airflow_provider_dockerbackup.core.archive.contents import BLOBS
 from airflow_provider_dockerbackup.core.archive.load_form import compact_json, name_annotations, tag_references
 from airflow_provider_dockerbackup.core.archive.tar_header import ZERO_BLOCK, file_header, padding
@@ -34,12 +35,14 @@ class PlainLayer:
     :param diff_id: ``sha256:<hex>`` of it.
     :param chunks: gives its bytes, each time anew.
     :param blob: digest of the blob that they are read from, for who must know when they are wrong; else empty.
+    :param frames: gives the same as whole zstd frames, proven when drawn to its end; None where there are none.
     """
 
     diff_id: str
     size_bytes: int
     chunks: Callable[[], AbstractContextManager[Iterable[bytes]]]
     blob: str = ""
+    frames: Callable[[], AbstractContextManager[Iterable[bytes]]] | None = None
 
 
 def descriptor(media_type: str, digest: str, size_bytes: int, **extra: Any) -> dict[str, Any]:
@@ -84,7 +87,12 @@ def plain_manifest(config: bytes, layers: Iterable[tuple[str, int]]) -> bytes:
 
 
 def image_archive(
-    *, config: bytes, layers: Sequence[PlainLayer], tags: Sequence[str], without: Collection[str] = ()
+    *,
+    config: bytes,
+    layers: Sequence[PlainLayer],
+    tags: Sequence[str],
+    without: Collection[str] = (),
+    packed: bool = False,
 ) -> Generator[bytes, None, None]:
     """Yield the archive of an image; it depends on the arguments alone.
 
@@ -92,6 +100,7 @@ def image_archive(
     :param layers: its layers, lowest first; one that comes twice is written once.
     :param tags: ``name:tag`` each; none leaves the image untagged.
     :param without: diff_ids of layers that are named and left out, for a daemon that has them.
+    :param packed: as a series of zstd frames (RFC 8878), which decompress to the same archive.
     :raises ConfigurationError: when a tag or a digest is not one.
     :raises BadBlobError: when a layer has another size or digest.
     """
@@ -99,7 +108,7 @@ def image_archive(
         check_digest(layer.diff_id)
     head, tail = _frame(config, [(layer.diff_id, layer.size_bytes) for layer in layers], tags)
     bodies = {layer.diff_id: layer for layer in layers if layer.diff_id not in without}
-    return _streamed(head, list(bodies.values()), tail)
+    return _streamed(head, list(bodies.values()), tail, packed=packed)
 
 
 def archive_size(config: bytes, layers: Sequence[tuple[str, int]]) -> int:
@@ -136,16 +145,31 @@ def _frame(config: bytes, layers: Sequence[tuple[str, int]], tags: Sequence[str]
     return _blob(config) + _blob(manifest), tail
 
 
-def _streamed(head: bytes, layers: Sequence[PlainLayer], tail: bytes) -> Generator[bytes, None, None]:
-    yield head
+def _streamed(head: bytes, layers: Sequence[PlainLayer], tail: bytes, *, packed: bool) -> Generator[bytes, None, None]:
+    form = zstd_frame if packed else bytes
+    yield form(head)
     for layer in layers:
         # A size of 8 GiB and more needs a header of several blocks.
-        yield file_header(BLOBS + layer.diff_id[7:], layer.size_bytes)
-        with layer.chunks() as chunks:
-            yield from _proven(chunks, layer)
+        yield form(file_header(BLOBS + layer.diff_id[7:], layer.size_bytes))
+        yield from _frames(layer) if packed else _plain(layer)
         if end := padding(layer.size_bytes):
-            yield end
-    yield tail
+            yield form(end)
+    yield form(tail)
+
+
+def _plain(layer: PlainLayer) -> Iterator[bytes]:
+    with layer.chunks() as chunks:
+        yield from _proven(chunks, layer)
+
+
+def _frames(layer: PlainLayer) -> Iterator[bytes]:
+    """Pass on a layer as it is stored: who gives it compares it, and the daemon what it decompresses to."""
+    if layer.frames is None:
+        with layer.chunks() as chunks:
+            yield from map(zstd_frame, _proven(chunks, layer))
+        return
+    with layer.frames() as frames:
+        yield from frames
 
 
 def _proven(chunks: Iterable[bytes], layer: PlainLayer) -> Iterator[bytes]:

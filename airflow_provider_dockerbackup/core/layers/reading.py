@@ -46,6 +46,18 @@ def layer_stream(storage: Storage, layer: LayerBlob, *, decrypt: Decryption | No
     :raises BadBlobError: while reading, when the blob is not what its name says, or does not decompress.
     :raises NotFoundError: when it is gone.
     """
+    with layer_frames(storage, layer, decrypt=decrypt) as frames:
+        yield named(decompressed(frames, Compression.ZSTD), layer)
+
+
+@contextmanager
+def layer_frames(storage: Storage, layer: LayerBlob, *, decrypt: Decryption | None = None) -> Iterator[Iterator[bytes]]:
+    """Give a layer as the zstd frames that it is stored in, decrypted; the blob is compared with its name at the end.
+
+    :param decrypt: for the blobs of an encrypted repository.
+    :raises BadBlobError: while reading, when the blob is not what its name says.
+    :raises NotFoundError: when it is gone.
+    """
     path = blob_path(layer.digest)
     size = storage.stat(path).size_bytes
     if size != layer.stored_size_bytes:
@@ -55,10 +67,10 @@ def layer_stream(storage: Storage, layer: LayerBlob, *, decrypt: Decryption | No
     with storage.chunks(path) as raw:
         checked = _checked(raw, layer, f"{storage.url}/{path}")
         if decrypt is None:
-            yield named(decompressed(checked, Compression.ZSTD), layer)
+            yield named(checked, layer)
             return
         with closing(decrypt(checked, f"{storage.url}/{path}")) as plain:
-            yield named(decompressed(plain, Compression.ZSTD), layer)
+            yield named(plain, layer)
 
 
 def _checked(raw: Iterator[bytes], layer: LayerBlob, where: str) -> Iterator[bytes]:
@@ -90,6 +102,7 @@ def image_stream(
     tags: Sequence[str],
     where: str,
     without: Collection[str] = (),
+    packed: bool = False,
     decrypt: Decryption | None = None,
 ) -> Generator[bytes, None, None]:
     """Yield an image as ``docker load`` takes it, put together from its blobs.
@@ -97,6 +110,7 @@ def image_stream(
     :param tags: ``name:tag`` each.
     :param where: the backup, for messages.
     :param without: diff_ids of layers that are left out, for a daemon that has them.
+    :param packed: as zstd frames: each blob as it is stored, compared with its name but not decompressed.
     :param decrypt: for the blobs of an encrypted repository.
     :raises IntegrityError: when manifest, configuration and record do not name the same layers; while it is drawn,
         when a layer is damaged.
@@ -108,10 +122,11 @@ def image_stream(
             size_bytes=layer.size_bytes,
             chunks=partial(layer_stream, storage, layer, decrypt=decrypt),
             blob=layer.digest,
+            frames=partial(layer_frames, storage, layer, decrypt=decrypt),
         )
         for diff_id, layer in zip(record.diff_ids, blobs.layers, strict=True)
     ]
-    return image_archive(config=config, layers=layers, tags=tags, without=without)
+    return image_archive(config=config, layers=layers, tags=tags, without=without, packed=packed)
 
 
 def only_layer(record: BackupRecord, where: str) -> LayerBlob:

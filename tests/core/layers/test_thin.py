@@ -88,6 +88,6 @@ def test_a_target_that_refuses_what_is_left_out_gets_all_of_it() -> None:
     backup = _backup(world)
     target = _Target(backup.whole().diff_ids)
     assert world.restore(backup, RestoreRequest(tags=("back:1",)), host=target).identical
-    assert any(note.startswith("without them target does not take it, sending all") for note in world.progress.notes)
+    assert any(note.startswith("target does not take it so; sending all") for note in world.progress.notes)
     with pytest.raises(IntegrityError):
         target.load_image([b"no archive"])
