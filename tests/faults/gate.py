@@ -75,3 +75,8 @@ wait $!"""
     def open(self) -> None:
         """Let everything pass."""
         (self._directory / "open").touch()
+
+    def close(self) -> None:
+        """Hold the streams that come from now on; those that went through no longer count."""
+        for sign in [self._directory / "open", *self._directory.glob("arrived.*")]:
+            sign.unlink(missing_ok=True)

@@ -98,8 +98,11 @@ class LabHost:
         """A configuration for ``ssh -F`` in which :attr:`name` is this host."""
         return self.sshd.ssh_config_path
 
-    def airflow_connection(self) -> str:
-        """Give the connection as the JSON that Airflow reads from ``AIRFLOW_CONN_…``."""
+    def airflow_connection(self, **extra: str) -> str:
+        """Give the connection as the JSON that Airflow reads from ``AIRFLOW_CONN_…``.
+
+        :param extra: more of its extra fields.
+        """
         connection = {
             "conn_type": "dockerbackup",
             "host": self.address,
@@ -109,6 +112,7 @@ class LabHost:
                 "key_file": str(self.private_key_path),
                 "host_key": self.host_key,
                 "host_name": self.name,
+                **extra,
             },
         }
         return json.dumps(connection)

@@ -16,6 +16,7 @@ PROC = Path("/proc")
 # The pid and, as field 22 of its stat, when it started; both stay over exec. The name in field 2 is `sh`.
 _WRITE_PID_AND_EXEC = 'echo $$ $(cut -d " " -f 22 /proc/$$/stat) >"$0" && exec "$@"'
 # Index from the third field on.
+_SESSION = 3
 _START_TIME = 19
 
 
@@ -91,6 +92,20 @@ def command_line(pid: int) -> str:
     except OSError:
         return ""
     return raw.replace(b"\0", b" ").decode("utf-8", "surrogateescape").strip()
+
+
+def session_processes(session: int, *words: str) -> list[int]:
+    """Give the pids of a session's live processes whose command lines have all of ``words``.
+
+    :param session: pid of the process that began it.
+    """
+    found = []
+    for entry in PROC.iterdir():
+        if entry.name.isdigit() and (state := _stat(int(entry.name))) is not None:
+            line = command_line(int(entry.name))
+            if int(state[_SESSION]) == session and line and all(word in line for word in words):
+                found.append(int(entry.name))
+    return found
 
 
 def terminate(pid_file: Path, *, patience: float) -> None:
