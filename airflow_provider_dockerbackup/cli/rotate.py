@@ -47,6 +47,9 @@ def policy_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--max-removed-share", type=float, default=0.5, show_default=True, help="Refuse a plan that removes more, 0 to 1."
 )
+@click.option(
+    "--ignore-own-policies", is_flag=True, help="Do not let a source's own policy take the place of this one."
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan; write and remove nothing.")
 @json_option
 def rotate_verb(
@@ -55,6 +58,7 @@ def rotate_verb(
     hosts: tuple[str, ...],
     names: tuple[str, ...],
     max_removed_share: float,
+    ignore_own_policies: bool,
     dry_run: bool,
     as_json: bool,
     **policy: Any,
@@ -73,6 +77,7 @@ def rotate_verb(
         hosts=hosts or ("*",),
         names=names or ("*",),
         max_removed_share=max_removed_share,
+        own_policies=not ignore_own_policies,
         dry_run=dry_run,
         actor=actor(),
     )
@@ -83,6 +88,8 @@ def rotate_verb(
         print_json(_json(outcome, dry_run=dry_run))
         return
     print_table(COLUMNS, outcome.plan.rows())
+    for source, text in outcome.plan.policies.items():
+        click.echo(plain(f"{source} has a policy of its own: {text}"))
     removed = len(outcome.plan.removed) if dry_run else len(outcome.removed)
     verb = "would be removed" if dry_run else "removed"
     click.echo(f"{len(outcome.plan.kept)} kept, {removed} {verb}, {size_text(_freed(outcome, dry_run=dry_run))}")
@@ -108,6 +115,7 @@ def _json(outcome: RotateOutcome, *, dry_run: bool) -> dict[str, Any]:
     return {
         "dry_run": dry_run,
         "decisions": _decisions(outcome.plan),
+        "own_policies": {str(source): text for source, text in outcome.plan.policies.items()},
         "removed": [each.backup_id for each in outcome.plan.removed] if dry_run else list(outcome.removed),
         "kept_after_all": list(outcome.kept_after_all),
         "freed_bytes": _freed(outcome, dry_run=dry_run),

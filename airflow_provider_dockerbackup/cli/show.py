@@ -83,6 +83,8 @@ def _facts(backup: Backup, recipients: Sequence[Recipient]) -> Iterator[tuple[st
             yield "paused", f"{record.container.pause_seconds} s"
         elif record.container.commit_seconds is not None and record.capture == "snapshot":
             yield "paused", f"at most {record.container.commit_seconds} s, for the commit"
+    if backup.told is not None and backup.told[1]:
+        yield "retention", f"{backup.told[1]}, by the source's own label"
     yield "configuration", ", ".join(sorted(record.configuration.values)) or "none"
     for mount in record.not_covered:
         yield "not covered", f"{mount.type} {mount.name} at {mount.destination}".replace("  ", " ")

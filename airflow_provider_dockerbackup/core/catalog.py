@@ -7,13 +7,14 @@ of ours is left alone; an unreadable record is shown as such.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from airflow_provider_dockerbackup.core.document import compact_time
+from airflow_provider_dockerbackup.core.document import compact_time, time_of
 from airflow_provider_dockerbackup.core.places import (
     ATTEMPT_FILE,
     BLOBS_FOLDER,
@@ -33,6 +34,7 @@ from airflow_provider_dockerbackup.core.since import Confirmation, Hold, Release
 from airflow_provider_dockerbackup.exceptions import ConflictError, IntegrityError, NotFoundError
 
 _Folder = dict[str, int]  # file name → size in bytes; in a folder below it, with that folder's name
+_CONFIRMED = re.compile(r"confirmed-(\d{8}T\d{6}Z)-")
 BlobSize = Callable[[str], int | None]
 """Returns the size of the blob of a digest, None when it is not there."""
 
@@ -110,6 +112,18 @@ class Backup:
     def newest_point(self) -> datetime:
         """The last moment for which this backup is known to be the state of its source."""
         return max([self.whole().captured_at, *(each.confirmed_at for each in self.confirmations)])
+
+    @property
+    def newest_run(self) -> datetime:
+        """Time of the newest run that made this backup or found its source unchanged; to the second, told by names."""
+        return _newest_run(self.path, self.sizes)
+
+    @property
+    def told(self) -> tuple[datetime, str] | None:
+        """The newest point at which the source's own retention policy was known, and that policy; None when at none."""
+        record = self.whole()
+        known = [(record.captured_at, record.retention), *((e.confirmed_at, e.retention) for e in self.confirmations)]
+        return max(((at, text) for at, text in known if text is not None), default=None)
 
     @property
     def complete(self) -> bool:
@@ -256,6 +270,13 @@ class Catalog:
         """Return the newest backup of a source that has a readable record, or None."""
         return next((each for each in self.backups(source=source) if each.record is not None), None)
 
+    def by_run(self, source: Source) -> Iterator[Backup]:
+        """Yield the backups of a source, that of the newest run first; each is read only when it is asked for."""
+        folders = self._folders(source_path(source))
+        for path in sorted(folders, key=lambda path: _newest_run(path, folders[path]), reverse=True):
+            if RECORD_FILE in folders[path] and not any(takes_aside(name) for name in folders[path]):
+                yield self._read(path, folders[path], self._stat_blob)
+
     def orphans(self, source: Source) -> Iterator[str]:
         """Yield the paths of attempts' files of a source that belong to no record; whose record is unreadable stay."""
         for path, files in self._folders(source_path(source)).items():
@@ -323,6 +344,12 @@ class Catalog:
             sizes=files,
             blob_size=blob_size or self._stat_blob,
         )
+
+
+def _newest_run(path: str, files: Iterable[str]) -> datetime:
+    """Return the newest of the runs that a backup's folder and its confirmations are named by."""
+    confirmed = (match[1] for name in files if (match := _CONFIRMED.match(name)))
+    return time_of(max([id_in(path).partition("-")[0], *confirmed]))
 
 
 class _Listing:

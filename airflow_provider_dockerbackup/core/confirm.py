@@ -15,12 +15,19 @@ from airflow_provider_dockerbackup.exceptions import ConflictError
 
 
 def unchanged(
-    repository: Repository, key: BackupKey, image: ImageInspect, *, actor: Mapping[str, str]
+    repository: Repository,
+    key: BackupKey,
+    image: ImageInspect,
+    *,
+    actor: Mapping[str, str],
+    retention: str | None = None,
 ) -> Backup | None:
     """Return the newest backup of the source when it holds exactly ``image``, now confirmed; else None.
 
     Only a backup whose bytes are there with the recorded size, that is not deleted (looked at again after the
     confirmation was written) and whose last verification did not fail counts.
+
+    :param retention: the source's own policy as of now, see the record.
     """
     backup = repository.catalog.newest(key.source)
     if backup is None or not _holds(backup, image):
@@ -31,6 +38,7 @@ def unchanged(
         idempotency_key=key.idempotency_key,
         confirmed_at=now,
         image_id=image.id,
+        retention=retention,
         actor=dict(actor),
     )
     # Named by the run, not by now: a run that is cleared and done again confirms once.

@@ -34,6 +34,14 @@ def compact_time(moment: datetime, *, fraction: bool = False) -> str:
     return moment.astimezone(UTC).strftime(_COMPACT_TIME_FRACTION if fraction else _COMPACT_TIME)
 
 
+def time_of(text: str) -> datetime:
+    """Return the moment that :func:`compact_time` wrote without a fraction.
+
+    :raises ValueError: when it is none.
+    """
+    return datetime.strptime(text, _COMPACT_TIME).replace(tzinfo=UTC)
+
+
 UtcTime = Annotated[AwareDatetime, PlainSerializer(utc_text, return_type=str)]
 
 

@@ -51,6 +51,7 @@ from airflow_provider_dockerbackup.core.record import (
 )
 from airflow_provider_dockerbackup.core.reference import container_name
 from airflow_provider_dockerbackup.core.repository import Repository, check_layers_compression
+from airflow_provider_dockerbackup.core.retention.policy import check_own_policy
 from airflow_provider_dockerbackup.core.temporary import (
     remove_temporary,
     temporary_objects,
@@ -75,6 +76,7 @@ class ExportRequest:
     :param deadline_seconds: after this long temporary images and containers of this try count as left behind.
     :param compression: None for the repository's own.
     :param tuning: how bytes are moved.
+    :param retention: the source's own retention policy, empty for none; None when nobody looked.
     """
 
     key: BackupKey
@@ -85,6 +87,7 @@ class ExportRequest:
     deadline_seconds: int = 6 * 3600
     compression: Compression | None = None
     tuning: Tuning = field(default_factory=Tuning)
+    retention: str | None = None
 
 
 def export_container(
@@ -100,6 +103,7 @@ def export_container(
     """
     name = container_name(request.key.source.name)
     request.tuning.check()
+    check_own_policy(request.retention)
     if repository.document.layout == "layers":
         check_layers_compression(request.compression)
     check_consistency(request.consistency, pause_limit_seconds=request.pause_limit_seconds)
@@ -310,6 +314,7 @@ def _record(
         blobs=place if isinstance(place, BlobSet) else None,
         encryption=repository.encryption,
         recipients=repository.recipients,
+        retention=request.retention,
         filesystem=Filesystem(diff_id=rootfs.diff_id, tree_digest=rootfs.tree_digest, members=rootfs.members),
         container=Container(
             id=container.id,

@@ -290,6 +290,8 @@ class BackupRecord(Document):
     :param blobs: the blobs that hold the bytes, in layout ``layers``; either this or ``archive``.
     :param encryption: of the archive and the container's configuration: ``age``, or ``none``.
     :param recipients: fingerprints of those who can decrypt it.
+    :param retention: the source's own retention policy, as its label said then, empty for none; None when nobody
+        looked, and in older records.
     """
 
     backup_id: str
@@ -307,6 +309,7 @@ class BackupRecord(Document):
     blobs: BlobSet | None = None
     encryption: Literal["none", "age"] = "none"
     recipients: tuple[str, ...] = ()
+    retention: str | None = None
     image: Image | None = None
     filesystem: Filesystem | None = None
     container: Container | None = None

@@ -44,6 +44,7 @@ from airflow_provider_dockerbackup.core.record import (
 )
 from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.core.repository import Repository, check_layers_compression
+from airflow_provider_dockerbackup.core.retention.policy import check_own_policy
 from airflow_provider_dockerbackup.core.throttle import Throttle
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 
@@ -58,6 +59,7 @@ class SaveRequest:
     :param capture: how layout ``layers`` fetches: ``push``, ``save``, or ``auto`` for what is expected to be faster.
     :param tuning: how bytes are moved.
     :param force: save also when the newest backup holds the same image.
+    :param retention: the source's own retention policy, empty for none; None when nobody looked.
     """
 
     key: BackupKey
@@ -66,6 +68,7 @@ class SaveRequest:
     capture: CaptureChoice = "auto"
     tuning: Tuning = field(default_factory=Tuning)
     force: bool = False
+    retention: str | None = None
 
     def check(self, repository: Repository) -> None:
         """Refuse what a repository cannot do.
@@ -73,6 +76,7 @@ class SaveRequest:
         :raises ConfigurationError: names the value.
         """
         self.tuning.check()
+        check_own_policy(self.retention)
         check_capture(self.capture)
         if repository.document.layout == "layers":
             check_layers_compression(self.compression)
@@ -98,7 +102,7 @@ def save_image(request: SaveRequest, *, host: DockerHost, repository: Repository
     engine = host.engine()
     image = host.inspect_image(reference)
     if not request.force:
-        confirmed = confirm.unchanged(repository, request.key, image, actor=request.actor)
+        confirmed = confirm.unchanged(repository, request.key, image, actor=request.actor, retention=request.retention)
         if confirmed is not None:
             telling.tell("backup.confirmed", outcome="success", backup_id=confirmed.backup_id, image_id=image.id)
             return BackupOutcome(status="unchanged", backup=confirmed, audit_head=trail.head)
@@ -240,6 +244,7 @@ def _record(
         blobs=saved.blobs,
         encryption=attempt.repository.encryption,
         recipients=attempt.repository.recipients,
+        retention=request.retention,
         image=saved.image,
         configuration=configuration,
         not_covered=declared_volumes(image.config),

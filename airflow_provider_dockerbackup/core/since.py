@@ -12,12 +12,16 @@ Level = Literal["digests", "load", "run"]
 
 
 class Confirmation(Document):
-    """``confirmed-<time>-<key>.json``: the source was found unchanged at this moment; a point like the capture."""
+    """``confirmed-<time>-<key>.json``: the source was found unchanged at this moment; a point like the capture.
+
+    :param retention: as in the record, as of this moment.
+    """
 
     backup_id: str
     idempotency_key: str
     confirmed_at: UtcTime
     image_id: str
+    retention: str | None = None
     actor: dict[str, str]
 
 

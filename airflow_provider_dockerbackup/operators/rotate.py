@@ -31,6 +31,8 @@ class DockerBackupRotateOperator(DockerBackupBaseOperator):
     :param names: shell patterns of image references and container names. (templated)
     :param max_removed_share: a plan that removes more than this share of the backups it looks at is refused, 0 to 1.
         (templated)
+    :param own_policies: whether a source's own policy, from its container's label ``dockerbackup.retention``, takes the
+        place of ``policy``, which then only sets what it demands at least. (templated)
     :param plan_only: a dry run: plan, and write or remove nothing. (templated)
     :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.RotateSummary`.
@@ -42,6 +44,7 @@ class DockerBackupRotateOperator(DockerBackupBaseOperator):
         "hosts",
         "names",
         "max_removed_share",
+        "own_policies",
         "plan_only",
         "repository_conn_id",
     )
@@ -56,6 +59,7 @@ class DockerBackupRotateOperator(DockerBackupBaseOperator):
         hosts: Sequence[str] = ("*",),
         names: Sequence[str] = ("*",),
         max_removed_share: float | str = 0.5,
+        own_policies: bool | str = True,
         plan_only: bool | str = False,
         repository_conn_id: str | None = None,
         **kwargs: Any,
@@ -66,6 +70,7 @@ class DockerBackupRotateOperator(DockerBackupBaseOperator):
         self.hosts = hosts
         self.names = names
         self.max_removed_share = max_removed_share
+        self.own_policies = own_policies
         self.plan_only = plan_only
         self.repository_conn_id = repository_conn_id
 
@@ -78,6 +83,7 @@ class DockerBackupRotateOperator(DockerBackupBaseOperator):
             hosts=self.hosts,
             names=self.names,
             max_removed_share=share("max_removed_share", self.max_removed_share),
+            own_policies=flag("own_policies", self.own_policies),
             dry_run=flag("plan_only", self.plan_only),
             actor=actor_of(context),
         )
@@ -86,6 +92,8 @@ class DockerBackupRotateOperator(DockerBackupBaseOperator):
         outcome = rotate(repository, request, progress=self.progress)
         for line in columns(COLUMNS, outcome.plan.rows()):
             self.log.info("%s", line)
+        for owner, text in outcome.plan.policies.items():
+            self.log.info("%s has a policy of its own: %s", owner, text)
         summary = rotate_summary(outcome, repository_url=repository.storage.url, dry_run=request.dry_run)
         self.log.info(
             "%d kept, %d %s, %s freed",
@@ -95,5 +103,5 @@ class DockerBackupRotateOperator(DockerBackupBaseOperator):
             size_text(summary["freed_bytes"]),
         )
         for source in summary["blocked"]:
-            self.log.warning("%s is not rotated: a record is unreadable; repair or quarantine it", source)
+            self.log.warning("%s is not rotated: something of it is unreadable, see the table", source)
         return summary

@@ -4,19 +4,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
-from airflow_provider_dockerbackup.exceptions import ConflictError
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, ConflictError
 
 Trust = Literal["failed", "verified", "checked", "none"]
 
 COLUMNS = ("DECISION", "SOURCE", "BACKUP", "STATE", "RULES")
+_BLOCKED = "blocked: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,8 @@ class Candidate:
     :param whole: whether the files that its record names are there with their sizes.
     :param hold: why it must stay, empty when nobody holds it.
     :param size_bytes: what removing it frees.
+    :param told: the newest of its points at which its source's own policy was known, and that policy as text, empty for
+        none; None when it was known at none of them.
     """
 
     backup_id: str
@@ -38,6 +41,7 @@ class Candidate:
     whole: bool = True
     hold: str = ""
     size_bytes: int = 0
+    told: tuple[datetime, str] | None = None
 
     @property
     def newest_point(self) -> datetime:
@@ -61,12 +65,21 @@ class Decision:
     keep: bool
     reasons: tuple[str, ...]
 
+    @property
+    def blocked(self) -> bool:
+        """Whether it stays because something of its source is unreadable."""
+        return any(each.startswith(_BLOCKED) for each in self.reasons)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What becomes of every backup, by source and newest first."""
+    """What becomes of every backup, by source and newest first.
+
+    :param policies: the own policy of each source that has one, as text.
+    """
 
     decisions: tuple[Decision, ...]
+    policies: Mapping[Source, str] = field(default_factory=dict)
 
     @property
     def removed(self) -> tuple[Candidate, ...]:
@@ -80,8 +93,8 @@ class Plan:
 
     @property
     def blocked(self) -> tuple[Source, ...]:
-        """The sources of which nothing is removed because a record is unreadable."""
-        return tuple(dict.fromkeys(each.candidate.source for each in self.decisions if not each.candidate.points))
+        """The sources of which nothing is removed because a record, or the source's own policy, is unreadable."""
+        return tuple(dict.fromkeys(each.candidate.source for each in self.decisions if each.blocked))
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """Return the plan as a table: :data:`COLUMNS`."""
@@ -110,13 +123,18 @@ class Plan:
             )
 
 
-def plan_rotation(candidates: Iterable[Candidate], policy: RetentionPolicy, *, now: datetime) -> Plan:
+def plan_rotation(
+    candidates: Iterable[Candidate], policy: RetentionPolicy, *, now: datetime, own_policies: bool = True
+) -> Plan:
     """Return what becomes of each backup; the same input always gives the same plan.
 
-    A source with an unreadable record keeps everything. Whatever the rules say, a backup stays that is held, younger
-    than ``min_age``, among the ``min_verified`` newest verified ones, or newer than the newest verified one and not
-    proven yet; so does one of the future, which takes no other's place.
+    A source's own policy, as its newest point that knows of it has it, takes the place of the given one, see
+    :meth:`~airflow_provider_dockerbackup.core.retention.policy.RetentionPolicy.over`. A source with an unreadable
+    record, or an unreadable policy of its own, keeps everything. Whatever the rules say, a backup stays that is held,
+    younger than ``min_age``, among the ``min_verified`` newest verified ones, or newer than the newest verified one and
+    not proven yet; so does one of the future, which takes no other's place.
 
+    :param own_policies: whether policies of sources count.
     :raises ConfigurationError: when the policy keeps nothing.
     :raises ConflictError: when a source would be left without any backup.
     """
@@ -125,19 +143,43 @@ def plan_rotation(candidates: Iterable[Candidate], policy: RetentionPolicy, *, n
     for candidate in candidates:
         by_source[candidate.source].append(candidate)
     decisions: list[Decision] = []
+    policies: dict[Source, str] = {}
     for source in sorted(by_source, key=lambda each: (each.host, each.kind.value, each.name)):
-        decided = _decide(by_source[source], policy, now)
+        backups = by_source[source]
+        if own_policies and (own := _own_policy(backups)):
+            policies[source] = own
+        decided = _decide_by(policies.get(source, ""), backups, policy, now)
         if not any(each.keep for each in decided):
             raise ConflictError(f"the plan would leave {source} without any backup; nothing was removed")
         decisions += decided
-    return Plan(decisions=tuple(decisions))
+    return Plan(decisions=tuple(decisions), policies=policies)
+
+
+def _own_policy(backups: Sequence[Candidate]) -> str:
+    """Return the source's own policy as it was known last, empty for none."""
+    told = [each.told for each in backups if each.told is not None]
+    return max(told)[1] if told else ""
+
+
+def _decide_by(own: str, backups: Sequence[Candidate], policy: RetentionPolicy, now: datetime) -> list[Decision]:
+    if not own:
+        return _decide(backups, policy, now)
+    try:
+        return _decide(backups, RetentionPolicy.parse(own, what="the source's own policy").over(policy), now)
+    except ConfigurationError as err:
+        # A newer release may know rules that this one does not.
+        return _all_blocked(backups, str(err))
+
+
+def _all_blocked(backups: Sequence[Candidate], why: str) -> list[Decision]:
+    reasons = (f"{_BLOCKED}{why}",)
+    return [Decision(candidate=each, keep=True, reasons=reasons) for each in _newest_first(backups)]
 
 
 def _decide(backups: Sequence[Candidate], policy: RetentionPolicy, now: datetime) -> list[Decision]:
     unreadable = sorted(each.backup_id for each in backups if not each.points)
     if unreadable:
-        reason = f"blocked: the record of {', '.join(unreadable)} is unreadable; repair or quarantine it"
-        return [Decision(candidate=each, keep=True, reasons=(reason,)) for each in _newest_first(backups)]
+        return _all_blocked(backups, f"the record of {', '.join(unreadable)} is unreadable; repair or quarantine it")
     ordered = _newest_first(backups)
     present = [each for each in ordered if each.newest_point <= now]
     ruled = _ruled(present, policy, now)

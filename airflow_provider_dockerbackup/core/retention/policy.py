@@ -10,8 +10,8 @@ that stays as well. ``keep_within…`` counts from the newest point that is not 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from datetime import datetime
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -85,6 +85,41 @@ class RetentionPolicy:
         policy.check()
         return policy
 
+    @classmethod
+    def parse(cls, text: str, *, what: str) -> RetentionPolicy:
+        """Return the policy that is written as text, as in a label: ``keep_daily=7,keep_within=2d``.
+
+        :param text: fields with their values, separated by commas or spaces.
+        :param what: what it is the value of, for messages.
+        :raises ConfigurationError: when a field is unknown, wrong or there twice, or the policy keeps nothing.
+        """
+        values: dict[str, Any] = {}
+        for item in text.replace(",", " ").split():
+            name, equals, value = item.partition("=")
+            if not equals or name in values:
+                problem = f"{name} is there twice" if name in values else f"got {item[:40]!r} of it"
+                raise ConfigurationError(f"{what}: expected a text such as 'keep_daily=7,keep_within=2d'; {problem}")
+            values[name] = _from_text(value)
+        try:
+            return cls.of(values)
+        except ConfigurationError as err:
+            raise ConfigurationError(f"{what}: {err}, in {text[:200]!r}") from err
+
+    def over(self, other: RetentionPolicy) -> RetentionPolicy:
+        """Return this policy of one source, in place of the one for all of them.
+
+        What that one demands of every source stays: as many verified backups at least, as great an age, and that only
+        verified ones count.
+
+        :param other: the policy for all sources.
+        """
+        return replace(
+            self,
+            min_verified=max(self.min_verified, other.min_verified),
+            min_age=_longer(self.min_age, other.min_age),
+            require_verified=self.require_verified or other.require_verified,
+        )
+
     def check(self) -> None:
         """Refuse a policy that keeps nothing.
 
@@ -101,6 +136,12 @@ class RetentionPolicy:
             (each.name, getattr(self, each.name)) for each in fields(self) if getattr(self, each.name) != each.default
         )
         return {name: str(value) if isinstance(value, Duration) else value for name, value in own}
+
+    def __str__(self) -> str:
+        """Return it as :meth:`parse` takes it."""
+        return ",".join(
+            f"{name}={str(value).lower() if value is True else value}" for name, value in self.to_dict().items()
+        )
 
     def reasons(self, points: Sequence[datetime], *, now: datetime) -> list[tuple[str, ...]]:
         """Return for each point the rules that keep it; none means that it may go.
@@ -134,6 +175,16 @@ class RetentionPolicy:
             if (length := getattr(self, field))
         ]
         return [*counted, *within]
+
+
+def check_own_policy(text: str | None) -> None:
+    """Refuse a source's own policy that no rotation could apply.
+
+    :param text: as :meth:`RetentionPolicy.parse` takes it; None and empty are none.
+    :raises ConfigurationError: when it is none.
+    """
+    if text:
+        RetentionPolicy.parse(text, what="retention")
 
 
 class _Rule:
@@ -177,6 +228,22 @@ def _value(name: str, value: Any) -> Any:
             return value
         return Duration.parse(value, what=f"policy.{name}")
     return _count(name, value)
+
+
+def _from_text(value: str) -> Any:
+    """Return the value of a field that was written as text; what it must be is checked later."""
+    if value.lower() in {"true", "false"}:
+        return value.lower() == "true"
+    if value.isascii() and value.removeprefix("-").isdigit():
+        return int(value)
+    return value
+
+
+def _longer(one: Duration | None, other: Duration | None) -> Duration | None:
+    """Return the longer of two durations, as they are from an arbitrary moment on; None is none."""
+    given = [each for each in (one, other) if each is not None]
+    moment, zone = datetime(2000, 1, 1, tzinfo=UTC), ZoneInfo("UTC")
+    return min(given, key=lambda each: each.before(moment, zone), default=None)
 
 
 def _count(name: str, value: Any) -> int:

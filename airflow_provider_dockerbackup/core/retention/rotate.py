@@ -28,6 +28,7 @@ class RotateRequest:
     :param hosts: shell patterns of Docker hosts.
     :param names: shell patterns of image references and container names.
     :param max_removed_share: of the backups it looks at, from 0 to 1; a plan that removes more is refused.
+    :param own_policies: whether the policies that sources have of their own, by labels, take the place of this one.
     :param dry_run: plan only; nothing is written or removed.
     :param actor: who does it: DAG run or user, and software versions.
     """
@@ -36,6 +37,7 @@ class RotateRequest:
     hosts: Sequence[str] = ("*",)
     names: Sequence[str] = ("*",)
     max_removed_share: float = 0.5
+    own_policies: bool = True
     dry_run: bool = False
     actor: Mapping[str, str] = field(default_factory=dict)
 
@@ -91,6 +93,7 @@ def candidate_of(backup: Backup, *, now: datetime) -> Candidate:
         whole=readable and backup.complete,
         hold="; ".join(str(hold) for hold in backup.held(now)),
         size_bytes=sum(backup.sizes.values()),
+        told=backup.told if readable else None,
     )
 
 
@@ -114,7 +117,7 @@ def plan_for(repository: Repository, request: RotateRequest) -> Plan:
             f"no backup in {repository.storage.url} matches hosts {list(request.hosts)} and names "
             f"{list(request.names)}; nothing was rotated"
         )
-    plan = plan_rotation(candidates, request.policy, now=now)
+    plan = plan_rotation(candidates, request.policy, now=now, own_policies=request.own_policies)
     plan.require_share(request.max_removed_share)
     return plan
 
@@ -163,7 +166,12 @@ def _remove(plan: Plan, request: RotateRequest, repository: Repository, remover:
     for source in dict.fromkeys(each.source for each in plan.removed):
         now = repository.clock.now()
         backups = {each.backup_id: each for each in repository.catalog.backups(source=source)}
-        fresh = plan_rotation([candidate_of(each, now=now) for each in backups.values()], request.policy, now=now)
+        fresh = plan_rotation(
+            [candidate_of(each, now=now) for each in backups.values()],
+            request.policy,
+            now=now,
+            own_policies=request.own_policies,
+        )
         for decision in fresh.decisions:
             backup_id = decision.candidate.backup_id
             if backup_id not in chosen:
@@ -195,6 +203,7 @@ def _planned(plan: Plan, request: RotateRequest) -> dict[str, Any]:
         )
     return {
         "policy": request.policy.to_dict(),
+        "own_policies": {str(source): text for source, text in plan.policies.items()},
         "hosts": list(request.hosts),
         "names": list(request.names),
         "max_removed_share": request.max_removed_share,
