@@ -12,11 +12,14 @@ def get_provider_info() -> dict[str, Any]:
     """Return the provider's description by Airflow's ``provider_info.schema.json``."""
     operators = (
         "audit",
+        "capture",
         "checkpoint",
         "commit",
         "export",
+        "fleet_freshness",
         "freshness",
         "garbage_collect",
+        "list_due",
         "list_sources",
         "remove",
         "restore",

@@ -19,7 +19,8 @@ from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.temporary import TEMPORARY
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.storage import storage_from_url
-from tests.lab.lab import LabHost
+from tests.lab.images import BASE, build_base
+from tests.lab.lab import Lab, LabHost
 
 DAGS = Path(__file__).parent.parent / "dags"
 IDS = sorted(path.stem for path in DAGS.glob("example_*.py"))
@@ -134,6 +135,44 @@ def test_the_layers_example_stores_each_layer_once_and_collects_nothing_that_is_
     assert {each.digest for each in base.layers} < {each.digest for each in app.layers}
     assert all(each.complete and each.confirmations for each in backups.values())
     assert images_of(host) == before
+
+
+@pytest.mark.usefixtures("airflow_database", "connections")
+def test_the_fleet_example_backs_up_what_it_reaches_and_names_what_it_does_not(
+    bag: DagBag, lab: Lab, tmp_path: Path
+) -> None:
+    """A host that is down and a wrong label stop nothing else; labels are no templates; then all is well."""
+    conf = {"repository": f"file://{tmp_path}/repository", "hosts": ["docker_host_1", "docker_host_2"]}
+    dag: Any = bag.dags["example_dockerbackup_fleet"]
+    marks = {"shop": "pre=/bin/busybox touch '/tmp/{{ 6 * 7 }}'", "wiki": "schedule=soon", "mail": "schedule=1d"}
+    try:
+        for name, label in marks.items():
+            daemon = lab.hosts[1 if name == "mail" else 0].daemon
+            build_base(daemon)
+            options = ("--network=none", f"--name={name}", "--label=dockerbackup.enable=true")
+            daemon.docker("run", "-d", *options, f"--label=dockerbackup.{label}", BASE, "/bin/busybox", "sleep", "600")
+        lab.hosts[1].stop_sshd()
+        ended = dag.test(run_conf=conf)
+        assert str(ended.state) == "failed"
+        states = {each.rendered_map_index or each.task_id: str(each.state) for each in ended.get_task_instances()}
+        assert states == {
+            "list_due": "success",
+            "host-1: shop": "success",
+            "host-1: wiki": "failed",
+            "check_freshness": "failed",
+        }
+        (backup,) = Repository.open(storage_from_url(conf["repository"]), clock=SystemClock()).catalog.backups()
+        assert backup.source.name == "shop"
+        listed = lab.hosts[0].daemon.docker("exec", "shop", "/bin/busybox", "ls", "/tmp").stdout
+        assert listed == b"{{ 6 * 7 }}\n"
+        lab.hosts[1].start_sshd()
+        lab.hosts[0].daemon.docker("rm", "-f", "wiki")
+        assert run(bag, "example_dockerbackup_fleet", **conf) == "success"
+    finally:
+        lab.hosts[1].start_sshd()
+        for host in lab.hosts:
+            host.daemon.docker("rm", "-f", *marks, check=False)
+        lab.hosts[1].daemon.docker("rmi", BASE, check=False)
 
 
 @pytest.mark.usefixtures("airflow_database", "connections")

@@ -42,7 +42,7 @@ def test_every_module_that_provider_info_names_can_be_imported() -> None:
                 importlib.import_module(module)
     listed = {module.rsplit(".", 1)[1] for module in info["operators"][0]["python-modules"]}
     there = {path.stem for path in (ROOT / "airflow_provider_dockerbackup" / "operators").glob("*.py")}
-    assert listed == there - {"__init__", "base", "metrics", "progress", "rendered", "summary"}
+    assert listed == there - {"__init__", "base", "fleet", "metrics", "progress", "rendered", "summary"}
     for connection in info["connection-types"]:
         module, _, name = connection["hook-class-name"].rpartition(".")
         hook = getattr(importlib.import_module(module), name)

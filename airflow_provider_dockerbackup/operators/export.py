@@ -50,6 +50,8 @@ class DockerExportOperator(DockerHostOperator):
         ``age1…``, ``ssh-ed25519 …`` or ``ssh-rsa …``, with ``NAME=`` before each if wanted. An existing repository
         must have the same; none takes it as it is. (templated)
     :param allow_single_recipient: accept only one recipient. (templated)
+    :param retention: the source's own retention policy as text, such as ``keep_daily=7``, kept with the backup and
+        honoured by rotation; empty says that it has none, None says nothing. (templated)
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host. (templated)
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.BackupSummary`.
     """
@@ -62,6 +64,7 @@ class DockerExportOperator(DockerHostOperator):
         "compression",
         "recipients",
         "allow_single_recipient",
+        "retention",
         "consistency",
         "pre_command",
         "post_command",
@@ -88,6 +91,7 @@ class DockerExportOperator(DockerHostOperator):
         bandwidth_limit: int | None = None,
         recipients: Sequence[str] = (),
         allow_single_recipient: bool | str = False,
+        retention: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -106,6 +110,7 @@ class DockerExportOperator(DockerHostOperator):
         self.bandwidth_limit = bandwidth_limit
         self.recipients = recipients
         self.allow_single_recipient = allow_single_recipient
+        self.retention = retention
 
     def work(self, context: Context) -> BackupSummary:
         """Export the container."""
@@ -141,6 +146,7 @@ class DockerExportOperator(DockerHostOperator):
                 deadline_seconds=int(self.hook.settings.timeouts.deadline_seconds),
                 compression=Compression(self.compression) if self.compression else None,
                 tuning=tuning,
+                retention=self.retention,
             )
             outcome = export_container(request, host=host, repository=repository, progress=self.progress)
         summary = backup_summary(outcome, repository_url=repository.storage.url)

@@ -47,6 +47,8 @@ class DockerSaveOperator(DockerHostOperator):
         ``age1…``, ``ssh-ed25519 …`` or ``ssh-rsa …``, with ``NAME=`` before each if wanted. An existing repository
         must have the same; none takes it as it is. (templated)
     :param allow_single_recipient: accept only one recipient. (templated)
+    :param retention: the source's own retention policy as text, such as ``keep_daily=7``, kept with the backup and
+        honoured by rotation; empty says that it has none, None says nothing. (templated)
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host. (templated)
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.BackupSummary`.
     """
@@ -60,6 +62,7 @@ class DockerSaveOperator(DockerHostOperator):
         "capture",
         "recipients",
         "allow_single_recipient",
+        "retention",
         "dockerbackup_conn_id",
     )
 
@@ -80,6 +83,7 @@ class DockerSaveOperator(DockerHostOperator):
         recipients: Sequence[str] = (),
         allow_single_recipient: bool | str = False,
         force: bool = False,
+        retention: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -94,6 +98,7 @@ class DockerSaveOperator(DockerHostOperator):
         self.bandwidth_limit = bandwidth_limit
         self.recipients = recipients
         self.allow_single_recipient = allow_single_recipient
+        self.retention = retention
         self.force = force
 
     def work(self, context: Context) -> BackupSummary:
@@ -127,6 +132,7 @@ class DockerSaveOperator(DockerHostOperator):
                 capture=self.capture,
                 tuning=tuning,
                 force=self.force,
+                retention=self.retention,
             )
             outcome = save_image(request, host=host, repository=repository, progress=self.progress)
         summary = backup_summary(outcome, repository_url=repository.storage.url)

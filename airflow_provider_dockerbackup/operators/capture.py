@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Back up one source of a fleet, as the labels of its container say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowSkipException
+
+from airflow_provider_dockerbackup.core.labels import read_labels
+from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice
+from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
+from airflow_provider_dockerbackup.core.ports import DockerHost
+from airflow_provider_dockerbackup.core.reference import container_name
+from airflow_provider_dockerbackup.exceptions import ConfigurationError
+from airflow_provider_dockerbackup.operators.base import DockerHostOperator
+from airflow_provider_dockerbackup.operators.export import DockerExportOperator
+from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
+from airflow_provider_dockerbackup.operators.summary import BackupSummary
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class DockerCaptureOperator(DockerHostOperator):
+    """Back up one source that ``DockerListDueOperator`` returned: export a container, or save an image.
+
+    Commands and the retention policy of a container are read from its labels when the task runs. What comes from labels
+    is never rendered as a template.
+
+    :param kind: ``container`` or ``image``.
+    :param source: the container's name or the image's reference.
+    :param repository: URL of the repository; it is created when there is none. (templated)
+    :param host: the host's name, for ``map_index_template``.
+    :param retention: of an image: its own retention policy, as its containers' labels say.
+    :param problem: why its labels cannot be followed: then the task fails with that.
+    :param consistency: as in :class:`~airflow_provider_dockerbackup.operators.export.DockerExportOperator`. (templated)
+    :param pause_limit_seconds: as there.
+    :param command_timeout_seconds: how long each command of the labels may take.
+    :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
+    :param layout: layout of a new repository: ``archive`` or ``layers``. (templated)
+    :param compression: ``none``, ``gzip`` or ``zstd``; None takes the repository's own. (templated)
+    :param compression_level: level, None for the compression's default.
+    :param capture: of an image: how layout ``layers`` fetches. (templated)
+    :param compression_threads: how many threads compress, in layout ``layers``.
+    :param bandwidth_limit: bytes a second that may come from the host; None for no limit.
+    :param recipients: age recipients of a new repository. (templated)
+    :param allow_single_recipient: accept only one recipient. (templated)
+    :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host.
+    :return: a :class:`~airflow_provider_dockerbackup.operators.summary.BackupSummary`.
+    """
+
+    template_fields: Sequence[str] = (
+        "repository",
+        "consistency",
+        "repository_conn_id",
+        "layout",
+        "compression",
+        "capture",
+        "recipients",
+        "allow_single_recipient",
+    )
+
+    metric = "backup"
+
+    def __init__(
+        self,
+        *,
+        kind: str,
+        source: str,
+        repository: str,
+        host: str = "",
+        retention: str = "",
+        problem: str = "",
+        consistency: Consistency = "snapshot",
+        pause_limit_seconds: int = 300,
+        command_timeout_seconds: float = 60.0,
+        repository_conn_id: str | None = None,
+        layout: str = "archive",
+        compression: str | None = None,
+        compression_level: int | None = None,
+        capture: CaptureChoice = "auto",
+        compression_threads: int = 2,
+        bandwidth_limit: int | None = None,
+        recipients: Sequence[str] = (),
+        allow_single_recipient: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.kind = kind
+        self.source = source
+        self.repository = repository
+        self.host = host
+        self.retention = retention
+        self.problem = problem
+        self.consistency = consistency
+        self.pause_limit_seconds = pause_limit_seconds
+        self.command_timeout_seconds = command_timeout_seconds
+        self.repository_conn_id = repository_conn_id
+        self.layout = layout
+        self.compression = compression
+        self.compression_level = compression_level
+        self.capture: CaptureChoice = capture
+        self.compression_threads = compression_threads
+        self.bandwidth_limit = bandwidth_limit
+        self.recipients = recipients
+        self.allow_single_recipient = allow_single_recipient
+
+    def work(self, context: Context) -> BackupSummary:
+        """Back the source up."""
+        if self.problem:
+            raise ConfigurationError(self.problem)
+        if self.kind not in {each.value for each in SourceKind}:
+            raise ConfigurationError(f"kind: expected container or image, got {self.kind!r}")
+        # One connection for the look at the labels and for the capture.
+        with self.hook.docker_host() as host:
+            doing = self._save() if self.kind == SourceKind.IMAGE else self._export(host)
+            doing.hook = self.hook
+            return doing.work(context)
+
+    def _save(self) -> DockerSaveOperator:
+        return DockerSaveOperator(
+            task_id=self.task_id,
+            image=self.source,
+            retention=self.retention,
+            capture=self.capture,
+            **self._common(),
+        )
+
+    def _export(self, host: DockerHost) -> DockerExportOperator:
+        found = host.inspect_container(container_name(self.source))
+        labels = read_labels(found.config.get("Labels") or {}, where=f"{host.name} container {found.name}")
+        if labels.enabled is False:
+            raise AirflowSkipException(f"container {self.source} was switched off by its label since it was listed")
+        return DockerExportOperator(
+            task_id=self.task_id,
+            container=self.source,
+            retention=labels.retention,
+            pre_command=labels.before,
+            post_command=labels.after,
+            consistency=self.consistency,
+            pause_limit_seconds=self.pause_limit_seconds,
+            command_timeout_seconds=self.command_timeout_seconds,
+            **self._common(),
+        )
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "dockerbackup_conn_id": self.dockerbackup_conn_id,
+            "repository": self.repository,
+            "repository_conn_id": self.repository_conn_id,
+            "layout": self.layout,
+            "compression": self.compression,
+            "compression_level": self.compression_level,
+            "compression_threads": self.compression_threads,
+            "bandwidth_limit": self.bandwidth_limit,
+            "recipients": self.recipients,
+            "allow_single_recipient": self.allow_single_recipient,
+        }
