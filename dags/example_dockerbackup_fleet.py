@@ -3,8 +3,8 @@ r"""### Back up a fleet: what the containers of many hosts ask for by their labe
 
 Asks each host which containers have the label `dockerbackup.enable=true`, backs up those that are due, each as a mapped
 task of its own named *host: container*, and at the end says which have no fresh backup and which hosts did not answer.
-Labels decide how often (`dockerbackup.schedule`), how long backups stay (`dockerbackup.retention`), and what runs in the
-container before and after (`dockerbackup.pre`, `dockerbackup.post`). One failing host or container stops no other.
+Labels decide how often (`dockerbackup.schedule`), how long backups stay (`dockerbackup.retention`), and what runs in
+the container before and after (`dockerbackup.pre`, `dockerbackup.post`). One failing host or container stops no other.
 
 **Before the first run** create a connection for each host, and the pool that limits how many backups run at once:
 

@@ -142,7 +142,8 @@ def test_the_fleet_example_backs_up_what_it_reaches_and_names_what_it_does_not(
     bag: DagBag, lab: Lab, tmp_path: Path
 ) -> None:
     """A host that is down and a wrong label stop nothing else; labels are no templates; then all is well."""
-    conf = {"repository": f"file://{tmp_path}/repository", "hosts": ["docker_host_1", "docker_host_2"]}
+    repository = f"file://{tmp_path}/repository"
+    conf = {"repository": repository, "hosts": ["docker_host_1", "docker_host_2"]}
     dag: Any = bag.dags["example_dockerbackup_fleet"]
     marks = {"shop": "pre=/bin/busybox touch '/tmp/{{ 6 * 7 }}'", "wiki": "schedule=soon", "mail": "schedule=1d"}
     try:
@@ -161,7 +162,7 @@ def test_the_fleet_example_backs_up_what_it_reaches_and_names_what_it_does_not(
             "host-1: wiki": "failed",
             "check_freshness": "failed",
         }
-        (backup,) = Repository.open(storage_from_url(conf["repository"]), clock=SystemClock()).catalog.backups()
+        (backup,) = Repository.open(storage_from_url(repository), clock=SystemClock()).catalog.backups()
         assert backup.source.name == "shop"
         listed = lab.hosts[0].daemon.docker("exec", "shop", "/bin/busybox", "ls", "/tmp").stdout
         assert listed == b"{{ 6 * 7 }}\n"
