@@ -26,8 +26,10 @@ from tests.lab.errors import LabError
 from tests.lab.install import ensure_programs
 from tests.lab.lab import Lab
 
-_FULL = Options(rounds=5, size_mb=1000, large_mb=10_000, generations=10, blobs=100_000, patience_seconds=120)
-_QUICK = Options(rounds=2, size_mb=100, large_mb=300, generations=3, blobs=5_000, patience_seconds=1)
+_FULL = Options(
+    rounds=5, size_mb=1000, large_mb=10_000, generations=10, blobs=100_000, sources=50, patience_seconds=120
+)
+_QUICK = Options(rounds=2, size_mb=100, large_mb=300, generations=3, blobs=5_000, sources=8, patience_seconds=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--large-mb", type=_positive, help="large image of `memory` (default 10000)")
     parser.add_argument("--generations", type=_positive, help="generations of an image (default 10)")
     parser.add_argument("--blobs", type=_positive, help="blobs that garbage collection goes over (default 100000)")
+    parser.add_argument("--sources", type=_positive, help="unchanged sources of a fleet (default 50)")
     parser.add_argument("--only", action="append", choices=names, default=[], help="a comparison; can be repeated")
     parser.add_argument("--dir", default="/tmp", help="disk to write to, at most 4 characters (default /tmp)")
     parser.add_argument("--patience", type=float, dest="patience_seconds", help="seconds to wait for quiet in each")

@@ -39,6 +39,7 @@ class Options:
     :param generations: how many generations of an image are backed up one after the other; half as many of the
         further kinds of change.
     :param blobs: how many blobs garbage collection goes over; a fifth as many records.
+    :param sources: how many unchanged sources a fleet has.
     :param patience_seconds: how long each comparison may wait for quiet moments.
     """
 
@@ -47,6 +48,7 @@ class Options:
     large_mb: int
     generations: int
     blobs: int
+    sources: int
     patience_seconds: float
 
 

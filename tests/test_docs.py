@@ -44,6 +44,7 @@ from airflow_provider_dockerbackup.core.since import (
 from airflow_provider_dockerbackup.get_provider_info import get_provider_info
 from airflow_provider_dockerbackup.operators import summary
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, DockerHostOperator
+from airflow_provider_dockerbackup.operators.fleet import DockerFleetOperator
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -118,13 +119,15 @@ def operator_classes() -> list[type[DockerBackupBaseOperator]]:
         for _, each in inspect.getmembers(loaded, inspect.isclass):
             if issubclass(each, DockerBackupBaseOperator):
                 found.add(each)
-    return sorted(found - {DockerBackupBaseOperator, DockerHostOperator}, key=lambda each: each.__name__)
+    return sorted(
+        found - {DockerBackupBaseOperator, DockerHostOperator, DockerFleetOperator}, key=lambda each: each.__name__
+    )
 
 
 def parameters_of(operator: type[DockerBackupBaseOperator]) -> dict[str, Any]:
     """Return an operator's own parameters with their defaults."""
     found: dict[str, Any] = {}
-    for each in (operator, DockerHostOperator):
+    for each in (operator, DockerHostOperator, DockerFleetOperator):
         if issubclass(operator, each):
             given = inspect.signature(each.__init__).parameters.values()
             found |= {one.name: one.default for one in given if one.kind is one.KEYWORD_ONLY}

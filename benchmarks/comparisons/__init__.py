@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from benchmarks.comparisons.filtered_save import FilteredSave
 from benchmarks.comparisons.first import First
+from benchmarks.comparisons.fleet import Fleet
 from benchmarks.comparisons.gc import Gc
 from benchmarks.comparisons.memory import Memory
 from benchmarks.comparisons.push import Push
@@ -32,4 +33,5 @@ COMPARISONS: tuple[Comparison, ...] = (
     Stored(),
     Gc(),
     Memory(),
+    Fleet(),
 )

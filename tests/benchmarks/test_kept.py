@@ -10,7 +10,7 @@ from benchmarks.figures import Goal, Run, Series, figure_of
 from benchmarks.kept import earlier
 from benchmarks.report import Circumstances, stamped, write
 
-_OPTIONS = Options(rounds=1, size_mb=1, large_mb=1, generations=2, blobs=10, patience_seconds=0)
+_OPTIONS = Options(rounds=1, size_mb=1, large_mb=1, generations=2, blobs=10, sources=2, patience_seconds=0)
 
 
 def about(moment: str, commit: str) -> Circumstances:
