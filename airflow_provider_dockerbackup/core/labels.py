@@ -14,7 +14,6 @@ from typing import TypeVar
 
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
-from airflow_provider_dockerbackup.core.recreate import LABEL, REPLACES_LABEL
 from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
 from airflow_provider_dockerbackup.core.schedule import Schedule
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
@@ -24,9 +23,12 @@ ENABLE, SCHEDULE, RETENTION, PRE, POST, EXCLUDE = (
     f"{PREFIX}{name}" for name in ("enable", "schedule", "retention", "pre", "post", "exclude")
 )
 KNOWN = (ENABLE, SCHEDULE, RETENTION, PRE, POST, EXCLUDE)
+# Set by a restore, for its own sake: which backup a container was made from, and whether it takes another's place.
+RESTORED_LABEL = f"{PREFIX}restored"
+REPLACES_LABEL = f"{PREFIX}replaces"
+_OURS = frozenset({RESTORED_LABEL, REPLACES_LABEL})
+
 _T = TypeVar("_T")
-# Set by a restore, for its own sake.
-_OURS = frozenset({LABEL, REPLACES_LABEL})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

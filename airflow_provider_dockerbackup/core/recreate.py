@@ -14,6 +14,7 @@ from airflow_provider_dockerbackup.core.audit.event import Outcome
 from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.container_options import ContainerOption, ContainerOptions, container_options
+from airflow_provider_dockerbackup.core.labels import REPLACES_LABEL, RESTORED_LABEL
 from airflow_provider_dockerbackup.core.model import ContainerInspect
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.reading import container_document, require_readable
@@ -28,8 +29,6 @@ from airflow_provider_dockerbackup.exceptions import (
     NotFoundError,
 )
 
-LABEL = "dockerbackup.restored"
-REPLACES_LABEL = "dockerbackup.replaces"
 _RUNNING = frozenset({"running", "restarting", "paused"})
 _STOP_SECONDS = 10
 _POLL_SECONDS = 0.5
@@ -264,7 +263,7 @@ class _Job:
         request = RestoreRequest(actor=self._request.actor)
         restore_backup(self._backup, request, host=self._host, repository=self._repository, progress=self._progress)
         replaces = "running" if at.current and at.current.running else "stopped"
-        labels = {LABEL: self._backup.backup_id, REPLACES_LABEL: replaces}
+        labels = {RESTORED_LABEL: self._backup.backup_id, REPLACES_LABEL: replaces}
         options = [ContainerOption(name="label", value=f"{key}={value}") for key, value in labels.items()]
         self._host.create_from_options(self.image, name=self._new, options=[*self._plan.options, *options])
 
@@ -319,7 +318,7 @@ class _Job:
         labels = found.config.get("Labels") or {}
         return Standing(
             id=found.id,
-            ours=labels.get(LABEL) == self._backup.backup_id,
+            ours=labels.get(RESTORED_LABEL) == self._backup.backup_id,
             running=found.status in _RUNNING,
             replaces_running=labels.get(REPLACES_LABEL) == "running",
         )

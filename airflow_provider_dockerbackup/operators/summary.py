@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-from airflow_provider_dockerbackup.core.capture import BackupOutcome
-from airflow_provider_dockerbackup.core.gc.collect import GcOutcome
-from airflow_provider_dockerbackup.core.recreate import RecreateOutcome
-from airflow_provider_dockerbackup.core.remove import RemoveOutcome
-from airflow_provider_dockerbackup.core.restore import RestoreOutcome
-from airflow_provider_dockerbackup.core.retention.rotate import RotateOutcome
-from airflow_provider_dockerbackup.core.rollback import RollbackOutcome
-from airflow_provider_dockerbackup.core.stop import StopOutcome
+if TYPE_CHECKING:
+    from airflow_provider_dockerbackup.core.capture import BackupOutcome
+    from airflow_provider_dockerbackup.core.gc.collect import GcOutcome
+    from airflow_provider_dockerbackup.core.recreate import RecreateOutcome
+    from airflow_provider_dockerbackup.core.remove import RemoveOutcome
+    from airflow_provider_dockerbackup.core.restore import RestoreOutcome
+    from airflow_provider_dockerbackup.core.retention.rotate import RotateOutcome
+    from airflow_provider_dockerbackup.core.rollback import RollbackOutcome
+    from airflow_provider_dockerbackup.core.stop import StopOutcome
 
 
 class BackupSummary(TypedDict):

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_dockerbackup.core.labels import BackupLabels, read_labels
+from airflow_provider_dockerbackup.core.labels import REPLACES_LABEL, RESTORED_LABEL, BackupLabels, read_labels
 from airflow_provider_dockerbackup.core.model import SourceKind
-from airflow_provider_dockerbackup.core.recreate import LABEL, REPLACES_LABEL
 from airflow_provider_dockerbackup.core.schedule import Schedule
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 
@@ -22,7 +21,8 @@ def read(**labels: str) -> BackupLabels:
 def test_labels_of_others_ask_for_nothing() -> None:
     """Neither do those that a restore leaves."""
     found = read_labels(
-        {"maintainer": "Jane", "dockerbackups": "x", LABEL: "20261123T210400Z-5f", REPLACES_LABEL: ""}, where=WHERE
+        {"maintainer": "Jane", "dockerbackups": "x", RESTORED_LABEL: "20261123T210400Z-5f", REPLACES_LABEL: ""},
+        where=WHERE,
     )
     assert found == BackupLabels()
 
