@@ -85,9 +85,11 @@ class DockerCaptureOperator(DockerHostOperator):
         bandwidth_limit: int | None = None,
         recipients: Sequence[str] = (),
         allow_single_recipient: bool | str = False,
+        multiple_outputs: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # One XCom for a mapped task: each is a request to the API server, and a fleet has many tasks.
+        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
         self.kind = kind
         self.source = source
         self.repository = repository
