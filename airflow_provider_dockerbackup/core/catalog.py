@@ -116,7 +116,10 @@ class Backup:
     @property
     def newest_run(self) -> datetime:
         """Time of the newest run that made this backup or found its source unchanged; to the second, told by names."""
-        return _newest_run(self.path, self.sizes)
+        try:
+            return time_of(_newest_run(self.path, self.sizes))
+        except ValueError:  # somebody named a file by hand
+            return self.newest_point
 
     @property
     def told(self) -> tuple[datetime, str] | None:
@@ -346,10 +349,10 @@ class Catalog:
         )
 
 
-def _newest_run(path: str, files: Iterable[str]) -> datetime:
-    """Return the newest of the runs that a backup's folder and its confirmations are named by."""
+def _newest_run(path: str, files: Iterable[str]) -> str:
+    """Return the newest of the runs that a backup's folder and its confirmations are named by, as they stand there."""
     confirmed = (match[1] for name in files if (match := _CONFIRMED.match(name)))
-    return time_of(max([id_in(path).partition("-")[0], *confirmed]))
+    return max([id_in(path).partition("-")[0], *confirmed])
 
 
 class _Listing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -21,6 +21,8 @@ from airflow_provider_dockerbackup.exceptions import ConfigurationError, NotFoun
 Select = Literal["labelled", "all"]
 # Containers and images that captures, restores and verifications make for themselves.
 _OURS = "dockerbackup-"
+# Clocks of workers may differ by so much.
+_CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,14 +109,21 @@ def due(wanted_source: Wanted, newest: datetime | None, *, at: datetime, selecti
     return wanted_source.schedule.due(newest, at=at.replace(microsecond=0), zone=selection.zone)
 
 
-def newest_run(catalog: Catalog, source: Source) -> datetime | None:
-    """Return the time of the newest run that left a backup of a source that counts; None when none did."""
-    return next((backup.newest_run for backup in catalog.by_run(source) if counts(backup)), None)
+def newest_run(catalog: Catalog, source: Source, *, now: datetime) -> datetime | None:
+    """Return the time of the newest run that left a backup of a source that counts; None when none did.
+
+    :param now: backups of runs that are yet to come do not count: a clock was wrong, and they would stop all others.
+    """
+    return next((backup.newest_run for backup in catalog.by_run(source) if counts(backup, now=now)), None)
 
 
-def counts(backup: Backup) -> bool:
-    """Tell whether a backup is readable, has its bytes, and did not fail its last verification."""
-    return backup.record is not None and backup.complete and backup.trust != "failed"
+def counts(backup: Backup, *, now: datetime) -> bool:
+    """Tell whether a backup is readable and whole, did not fail its last verification, and is not of a time to come.
+
+    :param now: when that is looked at.
+    """
+    good = backup.record is not None and backup.complete and backup.trust != "failed"
+    return good and backup.newest_run <= now + _CLOCK_TOLERANCE
 
 
 def _is_selected(asked: Asked, selection: Selection) -> bool:

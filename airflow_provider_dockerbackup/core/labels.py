@@ -28,6 +28,7 @@ RESTORED_LABEL = f"{PREFIX}restored"
 REPLACES_LABEL = f"{PREFIX}replaces"
 _OURS = frozenset({RESTORED_LABEL, REPLACES_LABEL})
 
+_MOST_CHARACTERS = 1500
 _T = TypeVar("_T")
 
 
@@ -91,8 +92,14 @@ def read_labels(labels: Mapping[str, str], *, where: str) -> BackupLabels:
         excluded=read(EXCLUDE, _excluded, frozenset()),
     )
     if problems:
-        raise ConfigurationError(f"{where}: {'; '.join(problems)}")
+        raise ConfigurationError(_printable(f"{where}: {'; '.join(problems)}"))
     return found
+
+
+def _printable(text: str) -> str:
+    """Return a message without what a terminal would act upon, and short enough for a log: names of labels are free."""
+    shown = "".join(each if each.isprintable() else "?" for each in text)
+    return shown if len(shown) <= _MOST_CHARACTERS else shown[: _MOST_CHARACTERS - 1] + "…"
 
 
 def _enabled(text: str, what: str) -> bool:

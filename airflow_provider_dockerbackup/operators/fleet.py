@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from airflow_provider_dockerbackup.core.catalog import Catalog
 from airflow_provider_dockerbackup.core.fleet import Select, Selection, Wanted, newest_run, wanted
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.record import Source
@@ -122,10 +121,10 @@ class DockerFleetOperator(DockerBackupBaseOperator):
         except NotFoundError:
             return None
 
-    def listings(self, selection: Selection, catalog: Catalog | None) -> tuple[HostListing, ...]:
+    def listings(self, selection: Selection, repository: Repository | None) -> tuple[HostListing, ...]:
         """Return what each host asks for; one that cannot be listed hinders no other.
 
-        :param catalog: of the repository; None while there is none.
+        :param repository: None while there is none.
         """
         conn_ids = tuple(dict.fromkeys(_texts("hosts", self.hosts)))
         at_once = whole_number("connections", self.connections)
@@ -135,7 +134,7 @@ class DockerFleetOperator(DockerBackupBaseOperator):
         prepared = self._prepared(conn_ids)
         with ThreadPoolExecutor(max_workers=at_once) as pool:
             try:
-                return tuple(pool.map(lambda each: _listing(each, selection, catalog), prepared))
+                return tuple(pool.map(lambda each: _listing(each, selection, repository), prepared))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self.on_kill()
@@ -163,7 +162,7 @@ class DockerFleetOperator(DockerBackupBaseOperator):
 
 
 def _listing(
-    prepared: tuple[str, DockerBackupHook | DockerBackupError], selection: Selection, catalog: Catalog | None
+    prepared: tuple[str, DockerBackupHook | DockerBackupError], selection: Selection, repository: Repository | None
 ) -> HostListing:
     conn_id, hook = prepared
     if isinstance(hook, DockerBackupError):
@@ -172,10 +171,16 @@ def _listing(
     try:
         with hook.docker_host() as host:
             found = wanted(host, selection)
-        newest = {each.source: newest_run(catalog, each.source) if catalog else None for each in found}
+        newest = {each.source: _newest(each.source, repository) for each in found}
     except DockerBackupError as err:
         return HostListing(conn_id=conn_id, host=name, error=err)
     return HostListing(conn_id=conn_id, host=name, wanted=found, newest=newest)
+
+
+def _newest(source: Source, repository: Repository | None) -> datetime | None:
+    if repository is None:
+        return None
+    return newest_run(repository.catalog, source, now=repository.clock.now())
 
 
 def _texts(name: str, value: Sequence[str]) -> Sequence[str]:

@@ -80,13 +80,12 @@ class DockerFleetFreshnessOperator(DockerFleetOperator):
         if self.grace:
             at = Duration.parse(self.grace, what="grace").before(at, selection.zone)
         repository = self.existing()
-        catalog = repository.catalog if repository else None
-        listings = self.listings(selection, catalog)
+        listings = self.listings(selection, repository)
         stale = [each for listing in listings for each in _not_fresh(listing, selection, at=at)]
         unlisted = [_not_listed(each) for each in listings if each.error is not None]
-        if repository is not None and catalog is not None:
+        if repository is not None:
             for each in unlisted:
-                stale += _recorded(each["host"], catalog, rpo, now=repository.clock.now())
+                stale += _recorded(each["host"], repository.catalog, rpo, now=repository.clock.now())
             tell_stale(len(stale), repository=repository.storage.url)
         self._tell(stale, unlisted)
         sources = sum(len(each.wanted) for each in listings)

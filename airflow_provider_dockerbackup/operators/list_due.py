@@ -60,8 +60,7 @@ class DockerListDueOperator(DockerFleetOperator):
         limit = whole_number("limit", self.limit)
         if limit < 1:
             raise ConfigurationError(f"limit: expected a number from 1 on, got {limit}")
-        repository = self.existing()
-        listings = self.listings(selection, repository.catalog if repository else None)
+        listings = self.listings(selection, self.existing())
         self._tell(listings, selection, at=context["dag_run"].run_after)
         _require_some(listings, allow_empty=flag("allow_empty", self.allow_empty))
         found = _spread(listings, selection, at=context["dag_run"].run_after)

@@ -10,10 +10,11 @@ import pytest
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.fleet import Selection, Wanted, due, newest_run, wanted
 from airflow_provider_dockerbackup.core.model import SourceKind
+from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.core.schedule import Schedule
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost, MemoryStorage
-from tests.core.world import BEGIN, CONTAINER, FILESYSTEM, IMAGE, World, app_archive, docker_host, spoil
+from tests.core.world import BEGIN, CONTAINER, FILESYSTEM, IMAGE, World, app_archive, docker_host, paths, spoil
 
 BOTH = frozenset(SourceKind)
 EVERY = Schedule()
@@ -129,18 +130,23 @@ def run_of(day: int) -> datetime:
     return BEGIN + timedelta(days=day)
 
 
+def newest(world: World, source: Source = IMAGE, *, day: int = 30) -> datetime | None:
+    """Return the newest run that counts, as seen on a day."""
+    return newest_run(world.repository.catalog, source, now=run_of(day))
+
+
 def test_the_newest_run_is_that_of_a_capture_or_of_a_confirmation() -> None:
     """Told by names, so the time that a capture took does not count."""
     world = World()
-    assert newest_run(world.repository.catalog, IMAGE) is None
+    assert newest(world) is None
     world.backup(1, force=False)
     world.clock.advance(timedelta(hours=5))
-    assert newest_run(world.repository.catalog, IMAGE) == run_of(1)
+    assert newest(world) == run_of(1)
     assert world.backup(2, force=False).status == "unchanged"
-    assert newest_run(world.repository.catalog, IMAGE) == run_of(2)
+    assert newest(world) == run_of(2)
     world.backup(3, force=True)
-    assert newest_run(world.repository.catalog, IMAGE) == run_of(3)
-    assert newest_run(world.repository.catalog, CONTAINER) is None
+    assert newest(world) == run_of(3)
+    assert newest(world, CONTAINER) is None
 
 
 @pytest.mark.parametrize("harm", ["bytes", "record", "verification", "deleted"])
@@ -158,7 +164,30 @@ def test_a_backup_that_is_not_whole_makes_its_source_due_again(harm: str) -> Non
     else:
         _spoil_archive(world, backup)
         world.verify(backup, "digests")
-    assert newest_run(world.repository.catalog, IMAGE) == run_of(1)
+    assert newest(world) == run_of(1)
+
+
+def test_a_backup_of_the_future_does_not_stop_those_of_today() -> None:
+    """The clock of whoever made it was wrong; clocks of workers may differ by minutes."""
+    world = World()
+    world.backup(1)
+    world.backup(9)
+    assert newest(world, day=5) == run_of(1)
+    assert newest(world, day=9) == run_of(9)
+    assert newest_run(world.repository.catalog, IMAGE, now=run_of(9) - timedelta(minutes=4)) == run_of(9)
+
+
+def test_a_folder_with_an_impossible_time_is_no_backup_and_no_error() -> None:
+    """Somebody made it by hand."""
+    world = World()
+    backup = world.backup(1).backup
+    odd = backup.path.replace(backup.backup_id.split("-")[0], "99999999T999999Z")
+    world.storage.create(odd + "backup.json", world.storage.read(backup.path + "backup.json"))
+    assert newest(world) == run_of(1)
+    assert world.backup(2, force=False).status == "unchanged"
+    (confirmed,) = (path for path in paths(world.storage) if "/confirmed-" in path)
+    world.storage.create(backup.path + "confirmed-99999999T999999Z-0.json", world.storage.read(confirmed))
+    assert newest(world) == world.again(backup).newest_point
 
 
 def _spoil_archive(world: World, backup: Backup) -> None:
@@ -172,7 +201,7 @@ def test_only_what_is_needed_is_read() -> None:
     for day in range(6):
         world.backup(day)
     storage.read_paths.clear()
-    assert newest_run(world.repository.catalog, IMAGE) == run_of(5)
+    assert newest(world) == run_of(5)
     assert len([path for path in storage.read_paths if path.startswith("backups/")]) == 1
 
 

@@ -105,3 +105,11 @@ def test_all_wrong_labels_are_named_at_once() -> None:
     """One look repairs them all."""
     with pytest.raises(ConfigurationError, match=r"colour: not known.*; label dockerbackup.schedule: .*; .*exclude: "):
         read(enable="true", colour="blue", schedule="soon", exclude="x")
+
+
+def test_a_message_has_no_character_that_acts_upon_a_terminal_and_an_end() -> None:
+    """Whoever may start a container names its labels."""
+    with pytest.raises(ConfigurationError) as caught:
+        read_labels({f"dockerbackup.{number}\x1b[2J\n{'x' * 50}": "" for number in range(100)}, where=WHERE)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) == 1500
