@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,7 +15,12 @@ from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.schedule import Schedule, time_zone
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, NotFoundError
+from airflow_provider_dockerbackup.exceptions import (
+    ConfigurationError,
+    DockerBackupError,
+    NotFoundError,
+    TransientError,
+)
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator
 from airflow_provider_dockerbackup.operators.rendered import whole_number
 
@@ -88,11 +94,17 @@ class DockerFleetOperator(DockerBackupBaseOperator):
         self.connections = connections
         self.repository_conn_id = repository_conn_id
         self._hooks: list[DockerBackupHook] = []
+        self._killed = False
 
     def on_kill(self) -> None:
-        """Cut every connection."""
+        """Cut every connection: a listing has nothing to clean up on its hosts."""
+        self._killed = True
+        # Not here: a signal may have come in the midst of what a connection guards.
+        threading.Thread(target=self._close, name="dockerbackup-kill", daemon=True).start()
+
+    def _close(self) -> None:
         for hook in self._hooks:
-            hook.kill()
+            hook.close()
 
     def selection(self) -> Selection:
         """Return which sources are asked for.
@@ -134,7 +146,7 @@ class DockerFleetOperator(DockerBackupBaseOperator):
         prepared = self._prepared(conn_ids)
         with ThreadPoolExecutor(max_workers=at_once) as pool:
             try:
-                return tuple(pool.map(lambda each: _listing(each, selection, repository), prepared))
+                return tuple(pool.map(lambda each: self._listing(each, selection, repository), prepared))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self.on_kill()
@@ -160,21 +172,25 @@ class DockerFleetOperator(DockerBackupBaseOperator):
             prepared.append((conn_id, hook))
         return prepared
 
-
-def _listing(
-    prepared: tuple[str, DockerBackupHook | DockerBackupError], selection: Selection, repository: Repository | None
-) -> HostListing:
-    conn_id, hook = prepared
-    if isinstance(hook, DockerBackupError):
-        return HostListing(conn_id=conn_id, error=hook)
-    name = hook.settings.host_name
-    try:
-        with hook.docker_host() as host:
-            found = wanted(host, selection)
-        newest = {each.source: _newest(each.source, repository) for each in found}
-    except DockerBackupError as err:
-        return HostListing(conn_id=conn_id, host=name, error=err)
-    return HostListing(conn_id=conn_id, host=name, wanted=found, newest=newest)
+    def _listing(
+        self,
+        prepared: tuple[str, DockerBackupHook | DockerBackupError],
+        selection: Selection,
+        repository: Repository | None,
+    ) -> HostListing:
+        conn_id, hook = prepared
+        if isinstance(hook, DockerBackupError):
+            return HostListing(conn_id=conn_id, error=hook)
+        name = hook.settings.host_name
+        try:
+            if self._killed:
+                raise TransientError("the task was killed")
+            with hook.docker_host() as host:
+                found = wanted(host, selection)
+            newest = {each.source: _newest(each.source, repository) for each in found}
+        except DockerBackupError as err:
+            return HostListing(conn_id=conn_id, host=name, error=err)
+        return HostListing(conn_id=conn_id, host=name, wanted=found, newest=newest)
 
 
 def _newest(source: Source, repository: Repository | None) -> datetime | None:

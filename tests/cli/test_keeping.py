@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.since import Confirmation
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.storage_local import LocalStorage
 from tests.cli.test_verbs import PROGRAM
@@ -68,6 +70,31 @@ def test_rotate_shows_its_plan_and_removes_what_it_showed(repository: Path) -> N
     assert json.loads(run(repository, *policy, "--json"))["removed"] == [oldest]
     assert "policy" in run(repository, "rotate", code=2)
     assert "keep_daily" in run(repository, "rotate", "--keep-daily", "many", code=2)
+
+
+def test_a_source_with_a_policy_of_its_own_is_rotated_by_that_unless_told_otherwise(repository: Path) -> None:
+    """The plan and the backup say so."""
+    opened = Repository.open(LocalStorage(repository), clock=SystemClock())
+    newest, second, *_ = opened.catalog.backups()
+    confirmation = Confirmation(
+        backup_id=newest.backup_id,
+        idempotency_key="0" * 64,
+        confirmed_at=newest.whole().captured_at + timedelta(seconds=1),
+        image_id="",
+        retention="keep_last=2",
+        actor={},
+    )
+    opened.storage.create(f"{newest.path}confirmed-20260309T060000Z-0.json", confirmation.to_bytes())
+    policy = ("rotate", "--keep-last", "4", "--max-removed-share", "1")
+    ignored = json.loads(run(repository, *policy, "--ignore-own-policies", "--dry-run", "--json"))
+    assert (ignored["own_policies"], len(ignored["removed"])) == ({}, 1)
+    planned = json.loads(run(repository, *policy, "--dry-run", "--json"))
+    assert planned["own_policies"] == {str(IMAGE): "keep_last=2"}
+    assert f"{IMAGE} has a policy of its own: keep_last=2" in run(repository, *policy)
+    # The confirmation is a point as well: it and the capture before it are the two.
+    assert backups(repository) == [newest.backup_id]
+    assert second.backup_id not in backups(repository)
+    assert "keep_last=2, by the source's own label" in run(repository, "show", newest.backup_id)
 
 
 def test_forget_ends_a_source(repository: Path) -> None:

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +24,8 @@ from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.storage import storage_from_url
 from tests.lab.images import BASE, build_base
 from tests.lab.lab import Lab, LabHost
+from tests.lab.processes import wait_until
+from tests.lab.s3 import CONNECTION_ID, LabS3
 from tests.operators.context import RUN_TIME, context
 
 pytestmark = pytest.mark.usefixtures("connections")
@@ -180,6 +185,69 @@ def test_a_host_that_is_down_hinders_no_other_and_is_named(
     assert check(repository_url, hosts=hosts, fail="false")["stale"] == []
     with pytest.raises(TransientError, match="no host could be listed; the first: "):
         list_due(repository_url, hosts=hosts[1:])
+
+
+def test_a_host_that_accepts_and_says_nothing_delays_no_backup_of_others(
+    run: Run, monkeypatch: pytest.MonkeyPatch, repository_url: str
+) -> None:
+    """The listing ends when connecting may take no longer; the others are there."""
+    run(1, "shop", enable="true")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        connection = {
+            "conn_type": "dockerbackup",
+            "host": "127.0.0.1",
+            "port": silent.getsockname()[1],
+            "extra": {"conn_timeout": 1, "host_name": "silent"},
+        }
+        monkeypatch.setenv("AIRFLOW_CONN_SILENT", json.dumps(connection))
+        (entry,) = list_due(repository_url, hosts=["silent", "docker_host_1"])
+        assert entry["source"] == "shop"
+
+
+def test_a_listing_that_is_killed_ends(
+    monkeypatch: pytest.MonkeyPatch, lab: Lab, repository_url: str, tmp_path: Path
+) -> None:
+    """Although a host does not answer: its connection is cut."""
+    program, started = tmp_path / "slow", tmp_path / "started"
+    program.write_text(f"#!/bin/sh\ntouch {started}\nexec sleep 600\n")
+    program.chmod(0o755)
+    slow = json.loads(lab.hosts[0].airflow_connection())
+    slow["extra"]["docker_command"] = str(program)
+    monkeypatch.setenv("AIRFLOW_CONN_SLOW", json.dumps(slow))
+    operator = DockerListDueOperator(task_id="due", repository=repository_url, hosts=["slow", *HOSTS], connections=1)
+    ended: list[BaseException] = []
+
+    def listing() -> None:
+        try:
+            operator.execute(context(task_id="due"))
+        except BaseException as err:  # noqa: BLE001 - looked at below
+            ended.append(err)
+
+    thread = threading.Thread(target=listing)
+    thread.start()
+    assert wait_until(started.exists, seconds=60)
+    operator.on_kill()
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+    assert "no host could be listed" in str(ended[0])
+
+
+def test_a_repository_on_s3_serves_a_fleet(run: Run, s3: LabS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listed from several threads at once."""
+    for name, value in s3.airflow_environment.items():
+        monkeypatch.setenv(name, value)
+    run(1, "shop", enable="true")
+    run(2, "mail", enable="true")
+    options: dict[str, Any] = {"repository_conn_id": CONNECTION_ID}
+    url = f"s3://{s3.new_bucket()}/fleet"
+    entries = list_due(url, **options)
+    assert len(entries) == 2
+    for entry in entries:
+        capture(url, entry, **options)
+    assert list_due(url, **options) == []
+    assert check(url, **options)["stale"] == []
 
 
 def test_what_is_recorded_of_a_host_that_is_down_is_held_against_the_rpo(

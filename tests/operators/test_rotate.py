@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -69,6 +70,34 @@ def test_a_rotation_keeps_the_verified_one_and_the_signed_trail_proves_it(
     )
     assert proof.intact, proof.findings
     assert proof.heads == (made["audit_head"],)
+
+
+@pytest.mark.usefixtures("connections")
+def test_a_rotation_follows_a_source_own_policy_unless_told_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log names the source and its policy."""
+    repository = f"file://{tmp_path}/repository"
+    for number in range(3):
+        DockerSaveOperator(
+            task_id="save",
+            dockerbackup_conn_id="docker_host_1",
+            image="lab/app:1",
+            repository=repository,
+            force=True,
+            retention="keep_last=2",
+        ).execute(context(task_id="save", run_id=f"run-{number}"))
+    rotate: dict[str, Any] = {
+        "task_id": "rotate",
+        "repository": repository,
+        "policy": {"keep_last": 1},
+        "max_removed_share": 1,
+    }
+    ignoring = DockerBackupRotateOperator(**rotate, own_policies="false", plan_only=True)
+    assert ignoring.execute(context(task_id="rotate"))["removed"] == 2
+    capsys.readouterr()
+    assert DockerBackupRotateOperator(**rotate).execute(context(task_id="rotate"))["removed"] == 1
+    assert "image lab/app:1 has a policy of its own: keep_last=2" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("connections")
