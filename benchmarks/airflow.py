@@ -97,6 +97,7 @@ class Airflow:
             known = {row[0] for row in self._rows("SELECT dag_id FROM dag WHERE is_stale = 0")}
             if known >= set(dag_ids):
                 return
+            self._require_running()
             time.sleep(1)
         tail = self._log.read_text(encoding="utf-8", errors="replace")[-3000:]
         raise BenchError(f"Airflow does not know {', '.join(dag_ids)} after {_START_SECONDS} s: {tail}")
@@ -117,8 +118,14 @@ class Airflow:
                     if state != "success":
                         raise BenchError(f"a run of {dag_id} {state}; see {self._log.parent / 'logs'}")
                     return (datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds()
+            self._require_running()
             time.sleep(0.5)
         raise BenchError(f"a run of {dag_id} did not end within {_RUN_SECONDS} s")
+
+    def _require_running(self) -> None:
+        if self._process is None or self._process.poll() is not None:
+            tail = self._log.read_text(encoding="utf-8", errors="replace")[-3000:]
+            raise BenchError(f"Airflow ended: {tail}")
 
     def _rows(self, query: str, *values: str) -> list[tuple[str, ...]]:
         with closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True, timeout=30)) as database:
