@@ -42,7 +42,7 @@ class Fleet:
     megabytes_a_second: float = 60.0
     start_seconds: float = 5.0
     places: int = 2
-    starts_a_second: float = 2.0
+    starts_a_second: float = 1.0
 
     @property
     def tasks(self) -> int:
