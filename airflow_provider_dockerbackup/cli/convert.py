@@ -25,11 +25,11 @@ from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.conversion.convert import (
     ConvertOutcome,
     ConvertRequest,
-    Result,
     convert,
     require_apart,
 )
 from airflow_provider_dockerbackup.core.conversion.plan import Decision
+from airflow_provider_dockerbackup.core.conversion.run import Result
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
 from airflow_provider_dockerbackup.core.repository import Layout, Repository
 from airflow_provider_dockerbackup.core.sizes import size_text

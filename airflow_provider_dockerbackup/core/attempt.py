@@ -160,22 +160,36 @@ class Attempt:
 
     def archive(self, stem: str, *, compression: Compression, level: int | None) -> ArchiveSink:
         """Begin the archive ``<stem>-<attempt>.tar[.gz|.zst][.age]``."""
+        writer = self.stored_archive(stem, compression=compression)
         recipients = self.repository.document.recipients
-        path = f"{self.key.path}{stem}-{self.name}.tar{compression.suffix}{SUFFIX if recipients else ''}"
-        writer = self.repository.storage.writer(path)
-        self._writers.callback(writer.close)
-        self._files.append(path)
         encryptor = Encryptor(recipients) if recipients else None
         if encryptor is not None:
             self._writers.callback(encryptor.close)
         return ArchiveSink(writer, compression=compression, level=level, encryptor=encryptor)
 
+    def stored_archive(self, stem: str, *, compression: Compression) -> ObjectWriter:
+        """Begin the same file, to be given bytes that are compressed and encrypted already, as the repository has it.
+
+        :param compression: how they are.
+        """
+        path = f"{self.key.path}{stem}-{self.name}.tar{compression.suffix}{self._suffix}"
+        writer = self.repository.storage.writer(path)
+        self._writers.callback(writer.close)
+        self._files.append(path)
+        return writer
+
     def document(self, stem: str, data: bytes) -> DocumentFile:
         """Write the document ``<stem>-<attempt>.json[.age]`` beside the record."""
         recipients = self.repository.document.recipients
-        if not recipients:
-            return self.file(f"{stem}-{self.name}.json", data)
-        return self.file(f"{stem}-{self.name}.json{SUFFIX}", encrypted(data, recipients))
+        return self.stored_document(stem, encrypted(data, recipients) if recipients else data)
+
+    def stored_document(self, stem: str, data: bytes) -> DocumentFile:
+        """Write the same document, which is plain or encrypted already, as the repository has it."""
+        return self.file(f"{stem}-{self.name}.json{self._suffix}", data)
+
+    @property
+    def _suffix(self) -> str:
+        return SUFFIX if self.repository.document.recipients else ""
 
     def file(self, name: str, data: bytes) -> DocumentFile:
         """Write a small file in the record's folder.

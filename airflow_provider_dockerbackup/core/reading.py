@@ -75,28 +75,51 @@ def archive_stream(repository: Repository, backup: Backup) -> Iterator[Iterator[
         with _blob_stream(repository, backup, tags=()) as tar:
             yield tar
     else:
-        layer, decrypt = blobs.only_layer(record, where), _decryption(repository, backup)
+        layer, decrypt = blobs.only_layer(record, where), decryption_of(repository, backup)
         blobs.image_config(repository.storage, record, where=where, decrypt=decrypt)
         with blobs.layer_stream(repository.storage, layer, decrypt=decrypt) as tar:
             yield blobs.named(_until_proven(tar, _check_for(record, where)), layer)
 
 
 @contextmanager
+def stored_archive(repository: Repository, backup: Backup) -> Iterator[Iterator[bytes]]:
+    """Give the one file of a backup of layout ``archive`` as it is stored, compressed and encrypted as it is.
+
+    No private key is needed: the digest in the record is that of these bytes. An archive that is neither compressed nor
+    encrypted is its own tar, and is compared as that.
+
+    :raises IntegrityError: while reading, when a byte is not the recorded one.
+    :raises NotFoundError: when the archive is gone.
+    """
+    archive = backup.whole().archive_file
+    given = archive_stream if archive.stored_sha256 is None else _stored_file
+    with given(repository, backup) as chunks:
+        yield chunks
+
+
+@contextmanager
 def _archive_file(repository: Repository, backup: Backup, archive: ArchiveFile) -> Iterator[Iterator[bytes]]:
     """Give the tar in a backup's one file, compared with that file's own size and digest."""
+    with _stored_file(repository, backup) as checked:
+        decrypt = decryption_of(repository, backup)
+        if decrypt is None:
+            yield decompressed(checked, archive.compression)
+            return
+        with closing(decrypt(checked, f"{repository.storage.url}/{backup.path}{archive.name}")) as plain:
+            yield decompressed(plain, archive.compression)
+
+
+@contextmanager
+def _stored_file(repository: Repository, backup: Backup) -> Iterator[Iterator[bytes]]:
+    """Give a backup's one file, compared with its own size and, where the record has one, its digest."""
+    archive = backup.whole().archive_file
     path = backup.path + archive.name
     where = f"{repository.storage.url}/{path}"
     stored = repository.storage.stat(path).size_bytes
     if stored != archive.stored_size_bytes:
         raise IntegrityError(f"{where} has {stored} bytes, the record says {archive.stored_size_bytes}")
     with repository.storage.chunks(path) as raw:
-        checked = _stored_digest_checked(raw, archive, where)
-        decrypt = _decryption(repository, backup)
-        if decrypt is None:
-            yield decompressed(checked, archive.compression)
-            return
-        with closing(decrypt(checked, where)) as plain:
-            yield decompressed(plain, archive.compression)
+        yield _stored_digest_checked(raw, archive, where)
 
 
 @contextmanager
@@ -105,7 +128,7 @@ def _blob_stream(
 ) -> Iterator[Iterator[bytes]]:
     """Give an image that is put together from its blobs."""
     where = f"{repository.storage.url}/{backup.path}"
-    decrypt = _decryption(repository, backup)
+    decrypt = decryption_of(repository, backup)
     stream = blobs.image_stream(
         repository.storage, backup.whole(), tags=tags, where=where, without=without, packed=packed, decrypt=decrypt
     )
@@ -113,8 +136,11 @@ def _blob_stream(
         yield stream
 
 
-def _decryption(repository: Repository, backup: Backup) -> Decryption | None:
-    """Return what decrypts a backup's files and blobs; None when they are plain."""
+def decryption_of(repository: Repository, backup: Backup) -> Decryption | None:
+    """Return what decrypts a backup's files and blobs; None when they are plain.
+
+    It raises :class:`~airflow_provider_dockerbackup.exceptions.ConfigurationError` when no private key fits.
+    """
     record = backup.whole()
     if record.encryption == "none":
         return None
@@ -237,15 +263,18 @@ def container_bytes(repository: Repository, backup: Backup) -> bytes:
     container = backup.whole().container
     if container is None:
         raise IntegrityError(f"backup {backup.backup_id} of {backup.source} is not one of a container")
-    data, decrypt = _document(repository, backup, container.configuration_file), _decryption(repository, backup)
+    data, decrypt = stored_document(repository, backup, container.configuration_file), decryption_of(repository, backup)
     if decrypt is None:
         return data
     where = f"{repository.storage.url}/{backup.path}{container.configuration_file.name}"
     return b"".join(decrypt([data], where))
 
 
-def _document(repository: Repository, backup: Backup, file: DocumentFile) -> bytes:
-    """Return a file in a backup's folder, compared with its recorded digest."""
+def stored_document(repository: Repository, backup: Backup, file: DocumentFile) -> bytes:
+    """Return a small file in a backup's folder as it is stored, compared with its recorded digest.
+
+    :raises IntegrityError: when it is not what was recorded.
+    """
     data = repository.storage.read(backup.path + file.name)
     _same("sha256", sha256_of(data), file.sha256, f"{repository.storage.url}/{backup.path}{file.name}")
     return data
@@ -264,7 +293,7 @@ def whole_stream(repository: Repository, backup: Backup) -> Iterator[Iterator[by
     if record.container is not None:
         container_bytes(repository, backup)
     for file in record.blobs.documents if record.blobs is not None else ():
-        _document(repository, backup, file)
+        stored_document(repository, backup, file)
     with archive_stream(repository, backup) as chunks:
         yield chunks
 
@@ -321,7 +350,7 @@ def config_digest_of(repository: Repository, backup: Backup) -> str:
         return record.image.config_digest
     if record.blobs is None:
         return sha256_of(restored_config(repository, backup))
-    decrypt = _decryption(repository, backup)
+    decrypt = decryption_of(repository, backup)
     if decrypt is None:
         return record.blobs.config.digest
     where = f"{repository.storage.url}/{backup.path}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is written about a backup that was converted: its record, adapted, and the documents that go with it."""
+"""What is written about a backup that was brought: its record, adapted, and the documents that go with it."""
 
 from __future__ import annotations
 
@@ -24,22 +24,24 @@ def converted_record(
     target: Repository,
     attempt: str,
     configuration_file: DocumentFile | None,
+    done: str = "converted",
 ) -> BackupRecord:
-    """Return a backup's record in the other layout: the same backup, of the same moment, in other bytes.
+    """Return a backup's record in another repository: the same backup, of the same moment, in other files.
 
     :param placed: where those are.
     :param attempt: random name of the try that wrote them.
     :param configuration_file: of a container.
+    :param done: what was done with it, for a note.
     """
     container, now = record.container, target.clock.now()
     if container is not None:
         container = container.model_copy(update={"configuration_file": configuration_file})
     fidelity, notes = record.fidelity, list(record.notes)
-    if placed.blobs is not None and placed.image is not None:
+    if record.blobs is None and placed.blobs is not None and placed.image is not None:
         fidelity = fidelity_in_layers(fidelity, placed.image)
         notes += [each for each in notes_on_others(placed.image.others) if each not in notes]
     origin = source.document
-    notes.append(f"converted from layout {origin.layout} of repository {origin.repository_id} at {_shown(now)}")
+    notes.append(f"{done} from layout {origin.layout} of repository {origin.repository_id} at {_shown(now)}")
     return record.model_copy(
         update={
             "attempt": attempt,

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decide what becomes of each backup of a repository that is converted, from what stands in both."""
+"""Decide what becomes of each backup that is brought into another repository, from what stands in both."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.places import source_from_path
 from airflow_provider_dockerbackup.core.record import BackupRecord, Source
 from airflow_provider_dockerbackup.core.repository import Repository
 
-State = Literal["convert", "finish", "already", "skipped", "failed"]
+Todo = Literal["convert", "copy"]
+State = Literal["convert", "copy", "finish", "already", "skipped", "failed"]
+# How often a backup's bytes are read: one that is brought is read from both repositories.
+_READS: Final[dict[str, int]] = {"convert": 2, "copy": 2, "finish": 1}
 
 CARRIED = ("confirmed-", "hold-", "release-")
 """How the names of documents begin that go with a backup: its points, and what exempts it from rotation."""
@@ -82,11 +85,12 @@ class Decision:
     """What becomes of one backup of the source.
 
     :param path: its folder, the same in both repositories.
-    :param state: ``convert``; ``finish`` when its record is in the target and something after it is not; ``already``
-        when nothing is left to do; ``skipped`` when somebody decided that it is no backup; ``failed`` when it should
-        be one and cannot be.
+    :param state: ``convert`` or ``copy``; ``finish`` when its record is in the target and something after it is not;
+        ``already`` when nothing is left to do; ``skipped`` when somebody decided that it is no backup; ``failed`` when
+        it should be one and cannot be.
     :param reason: why, where it is skipped or failed.
     :param size_bytes: of the uncompressed archive; 0 when it is not known.
+    :param source_bytes: how many are read from the source for it, about; 0 when it is not known.
     :param captured_at: None when it is not known.
     """
 
@@ -96,12 +100,13 @@ class Decision:
     state: State
     reason: str = ""
     size_bytes: int = 0
+    source_bytes: int = 0
     captured_at: datetime | None = None
 
     @property
     def bytes_to_read(self) -> int:
-        """What will be read for it, about: a backup that is converted is read in both repositories."""
-        return {"convert": 2, "finish": 1}.get(self.state, 0) * self.size_bytes
+        """What will be read for it in both repositories, about."""
+        return _READS.get(self.state, 0) * self.source_bytes
 
 
 def carried(names: Iterable[str]) -> frozenset[str]:
@@ -109,11 +114,13 @@ def carried(names: Iterable[str]) -> frozenset[str]:
     return frozenset(name for name in names if name.startswith(CARRIED))
 
 
-def decide(backup: Backup, standing: Standing | None) -> tuple[State, str]:
+def decide(backup: Backup, standing: Standing | None, *, todo: Todo = "convert") -> tuple[State, str]:
     """Return what becomes of a backup, and why where that is not plain.
 
     :param backup: of the source.
     :param standing: what the target has under its id.
+    :param todo: what is done with one that is to be brought. A conversion also reads back what it finds that nobody has
+        read; a copy leaves that to verifications.
     """
     if backup.deleted or backup.quarantined:
         return "skipped", _aside("deleted" if backup.deleted else "quarantined", "the source")
@@ -121,17 +128,17 @@ def decide(backup: Backup, standing: Standing | None) -> tuple[State, str]:
         return "failed", f"its record is unreadable: {backup.problem}; repair it, or 'dockerbackup quarantine' it"
     if standing is None:
         if backup.complete:
-            return "convert", ""
+            return todo, ""
         return "failed", "files or blobs that its record names are missing or have another size"
-    return _decide_standing(backup, backup.record, standing)
+    return _decide_standing(backup, backup.record, standing, proves=todo == "convert")
 
 
-def _decide_standing(backup: Backup, record: BackupRecord, standing: Standing) -> tuple[State, str]:
+def _decide_standing(backup: Backup, record: BackupRecord, standing: Standing, *, proves: bool) -> tuple[State, str]:
     if standing.aside:
         return "skipped", _aside(standing.aside, "the target")
     if problem := _problem(backup, record, standing):
         return "failed", problem
-    if not standing.proven or carried(backup.sizes) - standing.documents:
+    if (proves and not standing.proven) or carried(backup.sizes) - standing.documents:
         return "finish", ""
     return "already", ""
 
@@ -154,12 +161,12 @@ def _aside(why: str, where: str) -> str:
 
 
 def decisions(source: Repository, target: Repository | None) -> list[Decision]:
-    """Return what becomes of each backup of a repository, the newest capture first; rows, not records.
+    """Return what becomes of each backup of a repository that is converted, the newest first; rows, not records.
 
     :param target: None when there is none yet.
     """
-    standing = dict(_standing(target)) if target is not None else {}
-    found = [_decision(backup, standing.get(backup.path)) for backup in source.catalog.each()]
+    standing = standings(target)
+    found = [decision_of(backup, standing.get(backup.path), todo="convert") for backup in source.catalog.each()]
     for path, why in source.catalog.aside():
         found.append(
             Decision(
@@ -170,7 +177,15 @@ def decisions(source: Repository, target: Repository | None) -> list[Decision]:
                 reason=_aside(why, "the source"),
             )
         )
-    return sorted(found, key=_order, reverse=True)
+    return newest_first(found)
+
+
+def standings(target: Repository | None) -> dict[str, Standing]:
+    """Return what the target has, by the folders of backups.
+
+    :param target: None when there is none yet.
+    """
+    return dict(_standing(target)) if target is not None else {}
 
 
 def _standing(target: Repository) -> Iterator[tuple[str, Standing]]:
@@ -180,17 +195,25 @@ def _standing(target: Repository) -> Iterator[tuple[str, Standing]]:
         yield path, Standing(aside=why)
 
 
-def _decision(backup: Backup, standing: Standing | None) -> Decision:
-    state, reason = decide(backup, standing)
+def decision_of(backup: Backup, standing: Standing | None, *, todo: Todo) -> Decision:
+    """Return what becomes of a backup of the source, all of whose archive is read; see :func:`decide`."""
+    state, reason = decide(backup, standing, todo=todo)
+    size_bytes = backup.record.size_bytes if backup.record is not None else 0
     return Decision(
         path=backup.path,
         backup_id=backup.backup_id,
         source=backup.source,
         state=state,
         reason=reason,
-        size_bytes=backup.record.size_bytes if backup.record is not None else 0,
+        size_bytes=size_bytes,
+        source_bytes=size_bytes,
         captured_at=backup.record.captured_at if backup.record is not None else None,
     )
+
+
+def newest_first(found: Iterable[Decision]) -> list[Decision]:
+    """Return decisions in the order in which they are shown and carried out."""
+    return sorted(found, key=_order, reverse=True)
 
 
 def _order(decision: Decision) -> tuple[str, str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring one backup's bytes into the other layout, as a stream: no temporary files, the same memory for any size."""
+"""Bring one backup's bytes into another form, as a stream: no temporary files, the same memory for any size."""
 
 from __future__ import annotations
 
@@ -36,11 +36,13 @@ class Placed:
     """Where a backup's bytes are in the target, not recorded yet.
 
     :param image: what the record says of an image in the new layout; None for a container.
+    :param new: digests of the blobs that were stored for it; the others were there.
     """
 
     archive: ArchiveFile | None = None
     blobs: BlobSet | None = None
     image: Image | None = None
+    new: frozenset[str] = frozenset()
 
 
 class Transfer:
@@ -91,7 +93,7 @@ class Transfer:
 
     def _into_layers(self, store: LayerStore) -> Placed:
         if self._record.image is None:
-            return Placed(blobs=self._filesystem_blobs(store))
+            return Placed(blobs=self._filesystem_blobs(store), new=store.new)
         wanted = frozenset(self._record.diff_ids)
         held = store.held(wanted)
         with LayerCollector(store, wanted=wanted - held.keys()) as collector:
@@ -116,7 +118,8 @@ class Transfer:
                 "known_ids": tuple(sorted({*self._record.image.known_ids, *known_ids(fetched)})),
             }
         )
-        return Placed(blobs=image_blobs(fetched, store=store, attempt=self._attempt), image=image)
+        blobs_placed = image_blobs(fetched, store=store, attempt=self._attempt)
+        return Placed(blobs=blobs_placed, image=image, new=store.new)
 
     def _filesystem_blobs(self, store: LayerStore) -> BlobSet:
         (diff_id,) = self._record.diff_ids

@@ -58,6 +58,22 @@ def layer_frames(storage: Storage, layer: LayerBlob, *, decrypt: Decryption | No
     :raises BadBlobError: while reading, when the blob is not what its name says.
     :raises NotFoundError: when it is gone.
     """
+    with stored_layer(storage, layer) as checked:
+        if decrypt is None:
+            yield named(checked, layer)
+            return
+        with closing(decrypt(checked, f"{storage.url}/{blob_path(layer.digest)}")) as plain:
+            yield named(plain, layer)
+
+
+@contextmanager
+def stored_layer(storage: Storage, layer: LayerBlob) -> Iterator[Iterator[bytes]]:
+    """Give a layer's blob as it is stored, compared with its name at its end.
+
+    :raises BadBlobError: when it has another size.
+    :raises IntegrityError: while reading, when it is not what its name says.
+    :raises NotFoundError: when it is gone.
+    """
     path = blob_path(layer.digest)
     size = storage.stat(path).size_bytes
     if size != layer.stored_size_bytes:
@@ -65,12 +81,7 @@ def layer_frames(storage: Storage, layer: LayerBlob, *, decrypt: Decryption | No
             f"{storage.url}/{path} has {size} bytes, the record says {layer.stored_size_bytes}", digest=layer.digest
         )
     with storage.chunks(path) as raw:
-        checked = _checked(raw, layer, f"{storage.url}/{path}")
-        if decrypt is None:
-            yield named(checked, layer)
-            return
-        with closing(decrypt(checked, f"{storage.url}/{path}")) as plain:
-            yield named(plain, layer)
+        yield _checked(raw, layer, f"{storage.url}/{path}")
 
 
 def _checked(raw: Iterator[bytes], layer: LayerBlob, where: str) -> Iterator[bytes]:

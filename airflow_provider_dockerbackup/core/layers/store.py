@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -63,6 +63,12 @@ class LayerStore:
         with self._lock:
             return sum(self._new.values())
 
+    @property
+    def new(self) -> frozenset[str]:
+        """Digests of the blobs that this try was the first to store."""
+        with self._lock:
+            return frozenset(self._new)
+
     def held(self, diff_ids: Iterable[str]) -> dict[str, LayerBlob]:
         """Return those of the layers that are there, pinned: their blobs stay until the pins are closed.
 
@@ -83,8 +89,10 @@ class LayerStore:
 
     def put(self, data: bytes) -> Blob:
         """Store a small blob, a configuration or a manifest, and return it; one that is there is used."""
-        if self._recipients:
-            data = encrypted(data, self._recipients)
+        return self.put_stored(encrypted(data, self._recipients) if self._recipients else data)
+
+    def put_stored(self, data: bytes) -> Blob:
+        """Store a small blob that is plain or encrypted already, as the repository has it, and return it."""
         blob = Blob(digest=sha256_of(data), size_bytes=len(data))
         self._protect([blob.digest])
         found = self._size(blob.digest)
@@ -152,12 +160,45 @@ class LayerStore:
         if found != blob.stored_size_bytes:
             if found is not None:
                 self._set_aside(blob.digest)
-            self._commit(writer, blob)
-        return self._map(blob, diff_id=diff_id)
+            self._commit(writer.commit, blob)
+        used = self._map(blob, diff_id=diff_id)
+        self._uncount(blob, used)
+        return used
 
-    def _commit(self, writer: LayerWriter, blob: LayerBlob) -> None:
+    def adopt(
+        self, layer: LayerBlob, *, diff_id: str, chunks: Callable[[], AbstractContextManager[Iterator[bytes]]]
+    ) -> LayerBlob:
+        """Store the blob of another repository as it is, unless it is there, and return it as records name it here.
+
+        The layer's map stays where it names another blob that is there.
+
+        :param layer: as the other repository's records name it.
+        :param diff_id: ``sha256:<hex>`` of the uncompressed layer.
+        :param chunks: gives the blob; whoever gives it raises, before the end, what is wrong with it.
+        """
+        blob = layer.model_copy(update={"diff_id": self._repository.layer_name(diff_id)})
+        self._protect([blob.digest])
+        found = self._size(blob.digest)
+        if found != blob.stored_size_bytes:
+            if found is not None:
+                self._set_aside(blob.digest)
+            self._write(blob, chunks)
+        self._map(blob, diff_id=diff_id)
+        return blob
+
+    def _write(self, blob: LayerBlob, chunks: Callable[[], AbstractContextManager[Iterator[bytes]]]) -> None:
+        writer = self._storage.staged(BLOBS_FOLDER)
         try:
-            writer.commit(blob.digest)
+            with chunks() as pieces:
+                for piece in pieces:
+                    writer.write(piece)
+            self._commit(writer.commit, blob)
+        finally:
+            writer.close()
+
+    def _commit(self, commit: Callable[[str], None], blob: LayerBlob) -> None:
+        try:
+            commit(blob.digest.removeprefix("sha256:"))
         except ConflictError:
             if self._size(blob.digest) != blob.stored_size_bytes:
                 raise
@@ -176,7 +217,6 @@ class LayerStore:
             except ConflictError:
                 earlier = self.held([diff_id]).get(diff_id)
                 if earlier is not None:
-                    self._uncount(blob, earlier)
                     return earlier
                 # It names a blob that is gone or damaged, or cannot be read.
                 self._storage.delete(map_path(blob.diff_id))
