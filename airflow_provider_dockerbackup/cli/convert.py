@@ -23,13 +23,12 @@ from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_j
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.conversion.convert import (
-    ConvertOutcome,
     ConvertRequest,
     convert,
     require_apart,
 )
 from airflow_provider_dockerbackup.core.conversion.plan import Decision
-from airflow_provider_dockerbackup.core.conversion.run import Result
+from airflow_provider_dockerbackup.core.conversion.run import Result, RunOutcome
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
 from airflow_provider_dockerbackup.core.repository import Layout, Repository
 from airflow_provider_dockerbackup.core.sizes import size_text
@@ -108,7 +107,7 @@ def _target(url: str, request: ConvertRequest, source: Repository, *, age_identi
     return open_repository(url, age_identity=age_identity)
 
 
-def _failed(outcome: ConvertOutcome) -> list[Decision]:
+def _failed(outcome: RunOutcome) -> list[Decision]:
     if outcome.results:
         return [each.decision for each in outcome.failed]
     return [each for each in outcome.planned if each.state == "failed"]
@@ -136,7 +135,7 @@ def _print(rows: list[tuple[str, str, str, str, str]], counts: Counter[str], *, 
     click.echo(plain(", ".join([*said, f"{counts['failed']} failed"])))
 
 
-def _json(outcome: ConvertOutcome, source: Repository, target: Repository | None, *, dry_run: bool) -> dict[str, Any]:
+def _json(outcome: RunOutcome, source: Repository, target: Repository | None, *, dry_run: bool) -> dict[str, Any]:
     results = [
         *({**_about(each.decision), "state": each.state, "reason": each.reason} for each in outcome.results),
         *({**_about(each), "state": each.state, "reason": each.reason} for each in outcome.planned if dry_run),

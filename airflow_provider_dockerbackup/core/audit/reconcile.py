@@ -26,7 +26,7 @@ from airflow_provider_dockerbackup.exceptions import IntegrityError
 _AT_WORK = timedelta(minutes=15)
 _DOCUMENT = re.compile(r"(backup|verification-.*|confirmed-.*|hold-.*|release-.*|quarantined-.*|deleted-.*)\.json")
 _TOLD_BY = {
-    "backup": ("backup.committed", "backup.superseded", "backup.converted"),
+    "backup": ("backup.committed", "backup.superseded", "backup.converted", "backup.copied"),
     "verification": ("verify.passed", "verify.failed"),
     "confirmed": ("backup.confirmed",),
     "hold": ("hold.set",),

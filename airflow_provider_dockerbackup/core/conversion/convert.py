@@ -13,8 +13,8 @@ from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.conversion.documents import converted_record
-from airflow_provider_dockerbackup.core.conversion.plan import Decision, decisions
-from airflow_provider_dockerbackup.core.conversion.run import Brought, Result, Run, Words, bad_blobs_put_right
+from airflow_provider_dockerbackup.core.conversion.plan import decisions
+from airflow_provider_dockerbackup.core.conversion.run import Brought, Run, RunOutcome, Words, bad_blobs_put_right
 from airflow_provider_dockerbackup.core.conversion.transfer import Transfer, read_back
 from airflow_provider_dockerbackup.core.encryption.identity import require_identity
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
@@ -95,28 +95,9 @@ def require_apart(source: str, target: str) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConvertOutcome:
-    """What a conversion did, or would do.
-
-    :param planned: what was to become of each backup, the newest first.
-    :param results: what became of them, in the same order; empty in a dry run.
-    :param audit_head: digest of the newest audit event in the target; None in a dry run.
-    """
-
-    planned: tuple[Decision, ...]
-    results: tuple[Result, ...] = ()
-    audit_head: str | None = None
-
-    @property
-    def failed(self) -> tuple[Result, ...]:
-        """The backups that should be in the target and are not, or not whole."""
-        return tuple(each for each in self.results if each.state == "failed")
-
-
 def convert(
     request: ConvertRequest, *, source: Repository, target: Repository | None, progress: Progress
-) -> ConvertOutcome:
+) -> RunOutcome:
     """Return what became of each backup of the source; one that cannot be converted does not stop the others.
 
     :param target: None, in a dry run, when there is none yet.
@@ -126,13 +107,13 @@ def convert(
     request.check(source, target)
     planned = decisions(source, target)
     if request.dry_run:
-        return ConvertOutcome(planned=tuple(planned))
+        return RunOutcome(planned=tuple(planned))
     if target is None:
         raise ConfigurationError("expected a target to convert into")
     trail = target.trail(request.actor)
     way = _Conversion(request, source=source, target=target, trail=trail, progress=progress)
     results = Run(way, source=source, target=target, trail=trail, progress=progress).run(planned)
-    return ConvertOutcome(planned=tuple(planned), results=tuple(results), audit_head=trail.head)
+    return RunOutcome(planned=tuple(planned), results=tuple(results), audit_head=trail.head)
 
 
 class _Conversion:

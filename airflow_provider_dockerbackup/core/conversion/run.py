@@ -105,6 +105,25 @@ class Result:
     new_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOutcome:
+    """What a run did, or would do.
+
+    :param planned: what was to become of each backup, the newest first.
+    :param results: what became of them, in the same order; empty in a dry run.
+    :param audit_head: digest of the newest audit event in the target; None in a dry run.
+    """
+
+    planned: tuple[Decision, ...]
+    results: tuple[Result, ...] = ()
+    audit_head: str | None = None
+
+    @property
+    def failed(self) -> tuple[Result, ...]:
+        """The backups that should be in the target and are not, or not whole."""
+        return tuple(each for each in self.results if each.state == "failed")
+
+
 @contextmanager
 def bad_blobs_put_right(target: Repository, written: Backup, *, trail: Trail, progress: Progress) -> Iterator[None]:
     """Put right, for the next run, what the body finds to be bad of a blob when it reads ``written`` back."""

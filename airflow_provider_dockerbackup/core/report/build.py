@@ -33,7 +33,7 @@ from airflow_provider_dockerbackup.core.report.model import (
 )
 from airflow_provider_dockerbackup.core.repository import Repository
 
-_JOBS = ("backup", "commit", "verify", "restore", "rollback", "remove", "stop", "rotate", "gc", "convert")
+_JOBS = ("backup", "commit", "verify", "restore", "rollback", "remove", "stop", "rotate", "gc", "convert", "copy")
 _ZONE = ZoneInfo("UTC")
 _FRESHNESS: dict[str, Freshness] = {"ok": "ok", "stale": "breach", "missing": "never verified"}
 

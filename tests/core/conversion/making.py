@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.catalog import Backup
-from airflow_provider_dockerbackup.core.conversion.convert import ConvertOutcome, ConvertRequest, convert
+from airflow_provider_dockerbackup.core.conversion.convert import ConvertRequest, convert
+from airflow_provider_dockerbackup.core.conversion.run import RunOutcome
 from airflow_provider_dockerbackup.core.hold import HoldRequest, hold_backup
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.core.repository import Repository
@@ -67,7 +68,7 @@ class Conversion:
         target: Storage | None = None,
         compression: Compression | None = None,
         dry_run: bool = False,
-    ) -> ConvertOutcome:
+    ) -> RunOutcome:
         """Convert, by way of these storages."""
         into = Repository.open_or_create(target or self.target, clock=self.clock, layout=OTHER[self.layout])
         request = ConvertRequest(layout=OTHER[self.layout], compression=compression, dry_run=dry_run, actor=ACTOR)
