@@ -15,6 +15,7 @@ def get_provider_info() -> dict[str, Any]:
         "capture",
         "checkpoint",
         "commit",
+        "copy",
         "export",
         "fleet_freshness",
         "freshness",

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import click
 
@@ -19,23 +17,15 @@ from airflow_provider_dockerbackup.cli.options import (
     recipient_options,
     tuning_options,
 )
-from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json, print_table
+from airflow_provider_dockerbackup.cli.output import BarProgress, print_json
+from airflow_provider_dockerbackup.cli.run_output import outcome_json, print_outcome, require_none_failed
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.capture import Tuning
-from airflow_provider_dockerbackup.core.conversion.convert import (
-    ConvertRequest,
-    convert,
-    require_apart,
-)
-from airflow_provider_dockerbackup.core.conversion.plan import Decision
-from airflow_provider_dockerbackup.core.conversion.run import Result, RunOutcome
+from airflow_provider_dockerbackup.core.conversion.convert import WORDS, ConvertRequest, convert, require_apart
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
 from airflow_provider_dockerbackup.core.repository import Layout, Repository
-from airflow_provider_dockerbackup.core.sizes import size_text
-from airflow_provider_dockerbackup.exceptions import IntegrityError, NotFoundError
+from airflow_provider_dockerbackup.exceptions import NotFoundError
 from airflow_provider_dockerbackup.transport.storage import place_of
-
-_WOULD = {"convert": "would be converted", "finish": "would be finished"}
 
 
 @click.command("convert")
@@ -82,14 +72,10 @@ def convert_verb(
     target = _target(target_url, request, source, age_identity=age_identity)
     outcome = convert(request, source=source, target=target, progress=BarProgress())
     if as_json:
-        print_json(_json(outcome, source, target, dry_run=dry_run))
-    elif dry_run:
-        _print(_planned_rows(outcome.planned), Counter(each.state for each in outcome.planned), dry_run=True)
+        print_json(outcome_json(outcome, source, target, dry_run=dry_run))
     else:
-        _print(_rows(outcome.results), Counter(each.state for each in outcome.results), dry_run=False)
-    failed = [each.backup_id for each in _failed(outcome)]
-    if failed:
-        raise IntegrityError(f"{len(failed)} of {len(outcome.planned)} backups fail: {', '.join(failed[:5])}")
+        print_outcome(outcome, WORDS, dry_run=dry_run)
+    require_none_failed(outcome)
 
 
 def _target(url: str, request: ConvertRequest, source: Repository, *, age_identity: Path | None) -> Repository | None:
@@ -105,56 +91,3 @@ def _target(url: str, request: ConvertRequest, source: Repository, *, age_identi
         url, compression=request.compression, layout=request.layout, recipients=request.recipients
     )
     return open_repository(url, age_identity=age_identity)
-
-
-def _failed(outcome: RunOutcome) -> list[Decision]:
-    if outcome.results:
-        return [each.decision for each in outcome.failed]
-    return [each for each in outcome.planned if each.state == "failed"]
-
-
-def _rows(results: Iterable[Result]) -> list[tuple[str, str, str, str, str]]:
-    return [_row(each.decision, each.state, each.reason) for each in results if each.state != "already"]
-
-
-def _planned_rows(planned: Iterable[Decision]) -> list[tuple[str, str, str, str, str]]:
-    return [_row(each, _WOULD.get(each.state, each.state), each.reason) for each in planned if each.state != "already"]
-
-
-def _row(decision: Decision, state: str, reason: str) -> tuple[str, str, str, str, str]:
-    size = size_text(decision.size_bytes) if decision.size_bytes else "?"
-    return state, str(decision.source), decision.backup_id, size, reason
-
-
-def _print(rows: list[tuple[str, str, str, str, str]], counts: Counter[str], *, dry_run: bool) -> None:
-    if rows:
-        print_table(["STATE", "SOURCE", "BACKUP", "SIZE", "WHY"], rows, right=["SIZE"])
-    names = ("convert", "finish") if dry_run else ("converted", "finished")
-    said = [f"{counts[name]} {_WOULD.get(name, name)}" for name in names]
-    said += [f"{counts[name]} {text}" for name, text in (("already", "there already"), ("skipped", "skipped"))]
-    click.echo(plain(", ".join([*said, f"{counts['failed']} failed"])))
-
-
-def _json(outcome: RunOutcome, source: Repository, target: Repository | None, *, dry_run: bool) -> dict[str, Any]:
-    results = [
-        *({**_about(each.decision), "state": each.state, "reason": each.reason} for each in outcome.results),
-        *({**_about(each), "state": each.state, "reason": each.reason} for each in outcome.planned if dry_run),
-    ]
-    return {
-        "dry_run": dry_run,
-        "source": {"repository_id": source.document.repository_id, "url": source.storage.url},
-        "target": {"repository_id": target.document.repository_id, "url": target.storage.url} if target else None,
-        "backups": results,
-        "new_bytes": sum(each.new_bytes for each in outcome.results),
-        "audit_head": outcome.audit_head,
-    }
-
-
-def _about(decision: Decision) -> dict[str, Any]:
-    return {
-        "backup_id": decision.backup_id,
-        "host": decision.source.host,
-        "kind": decision.source.kind.value,
-        "source": decision.source.name,
-        "size_bytes": decision.size_bytes,
-    }

@@ -44,6 +44,7 @@ _VERBS = {
     "gc": "gc:gc_verb",
     "undelete": "undelete:undelete_verb",
     "convert": "convert:convert_verb",
+    "copy": "copy:copy_verb",
     "quarantine": "quarantine:quarantine_verb",
     "check": "check:check",
     "freshness": "freshness:freshness_verb",

@@ -27,6 +27,7 @@ GAUGES: Mapping[str, Mapping[str, str]] = {
     "verification": {"bytes_read": "bytes", "restore_seconds": "restore_seconds"},
     "restore": {"seconds": "restore_seconds"},
     "rotation": {"kept": "kept", "removed": "removed", "freed_bytes": "freed_bytes"},
+    "copy": {"copied": "copied", "already": "already", "new_bytes": "new_bytes"},
     "gc": {"garbage": "garbage", "trashed": "trashed", "garbage_bytes": "garbage_bytes"},
 }
 # What is none of the characters that names of metrics may have in Airflow.

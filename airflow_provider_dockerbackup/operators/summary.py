@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     from airflow_provider_dockerbackup.core.capture import BackupOutcome
+    from airflow_provider_dockerbackup.core.conversion.run import RunOutcome
     from airflow_provider_dockerbackup.core.gc.collect import GcOutcome
     from airflow_provider_dockerbackup.core.recreate import RecreateOutcome
     from airflow_provider_dockerbackup.core.remove import RemoveOutcome
@@ -70,6 +72,25 @@ class RotateSummary(TypedDict):
     blocked: list[str]
     freed_bytes: int
     reaped: int
+    dry_run: bool
+    audit_head: str | None
+
+
+class CopySummary(TypedDict):
+    """What a copy did, or in a dry run would do; numbers of backups and bytes.
+
+    ``copied`` came now, ``finished`` were there and got what was missing beside their records, ``already`` were there,
+    ``skipped`` were deleted or put aside. ``copied_ids`` are the first hundred.
+    """
+
+    repository: str
+    target_repository: str
+    copied: int
+    copied_ids: list[str]
+    finished: int
+    already: int
+    skipped: int
+    new_bytes: int
     dry_run: bool
     audit_head: str | None
 
@@ -368,6 +389,28 @@ def rotate_summary(outcome: RotateOutcome, *, repository_url: str, dry_run: bool
         blocked=[str(source) for source in outcome.plan.blocked],
         freed_bytes=outcome.freed_bytes,
         reaped=len(outcome.reaped),
+        dry_run=dry_run,
+        audit_head=outcome.audit_head,
+    )
+
+
+def copy_summary(outcome: RunOutcome, *, source_url: str, target_url: str, dry_run: bool) -> CopySummary:
+    """Return the summary of a copy."""
+    if dry_run:
+        done = {"copy": "copied", "finish": "finished"}
+        states = [(each, done.get(each.state, each.state)) for each in outcome.planned]
+    else:
+        states = [(each.decision, str(each.state)) for each in outcome.results]
+    counts = Counter(state for _, state in states)
+    return CopySummary(
+        repository=source_url,
+        target_repository=target_url,
+        copied=counts["copied"],
+        copied_ids=[each.backup_id for each, state in states if state == "copied"][:100],
+        finished=counts["finished"],
+        already=counts["already"],
+        skipped=counts["skipped"],
+        new_bytes=sum(each.new_bytes for each in outcome.results),
         dry_run=dry_run,
         audit_head=outcome.audit_head,
     )

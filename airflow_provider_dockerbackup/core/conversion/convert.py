@@ -26,6 +26,15 @@ from airflow_provider_dockerbackup.core.throttle import Throttle
 from airflow_provider_dockerbackup.core.verify import put_down
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError, NotFoundError
 
+WORDS = Words(
+    todo="convert",
+    done="converted",
+    brought="backup.converted",
+    started="convert.started",
+    finished="convert.done",
+    failed="convert.failed",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvertRequest:
@@ -119,14 +128,7 @@ def convert(
 class _Conversion:
     """Brings each backup into the other layout, reads it back as any reader would, and puts down that it was read."""
 
-    words = Words(
-        todo="convert",
-        done="converted",
-        brought="backup.converted",
-        started="convert.started",
-        finished="convert.done",
-        failed="convert.failed",
-    )
+    words = WORDS
 
     def __init__(
         self, request: ConvertRequest, *, source: Repository, target: Repository, trail: Trail, progress: Progress
