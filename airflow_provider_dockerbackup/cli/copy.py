@@ -8,6 +8,7 @@ from typing import get_args
 
 import click
 
+from airflow_provider_dockerbackup.cli.completion import backup_ids as complete_ids
 from airflow_provider_dockerbackup.cli.options import (
     actor,
     identity_option,
@@ -31,10 +32,10 @@ from airflow_provider_dockerbackup.transport.storage import place_of, storage_fr
 
 
 @click.command("copy")
-@click.argument("backup_ids", nargs=-1, metavar="[BACKUP_ID]...")
+@click.argument("backup_ids", nargs=-1, shell_complete=complete_ids, metavar="[BACKUP_ID]...")
 @click.option(
     "--from",
-    "source_url",
+    "repository",
     envvar="DOCKERBACKUP_REPOSITORY",
     required=True,
     metavar="URL",
@@ -54,7 +55,7 @@ from airflow_provider_dockerbackup.transport.storage import place_of, storage_fr
 def copy_verb(
     *,
     backup_ids: tuple[str, ...],
-    source_url: str,
+    repository: str,
     target_url: str,
     hosts: tuple[str, ...],
     names: tuple[str, ...],
@@ -79,7 +80,7 @@ def copy_verb(
       dockerbackup copy --from /srv/backups --to s3://second-site/backups
       dockerbackup copy --from /srv/backups --to /mnt/vault --host 'web*' --newest 3 --dry-run
     """
-    require_apart(place_of(source_url), place_of(target_url))
+    require_apart(place_of(repository), place_of(target_url))
     request = CopyRequest(
         selection=Selection(
             backup_ids=backup_ids,
@@ -95,7 +96,7 @@ def copy_verb(
         dry_run=dry_run,
         actor=actor(),
     )
-    source = open_repository(source_url, age_identity=age_identity)
+    source = open_repository(repository, age_identity=age_identity)
     target = target_on(storage_from_url(target_url), request, source=source, signer=signer())
     outcome = copy(request, source=source, target=target, progress=BarProgress())
     if as_json:
