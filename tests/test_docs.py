@@ -55,10 +55,7 @@ PROGRAMS = {
     *("age-keygen", "cd", "cp", "export", "ls", "sha256sum", "skopeo", "ssh-keygen", "ssh-keyscan", "tar", "zstd"),
 }
 # Words of parts that are planned: only the design may speak of them.
-PLANNED = (
-    "DockerImageChangedSensor",
-    "DockerBackupCopyOperator",
-)
+PLANNED = ("DockerImageChangedSensor",)
 
 _CONTEXT = click.Context(cli)
 VERBS = {name: command for name in cli.list_commands(_CONTEXT) if (command := cli.get_command(_CONTEXT, name))}
@@ -193,6 +190,7 @@ def test_the_reference_has_every_operator_and_every_key_of_its_summary() -> None
         (summary.RemoveSummary.__annotations__, "DockerRemoveOperator"),
         (summary.AuditSummary.__annotations__, "DockerBackupAuditOperator"),
         (summary.GarbageSummary.__annotations__, "DockerBackupGarbageCollectOperator"),
+        (summary.CopySummary.__annotations__, "DockerBackupCopyOperator"),
     ):
         for key in keys:
             assert f"`{key}`" in section("operators.md", operator_name), key
@@ -307,7 +305,7 @@ def test_the_table_of_a_document_has_its_fields_and_no_others(heading: str, docu
 def test_every_type_of_audit_event_is_listed() -> None:
     """What the code writes and what the format's page lists are the same."""
     sources = "".join(text_of(path) for path in (ROOT / "airflow_provider_dockerbackup/core").rglob("*.py"))
-    families = "backup|blob|layer_map|commit|restore|rollback|stop|remove|sample|rotate|gc|convert|hold|quarantine"
+    families = "backup|blob|layer_map|commit|restore|rollback|stop|remove|sample|rotate|gc|convert|copy|hold|quarantine"
     families += "|source"
     written = set(re.findall(rf'"((?:{families})\.[a-z]+)"', sources)) - {"backup.json"}
     written |= {"verify.passed", "verify.failed"}

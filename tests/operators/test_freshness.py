@@ -24,6 +24,7 @@ from airflow_provider_dockerbackup.operators.metrics import KINDS
 from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
 from airflow_provider_dockerbackup.operators.summary import (
     BackupSummary,
+    CopySummary,
     GarbageSummary,
     RestoreSummary,
     RotateSummary,
@@ -163,6 +164,7 @@ def test_the_page_lists_every_metric_and_no_other() -> None:
         "verification": VerificationSummary,
         "restore": RestoreSummary,
         "rotation": RotateSummary,
+        "copy": CopySummary,
         "gc": GarbageSummary,
     }
     for kind, names in metrics.GAUGES.items():
