@@ -88,9 +88,7 @@ def test_a_damaged_backup_fails_the_task_after_the_others_were_copied(world: Wor
     target = f"file://{tmp_path}/target"
     damaged = world.repository.catalog.backups(source=CONTAINER)[0]
     spoil(world.storage, damaged.path + damaged.whole().archive_file.name)
-    with pytest.raises(
-        AirflowFailException, match=rf"IntegrityError: 1 of 3 .* {damaged.backup_id} of .*web: "
-    ):
+    with pytest.raises(AirflowFailException, match=rf"IntegrityError: 1 of 3 .* {damaged.backup_id} of .*web: "):
         copied(world, target)
     assert len(assert_all_whole(opened(target))) == 2
 
