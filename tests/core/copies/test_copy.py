@@ -105,6 +105,25 @@ def test_archives_go_byte_for_byte_as_they_are_stored(compression: Compression |
         assert made.target.read(new.path + other.name) == source
 
 
+def test_an_archive_that_nobody_scanned_is_scanned_on_its_way() -> None:
+    """Its record names no layers; that of the copy does, and what it holds is compared with what was announced."""
+    made = Copies()
+    backup = made.world.backup(1).backup
+    record = backup.whole()
+    assert record.image is not None
+    unread = record.model_copy(update={"image": record.image.model_copy(update={"layers": ()})})
+    spoil(made.world.storage, backup.path + RECORD_FILE, data=unread.to_bytes())
+    assert made.states() == ["copied"]
+    (copied,) = assert_all_whole(made.repository)
+    assert copied.whole().image == record.image
+    other = record.image.model_copy(update={"layers": (), "config_digest": "sha256:" + "0" * 64})
+    made = made.anew()
+    wrong = unread.model_copy(update={"image": other})
+    spoil(made.world.storage, backup.path + RECORD_FILE, data=wrong.to_bytes())
+    assert made.states() == ["failed"]
+    assert paths(made.target) == set()
+
+
 def test_of_layers_only_those_that_are_missing_travel_and_as_they_are_stored() -> None:
     """The next version costs its own layer, a configuration and a manifest; layers have the same blobs in both."""
     made = Copies("layers")
