@@ -52,6 +52,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [f"{_NAME}.operators.{operator}" for operator in operators],
             }
         ],
+        "triggers": [{"integration-name": "Docker Backup", "python-modules": [f"{_NAME}.triggers.save_on_host"]}],
         "cli": [f"{_NAME}.airflow_command.get_commands"],
         "config": {
             "dockerbackup": {
@@ -70,6 +71,10 @@ def get_provider_info() -> dict[str, Any]:
                     ),
                     "identity_conn_id": _option(
                         "Connection whose password is that private key, instead of a file; empty for none."
+                    ),
+                    "archive_host_conn_ids": _option(
+                        "Connections, separated by commas, of the Docker hosts on which archives lie; tasks that read "
+                        "or remove such archives find the host in them by its name. A task can name its own instead."
                     ),
                 },
             }

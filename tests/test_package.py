@@ -36,13 +36,14 @@ def test_provider_info_fits_airflows_schema_and_names_the_package_as_pip_does() 
 def test_every_module_that_provider_info_names_can_be_imported() -> None:
     """Hooks, operators and the connection's hook class are where the provider info says."""
     info = get_provider_info()
-    for group in ("hooks", "operators"):
+    for group in ("hooks", "operators", "triggers"):
         for item in info[group]:
             for module in item["python-modules"]:
                 importlib.import_module(module)
     listed = {module.rsplit(".", 1)[1] for module in info["operators"][0]["python-modules"]}
     there = {path.stem for path in (ROOT / "airflow_provider_dockerbackup" / "operators").glob("*.py")}
-    assert listed == there - {"__init__", "base", "fleet", "metrics", "progress", "rendered", "summary"}
+    ours = {"__init__", "base", "fleet", "metrics", "on_host", "progress", "rendered", "summary"}
+    assert listed == there - ours
     for connection in info["connection-types"]:
         module, _, name = connection["hook-class-name"].rpartition(".")
         hook = getattr(importlib.import_module(module), name)

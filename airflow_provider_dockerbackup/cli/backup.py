@@ -22,6 +22,7 @@ from airflow_provider_dockerbackup.cli.options import (
 )
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json
 from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.archive_bytes import only_host
 from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.capture import BackupOutcome, Tuning
 from airflow_provider_dockerbackup.core.consistency import check_consistency
@@ -29,10 +30,13 @@ from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
 from airflow_provider_dockerbackup.core.export import ExportRequest, export_container
 from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
+from airflow_provider_dockerbackup.core.onhost.save import save_on_host
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import ImageReference, container_name
 from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
 from airflow_provider_dockerbackup.core.sizes import size_text
+
+ON_HOST_DEADLINE_SECONDS = 6 * 3600
 
 
 @click.command()
@@ -49,6 +53,11 @@ from airflow_provider_dockerbackup.core.sizes import size_text
     help="In layout layers: have the host push or save what is new, or take what is expected to be faster.",
 )
 @click.option("--force", is_flag=True, help="Save also when the newest backup holds the same image.")
+@click.option(
+    "--archive-location",
+    metavar="host:/PATH",
+    help="Make, compress and keep the archive in a folder of the Docker host itself; only its digests come here.",
+)
 @json_option
 def save(
     *,
@@ -61,6 +70,7 @@ def save(
     tuning: Tuning,
     capture: CaptureChoice,
     force: bool,
+    archive_location: str | None,
     as_json: bool,
 ) -> None:
     """Save an image of a host, with its layers and history; the repository is made if there is none.
@@ -82,7 +92,19 @@ def save(
             tuning=tuning,
             force=force,
         )
-        outcome = save_image(request, host=docker, repository=opened, progress=BarProgress())
+        opened.host_files = only_host(docker.name, docker.archives)
+        if archive_location is None:
+            outcome = save_image(request, host=docker, repository=opened, progress=BarProgress())
+        else:
+            outcome = save_on_host(
+                request,
+                archive_location,
+                deadline_seconds=ON_HOST_DEADLINE_SECONDS,
+                host=docker,
+                archives=docker.archives,
+                repository=opened,
+                progress=BarProgress(),
+            )
     _tell(outcome, as_json=as_json)
 
 

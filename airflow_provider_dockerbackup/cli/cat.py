@@ -5,23 +5,37 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from airflow_provider_dockerbackup.cli.archive_hosts import archive_host_option
 from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import identity_option, open_repository, repository_option
 from airflow_provider_dockerbackup.cli.output import BarProgress
 from airflow_provider_dockerbackup.core.reading import archive_stream, load_stream
 from airflow_provider_dockerbackup.core.reference import ImageReference
 
+if TYPE_CHECKING:
+    from airflow_provider_dockerbackup.core.onhost.ports import HostFilesFactory
+
 
 @click.command()
 @click.argument("backup_id", shell_complete=backup_ids)
 @repository_option
+@archive_host_option
 @identity_option
 @click.option("--tag", "tags", multiple=True, metavar="NAME:TAG", help="Tag in the stream; may be repeated.")
 @click.option("--filesystem", is_flag=True, help="A container's filesystem as a plain tar, as docker export wrote it.")
-def cat(*, backup_id: str, repository: str, age_identity: Path | None, tags: tuple[str, ...], filesystem: bool) -> None:
+def cat(
+    *,
+    backup_id: str,
+    repository: str,
+    archive_hosts: HostFilesFactory,
+    age_identity: Path | None,
+    tags: tuple[str, ...],
+    filesystem: bool,
+) -> None:
     """Write a backup to standard output as docker load takes it.
 
     Every digest is compared on the way. When one is wrong, the end of the stream is withheld, so that nothing loads
@@ -34,7 +48,7 @@ def cat(*, backup_id: str, repository: str, age_identity: Path | None, tags: tup
     """
     if sys.stdout.isatty():
         raise click.UsageError("this is an archive, not text: pipe it into docker load, or redirect it to a file")
-    opened = open_repository(repository, age_identity=age_identity)
+    opened = open_repository(repository, age_identity=age_identity, archive_hosts=archive_hosts)
     backup = opened.catalog.find(backup_id)
     record = backup.whole()
     if filesystem and record.filesystem is None:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
+from airflow_provider_dockerbackup.cli.archive_hosts import archive_host_option
 from airflow_provider_dockerbackup.cli.options import (
     actor,
     identity_option,
@@ -27,6 +28,9 @@ from airflow_provider_dockerbackup.core.repository import Layout, Repository
 from airflow_provider_dockerbackup.exceptions import NotFoundError
 from airflow_provider_dockerbackup.transport.storage import place_of
 
+if TYPE_CHECKING:
+    from airflow_provider_dockerbackup.core.onhost.ports import HostFilesFactory
+
 
 @click.command("convert")
 @click.argument("source_url", metavar="SOURCE_URL")
@@ -36,10 +40,12 @@ from airflow_provider_dockerbackup.transport.storage import place_of
 @recipient_options
 @identity_option
 @click.option("--dry-run", is_flag=True, help="Show what would be converted; write nothing.")
+@archive_host_option
 @json_option
 def convert_verb(
     *,
     source_url: str,
+    archive_hosts: HostFilesFactory,
     target_url: str,
     layout: str,
     compression: str | None,
@@ -68,7 +74,7 @@ def convert_verb(
         dry_run=dry_run,
         actor=actor(),
     )
-    source = open_repository(source_url, age_identity=age_identity)
+    source = open_repository(source_url, age_identity=age_identity, archive_hosts=archive_hosts)
     target = _target(target_url, request, source, age_identity=age_identity)
     outcome = convert(request, source=source, target=target, progress=BarProgress())
     if as_json:

@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
+from airflow_provider_dockerbackup.cli.archive_hosts import archive_host_option
 from airflow_provider_dockerbackup.cli.options import actor, json_option, open_repository, repository_option
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.retention.forget import ForgetRequest, forget
+
+if TYPE_CHECKING:
+    from airflow_provider_dockerbackup.core.onhost.ports import HostFilesFactory
 
 
 @click.command("forget")
@@ -17,11 +23,20 @@ from airflow_provider_dockerbackup.core.retention.forget import ForgetRequest, f
 @click.argument("kind", type=click.Choice([each.value for each in SourceKind]))
 @click.argument("source")
 @repository_option
+@archive_host_option
 @click.option("--reason", required=True, help="Why it is gone for good; kept in the audit trail.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed and touch nothing.")
 @json_option
 def forget_verb(
-    *, host: str, kind: str, source: str, repository: str, reason: str, dry_run: bool, as_json: bool
+    *,
+    host: str,
+    kind: str,
+    source: str,
+    repository: str,
+    archive_hosts: HostFilesFactory,
+    reason: str,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Remove all backups of SOURCE, as 'dockerbackup list' names host, kind and source.
 
@@ -31,7 +46,7 @@ def forget_verb(
     Example:
       dockerbackup forget web1 image app:1 -r /srv/backups --reason "replaced by shop:4" --dry-run
     """
-    opened = open_repository(repository)
+    opened = open_repository(repository, archive_hosts=archive_hosts)
     request = ForgetRequest(
         source=Source(host=host, kind=SourceKind(kind), name=source), reason=reason, dry_run=dry_run, actor=actor()
     )

@@ -6,13 +6,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from airflow_provider_dockerbackup.cli.archive_hosts import archive_host_option
 from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import identity_option, json_option, open_repository, repository_option
 from airflow_provider_dockerbackup.cli.output import BarProgress, print_columns, print_json
 from airflow_provider_dockerbackup.core.look.history import HistoryStep, image_history
+
+if TYPE_CHECKING:
+    from airflow_provider_dockerbackup.core.onhost.ports import HostFilesFactory
 
 _CREATED_BY_WIDTH = 45
 
@@ -20,12 +25,20 @@ _CREATED_BY_WIDTH = 45
 @click.command()
 @click.argument("backup_id", shell_complete=backup_ids)
 @repository_option
+@archive_host_option
 @identity_option
 @click.option("--no-trunc", is_flag=True, help="Do not cut IDs and commands short.")
 @click.option("--steps", "numbered", is_flag=True, help="Number the steps, as rollback --step takes them.")
 @json_option
 def history(
-    *, backup_id: str, repository: str, age_identity: Path | None, no_trunc: bool, numbered: bool, as_json: bool
+    *,
+    backup_id: str,
+    repository: str,
+    archive_hosts: HostFilesFactory,
+    age_identity: Path | None,
+    no_trunc: bool,
+    numbered: bool,
+    as_json: bool,
 ) -> None:
     """Show the history of an archived image as docker history does, newest step first.
 
@@ -35,7 +48,7 @@ def history(
     Example:
       dockerbackup history 20261123T210400Z-1f --no-trunc -r /srv/backups
     """
-    opened = open_repository(repository, age_identity=age_identity)
+    opened = open_repository(repository, age_identity=age_identity, archive_hosts=archive_hosts)
     steps = image_history(opened, opened.catalog.find(backup_id), progress=BarProgress())
     if as_json:
         print_json([asdict(step) for step in steps])

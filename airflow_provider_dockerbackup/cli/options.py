@@ -34,8 +34,10 @@ from airflow_provider_dockerbackup.transport.storage import storage_from_url
 if TYPE_CHECKING:
     from airflow_provider_dockerbackup.core.audit.signature import SigningKey
     from airflow_provider_dockerbackup.core.encryption.identity import Identities
+    from airflow_provider_dockerbackup.core.onhost.ports import HostFilesFactory
     from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
 
+SSH_CONFIG_VARIABLE = "DOCKERBACKUP_SSH_CONFIG"
 repository_option = click.option(
     "--repository",
     "-r",
@@ -96,7 +98,8 @@ def host_options(function: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Path(path_type=Path),
         default=Path("~/.ssh/config"),
         show_default=True,
-        help="SSH configuration file.",
+        envvar=SSH_CONFIG_VARIABLE,
+        help=f"SSH configuration file.  [env: {SSH_CONFIG_VARIABLE}]",
     )
     @click.option("--docker-command", default="docker", show_default=True, help="How docker is called on the host.")
     @click.option("--docker-socket", metavar="unix:///PATH", help="The daemon's socket.  [default: the host's own]")
@@ -137,16 +140,25 @@ def host_of(text: str, *, ssh_config: Path, identity: Path | None) -> HostOption
     )
 
 
-def open_repository(url: str, *, age_identity: Path | None = None) -> Repository:
+def ssh_config_path() -> Path:
+    """Return the SSH configuration that counts where no option names one."""
+    return Path(os.environ.get(SSH_CONFIG_VARIABLE) or "~/.ssh/config").expanduser()
+
+
+def open_repository(
+    url: str, *, age_identity: Path | None = None, archive_hosts: HostFilesFactory | None = None
+) -> Repository:
     """Return the repository at ``url``; events are signed when DOCKERBACKUP_SIGNING_KEY names the file of a key.
 
     :param age_identity: file of the private key that decrypts archives; read only when they are encrypted.
+    :param archive_hosts: gives the archives that lie on Docker hosts.
     """
     return Repository.open(
         storage_from_url(url),
         clock=SystemClock(),
         signer=signer(),
         identities=lambda: _identities(age_identity),
+        host_files=archive_hosts,
     )
 
 

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
+from airflow_provider_dockerbackup.cli.archive_hosts import archive_host_option
 from airflow_provider_dockerbackup.cli.options import (
     HostOptions,
     actor,
@@ -20,11 +21,15 @@ from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.remove import RemoveRequest, remove_source
 from airflow_provider_dockerbackup.core.since import Level
 
+if TYPE_CHECKING:
+    from airflow_provider_dockerbackup.core.onhost.ports import HostFilesFactory
+
 
 @click.command()
 @click.argument("kind", type=click.Choice([each.value for each in SourceKind]))
 @click.argument("name")
 @repository_option
+@archive_host_option
 @host_options
 @click.option(
     "--required-level",
@@ -41,6 +46,7 @@ def remove(
     kind: str,
     name: str,
     repository: str,
+    archive_hosts: HostFilesFactory,
     host: HostOptions,
     required_level: Level,
     compare_files: bool,
@@ -56,7 +62,7 @@ def remove(
     Example:
       dockerbackup remove container app -r s3://backups/docker --host web1 --dry-run
     """
-    opened = open_repository(repository)
+    opened = open_repository(repository, archive_hosts=archive_hosts)
     request = RemoveRequest(
         kind=SourceKind(kind),
         name=name,

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
+from airflow_provider_dockerbackup.cli.archive_hosts import archive_host_option
 from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import (
     HostOptions,
@@ -22,10 +23,14 @@ from airflow_provider_dockerbackup.cli.options import (
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json
 from airflow_provider_dockerbackup.core.restore import Method, RestoreRequest, restore_backup
 
+if TYPE_CHECKING:
+    from airflow_provider_dockerbackup.core.onhost.ports import HostFilesFactory
+
 
 @click.command()
 @click.argument("backup_id", shell_complete=backup_ids)
 @repository_option
+@archive_host_option
 @identity_option
 @host_options
 @click.option("--tag", "tags", multiple=True, metavar="NAME:TAG", help="Name to give it; may be repeated.")
@@ -44,6 +49,7 @@ def restore(
     *,
     backup_id: str,
     repository: str,
+    archive_hosts: HostFilesFactory,
     age_identity: Path | None,
     host: HostOptions,
     tags: tuple[str, ...],
@@ -62,7 +68,7 @@ def restore(
     Example:
       dockerbackup restore 20261123T210400Z-1f -r s3://backups/docker --host web1 --recorded-tags
     """
-    opened = open_repository(repository, age_identity=age_identity)
+    opened = open_repository(repository, age_identity=age_identity, archive_hosts=archive_hosts)
     backup = opened.catalog.find(backup_id)
     request = RestoreRequest(
         tags=tags,

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from airflow_provider_dockerbackup.cli.archive_hosts import archive_host_option
 from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import (
     HostOptions,
@@ -21,10 +23,14 @@ from airflow_provider_dockerbackup.cli.options import (
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json
 from airflow_provider_dockerbackup.core.recreate import RecreateRequest, restore_container
 
+if TYPE_CHECKING:
+    from airflow_provider_dockerbackup.core.onhost.ports import HostFilesFactory
+
 
 @click.command(name="restore-container")
 @click.argument("backup_id", shell_complete=backup_ids)
 @repository_option
+@archive_host_option
 @identity_option
 @host_options
 @click.option("--name", metavar="NAME", help="Name of the new container.  [default: the name it had]")
@@ -40,6 +46,7 @@ def restore_container_verb(
     *,
     backup_id: str,
     repository: str,
+    archive_hosts: HostFilesFactory,
     age_identity: Path | None,
     host: HostOptions,
     name: str | None,
@@ -59,7 +66,7 @@ def restore_container_verb(
     Example:
       dockerbackup restore-container 20261123T210400Z-5f -r s3://backups/docker --host web1 --replace
     """
-    opened = open_repository(repository, age_identity=age_identity)
+    opened = open_repository(repository, age_identity=age_identity, archive_hosts=archive_hosts)
     backup = opened.catalog.find(backup_id)
     request = RecreateRequest(
         name=name,

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
+from airflow_provider_dockerbackup.cli.archive_hosts import archive_host_option
 from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import (
     HostOptions,
@@ -31,11 +32,15 @@ from airflow_provider_dockerbackup.core.rollback import (
 )
 from airflow_provider_dockerbackup.transport.given_daemon import test_daemon_at
 
+if TYPE_CHECKING:
+    from airflow_provider_dockerbackup.core.onhost.ports import HostFilesFactory
+
 
 @click.command()
 @click.argument("tag", metavar="NAME:TAG")
 @click.argument("backup_id", default=PREVIOUS, shell_complete=backup_ids)
 @repository_option
+@archive_host_option
 @identity_option
 @host_options
 @click.option("--step", type=int, metavar="N", help="Keep the first N steps of the image's history only.")
@@ -55,6 +60,7 @@ def rollback(
     tag: str,
     backup_id: str,
     repository: str,
+    archive_hosts: HostFilesFactory,
     age_identity: Path | None,
     host: HostOptions,
     step: int | None,
@@ -82,7 +88,10 @@ def rollback(
         dry_run=dry_run,
         actor=actor(),
     )
-    opened, progress = open_repository(repository, age_identity=age_identity), BarProgress()
+    opened, progress = (
+        open_repository(repository, age_identity=age_identity, archive_hosts=archive_hosts),
+        BarProgress(),
+    )
     with host.connected() as docker:
         backup = find_backup(opened, backup_id, tag=tag, host=docker, step=step)
         outcome = roll_back(

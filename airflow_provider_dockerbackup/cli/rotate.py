@@ -5,16 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from airflow_provider_dockerbackup.cli.archive_hosts import archive_host_option
 from airflow_provider_dockerbackup.cli.options import actor, json_option, open_repository, repository_option
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json, print_table
 from airflow_provider_dockerbackup.core.retention.plan import COLUMNS, Plan
 from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
 from airflow_provider_dockerbackup.core.retention.rotate import RotateOutcome, RotateRequest, rotate
 from airflow_provider_dockerbackup.core.sizes import size_text
+
+if TYPE_CHECKING:
+    from airflow_provider_dockerbackup.core.onhost.ports import HostFilesFactory
 
 _COUNTS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 
@@ -37,6 +41,7 @@ def policy_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command("rotate")
 @repository_option
+@archive_host_option
 @policy_options
 @click.option("--min-verified", type=int, default=1, show_default=True, help="Verified backups that stay in any case.")
 @click.option("--min-age", metavar="DURATION", help="Nothing younger goes.")
@@ -55,6 +60,7 @@ def policy_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def rotate_verb(
     *,
     repository: str,
+    archive_hosts: HostFilesFactory,
     hosts: tuple[str, ...],
     names: tuple[str, ...],
     max_removed_share: float,
@@ -82,7 +88,7 @@ def rotate_verb(
         actor=actor(),
     )
     request.check()
-    opened = open_repository(repository)
+    opened = open_repository(repository, archive_hosts=archive_hosts)
     outcome = rotate(opened, request, progress=BarProgress())
     if as_json:
         print_json(_json(outcome, dry_run=dry_run))

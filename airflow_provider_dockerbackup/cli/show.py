@@ -102,7 +102,8 @@ def _place(backup: Backup) -> Iterator[tuple[str, str]]:
     record = backup.whole()
     sizes = f"{size_text(record.size_bytes)}, stored {size_text(record.stored_size_bytes)}"
     if record.archive is not None:
-        yield "archive", backup.path + record.archive.name
+        on_host = record.path_on_host
+        yield "archive", backup.path + record.archive.name if on_host is None else f"on {record.source.host}: {on_host}"
         yield "size", f"{sizes} ({record.archive.compression})"
     if record.blobs is not None:
         if record.blobs.folder and record.encryption == "none":

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from airflow_provider_dockerbackup.cli.archive_hosts import archive_host_option
 from airflow_provider_dockerbackup.cli.completion import backup_ids
 from airflow_provider_dockerbackup.cli.options import (
     actor,
@@ -27,10 +28,14 @@ from airflow_provider_dockerbackup.core.verify import VerifyRequest, verify_back
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 from airflow_provider_dockerbackup.transport.given_daemon import test_daemon_at
 
+if TYPE_CHECKING:
+    from airflow_provider_dockerbackup.core.onhost.ports import HostFilesFactory
+
 
 @click.command("verify")
 @click.argument("backup_ids", nargs=-1, shell_complete=backup_ids, metavar="[BACKUP_ID]...")
 @repository_option
+@archive_host_option
 @identity_option
 @click.option("--newest", is_flag=True, help="The newest backup of every source instead.")
 @click.option("--level", type=click.Choice(get_args(Level)), default="load", show_default=True, help="How far to go.")
@@ -43,6 +48,7 @@ def verify(
     *,
     backup_ids: tuple[str, ...],
     repository: str,
+    archive_hosts: HostFilesFactory,
     age_identity: Path | None,
     newest: bool,
     level: Level,
@@ -66,7 +72,7 @@ def verify(
         raise ConfigurationError("expected either ids of backups or --newest")
     given = {"probe": words("--probe", probe), "stay_up_seconds": stay_up, "deadline_seconds": deadline}
     drill = DrillPlan.of({name: value for name, value in given.items() if value is not None})
-    opened = open_repository(repository, age_identity=age_identity)
+    opened = open_repository(repository, age_identity=age_identity, archive_hosts=archive_hosts)
     chosen = _newest(opened) if newest else [opened.catalog.find(each) for each in backup_ids]
     results: list[dict[str, Any]] = []
     for backup in chosen:

@@ -127,16 +127,22 @@ class ArchiveSink:
         )
 
 
+def new_attempt() -> str:
+    """Return the name of a new try, random."""
+    return uuid.uuid4().hex[:12]
+
+
 class Attempt:
     """A context in which one try writes its files; without :meth:`commit` none of them stays.
 
     :param repository: where to.
     :param key: the work.
     :param progress: told when something could not be cleaned up.
+    :param name: of a try that began in another process; None for a new one.
     """
 
-    def __init__(self, repository: Repository, key: BackupKey, *, progress: Progress) -> None:
-        self.name = uuid.uuid4().hex[:12]
+    def __init__(self, repository: Repository, key: BackupKey, *, progress: Progress, name: str | None = None) -> None:
+        self.name = name or new_attempt()
         self.key = key
         self.repository = repository
         self._progress = progress
@@ -235,6 +241,11 @@ class Attempt:
         if winner.record is not None and winner.record.attempt == self.name:
             self._files.clear()
         return winner
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the record was sent and nobody can tell yet whether it stands."""
+        return self._record_sent
 
     def _require_files(self, record: BackupRecord) -> None:
         """Look once more that all that the record will name is there with its size."""

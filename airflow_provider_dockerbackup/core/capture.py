@@ -97,7 +97,17 @@ class Telling:
     @contextmanager
     def of_backup(self) -> Iterator[None]:
         """Tell that a backup starts and, when the body raises, that it failed."""
+        self.started()
+        with self.of_rest():
+            yield
+
+    def started(self) -> None:
+        """Tell that a backup starts."""
         self.tell("backup.started", outcome="intent", backup_id=self._key.backup_id, **self._asked)
+
+    @contextmanager
+    def of_rest(self) -> Iterator[None]:
+        """Tell, when the body raises, that a backup failed that was told to have started."""
         try:
             yield
         except BaseException as err:

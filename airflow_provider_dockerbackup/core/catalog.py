@@ -35,6 +35,7 @@ from airflow_provider_dockerbackup.exceptions import ConflictError, IntegrityErr
 
 _Folder = dict[str, int]  # file name → size in bytes; in a folder below it, with that folder's name
 _CONFIRMED = re.compile(r"confirmed-(\d{8}T\d{6}Z)-")
+Trust = Literal["failed", "unscanned", "verified", "checked", "none"]
 BlobSize = Callable[[str], int | None]
 """Returns the size of the blob of a digest, None when it is not there."""
 
@@ -76,15 +77,16 @@ class Backup:
         return max(self.verifications, key=lambda each: each.verified_at, default=None)
 
     @property
-    def trust(self) -> Literal["failed", "verified", "checked", "none"]:
+    def trust(self) -> Trust:
         """How far the backup is proven.
 
         ``verified`` when a verification proved that it restores and none failed since, ``checked`` when only its
-        digests were read again, ``failed`` when the newest verification failed.
+        digests were read again, ``failed`` when the newest verification failed, ``unscanned`` when it lies on its host
+        and no verification read it: nobody but that host has seen a byte of it.
         """
         last = self.last_verification
         if last is None:
-            return "none"
+            return "none" if self.record is None or self.record.path_on_host is None else "unscanned"
         if last.verification == "failed":
             return "failed"
         since_failure = [each for each in self.verifications if each.verification == "passed"]
@@ -130,7 +132,10 @@ class Backup:
 
     @property
     def complete(self) -> bool:
-        """Whether the files and blobs that the record names are there with their recorded sizes; they are not read."""
+        """Whether the files and blobs that the record names are there with their recorded sizes; they are not read.
+
+        What lies on a Docker host is not asked for: a listing must not depend on hosts.
+        """
         record = self.whole()
         files = all(self.sizes.get(name) == size_bytes for name, size_bytes in record.files.items())
         return files and all(self.blob_size(digest) == size_bytes for digest, size_bytes in record.blob_sizes.items())

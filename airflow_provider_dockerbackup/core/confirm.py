@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 
+from airflow_provider_dockerbackup.core.archive_bytes import require_on_host
 from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.model import ImageInspect
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.since import Confirmation
-from airflow_provider_dockerbackup.exceptions import ConflictError
+from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError
 
 
 def unchanged(
@@ -30,7 +31,7 @@ def unchanged(
     :param retention: the source's own policy as of now, see the record.
     """
     backup = repository.catalog.newest(key.source)
-    if backup is None or not _holds(backup, image):
+    if backup is None or not _holds(backup, image) or not _is_on_host(repository, backup):
         return None
     now = repository.clock.now()
     confirmation = Confirmation(
@@ -48,6 +49,15 @@ def unchanged(
         repository.storage.create(backup.path + name, confirmation.to_bytes())
     again = repository.catalog.at(backup.path)
     return again if again is not None and not (again.deleted or again.quarantined) and _holds(again, image) else None
+
+
+def _is_on_host(repository: Repository, backup: Backup) -> bool:
+    """Tell whether an archive that lies on a host is there; one that cannot be reached is not confirmed."""
+    try:
+        require_on_host(repository, backup)
+    except DockerBackupError:
+        return False
+    return True
 
 
 def _holds(backup: Backup, image: ImageInspect) -> bool:

@@ -9,16 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from airflow_provider_dockerbackup.core.archive_bytes import require_on_host
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.model import ContainerInspect, ImageInspect
 from airflow_provider_dockerbackup.core.record import BackupRecord
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.since import Level
+from airflow_provider_dockerbackup.exceptions import DockerBackupError
 
 Judge = Callable[[BackupRecord], str | None]
 """Says why a record does not hold a thing as it is now: nothing (``""``) when it does, None when it is of another."""
 
-_TRUST = {"none": "not verified", "checked": "only checked", "verified": "verified", "failed": "failed"}
+_TRUST = {
+    "none": "not verified",
+    "unscanned": "on its host, where nobody has read it yet",
+    "checked": "only checked",
+    "verified": "verified",
+    "failed": "failed",
+}
 
 
 def judge_image(record: BackupRecord, image: ImageInspect) -> str | None:
@@ -90,8 +98,17 @@ def covering(repository: Repository, judge: Judge, *, host: str, level: Level) -
     for scope in (host, None):
         for backup in repository.catalog.backups(host=scope):
             problem = problem_of(backup, judge, level)
-            if problem == "":
+            if problem == "" and (problem := _missing_on_host(repository, backup)) == "":
                 return backup, ()
             if problem is not None:
                 problems[backup.path] = f"{backup.backup_id} {problem}"
     return None, tuple(problems.values())
+
+
+def _missing_on_host(repository: Repository, backup: Backup) -> str:
+    """Return why an archive that lies on a host cannot be counted on; ``""`` for any that can."""
+    try:
+        require_on_host(repository, backup)
+    except DockerBackupError as err:
+        return f"is not to be had: {err}"
+    return ""

@@ -64,10 +64,22 @@ def image_fidelity(
     :param others: what stood beside it under the same ID.
     :param stored_anew: whether its layers are kept compressed anew, as layout ``layers`` does.
     """
-    items = list(_image_items(image, inspected, configuration))
+    items = [_item("layers", f"all {len(image.layers)}", "kept", "each compared by its digest")]
+    items += _image_items(image.config, len(image.history), inspected, configuration)
     items += _other_items(others, own=_platform(inspected))
     if stored_anew:
         items.append(MANIFEST_DIGEST_LOST)
+    return Fidelity(items=tuple(items))
+
+
+def unread_fidelity(config: bytes, inspected: ImageInspect, configuration: Configuration) -> Fidelity:
+    """Return the report of an image whose archive nobody has read but its host.
+
+    :param config: the configuration in the archive.
+    """
+    layers = f"all {len(inspected.diff_ids)}"
+    items = [_item("layers", layers, "kept", "as the host says; compared when a verification reads the archive")]
+    items += _image_items(config, len(json.loads(config).get("history") or ()), inspected, configuration)
     return Fidelity(items=tuple(items))
 
 
@@ -82,9 +94,10 @@ def fidelity_in_layers(fidelity: Fidelity, image: Image) -> Fidelity:
     return fidelity.model_copy(update={"items": (*items, MANIFEST_DIGEST_LOST)})
 
 
-def _image_items(image: ArchivedImage, inspected: ImageInspect, configuration: Configuration) -> Iterator[FidelityItem]:
-    yield _item("layers", f"all {len(image.layers)}", "kept", "each compared by its digest")
-    yield _item("history", f"all {len(image.history)} steps", "kept")
+def _image_items(
+    config: bytes, steps: int, inspected: ImageInspect, configuration: Configuration
+) -> Iterator[FidelityItem]:
+    yield _item("history", f"all {steps} steps", "kept")
     yield _item("identity", "configuration digest", "kept", "the same on every engine")
     yield _item(
         "identity", ".Id", "changed", "the same between classic stores; containerd stores name it by a manifest"
@@ -95,7 +108,7 @@ def _image_items(image: ArchivedImage, inspected: ImageInspect, configuration: C
         yield _item("tags", tag, "changed", "in the record; put back on restore only when asked")
     for digest in inspected.repo_digests:
         yield _item("tags", digest, "changed", "in the record; shown again once the image is pulled or pushed")
-    archived = json.loads(image.config).get("config") or {}
+    archived = json.loads(config).get("config") or {}
     other = set(differences(configuration, archived))
     for name in sorted(configuration.values.keys() | other):
         if name in other:

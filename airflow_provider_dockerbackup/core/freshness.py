@@ -97,7 +97,7 @@ def freshness_of(
     """Return how fresh the backups of one source are.
 
     A backup counts when its record is readable, its files have the recorded sizes and its last verification did not
-    fail; with ``verified`` only after one that restored it.
+    fail; with ``verified`` only after one that restored it. An archive on its host counts once it was scanned.
     """
     wanted = {"verified"} if trust == "verified" else {"none", "checked", "verified"}
     good = (each for each in backups if each.record is not None and each.complete and each.trust in wanted)

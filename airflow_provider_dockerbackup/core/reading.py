@@ -18,15 +18,17 @@ from airflow_provider_dockerbackup.core.archive.docker_archive import DockerArch
 from airflow_provider_dockerbackup.core.archive.layer_reader import limits_for
 from airflow_provider_dockerbackup.core.archive.load_form import retagged
 from airflow_provider_dockerbackup.core.archive.rootfs import RootfsScanner, one_layer_image
+from airflow_provider_dockerbackup.core.archive_bytes import archive_chunks, archive_size, archive_where
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.configuration import filesystem_comment, filesystem_config
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.encryption.identity import require_identity
 from airflow_provider_dockerbackup.core.encryption.stream import Decryption, decrypted
+from airflow_provider_dockerbackup.core.image_layers import layers_in
 from airflow_provider_dockerbackup.core.layers import reading as blobs
 from airflow_provider_dockerbackup.core.model import JsonObject
 from airflow_provider_dockerbackup.core.places import blob_path
-from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, DocumentFile
+from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, DocumentFile, Image, Layer
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 
@@ -105,20 +107,18 @@ def _archive_file(repository: Repository, backup: Backup, archive: ArchiveFile) 
         if decrypt is None:
             yield decompressed(checked, archive.compression)
             return
-        with closing(decrypt(checked, f"{repository.storage.url}/{backup.path}{archive.name}")) as plain:
+        with closing(decrypt(checked, archive_where(repository, backup))) as plain:
             yield decompressed(plain, archive.compression)
 
 
 @contextmanager
 def _stored_file(repository: Repository, backup: Backup) -> Iterator[Iterator[bytes]]:
     """Give a backup's one file, compared with its own size and, where the record has one, its digest."""
-    archive = backup.whole().archive_file
-    path = backup.path + archive.name
-    where = f"{repository.storage.url}/{path}"
-    stored = repository.storage.stat(path).size_bytes
+    archive, where = backup.whole().archive_file, archive_where(repository, backup)
+    stored = archive_size(repository, backup)
     if stored != archive.stored_size_bytes:
         raise IntegrityError(f"{where} has {stored} bytes, the record says {archive.stored_size_bytes}")
-    with repository.storage.chunks(path) as raw:
+    with archive_chunks(repository, backup) as raw:
         yield _stored_digest_checked(raw, archive, where)
 
 
@@ -161,6 +161,9 @@ def require_bytes(repository: Repository, backup: Backup) -> None:
     for path, size_bytes in sizes.items():
         found = repository.storage.stat(path).size_bytes
         _same("size", found, size_bytes, f"{repository.storage.url}/{path}")
+    if record.path_on_host is not None:
+        found, recorded = archive_size(repository, backup), record.archive_file.stored_size_bytes
+        _same("size", found, recorded, archive_where(repository, backup))
 
 
 def _stored_digest_checked(raw: Iterator[bytes], archive: ArchiveFile, where: str) -> Iterator[bytes]:
@@ -205,12 +208,16 @@ class _ImageCheck:
         self._record = record
         self._where = where
         plain_bytes = sum(layer.size_bytes for layer in record.image.layers) if record.image is not None else 0
+        # Where nobody scanned it, the digest of the whole tar is all there is.
+        self._plain = hashlib.sha256() if record.path_on_host is not None else None
         self._scanner = DockerArchiveScanner(
             max_total_bytes=record.size_bytes, decompress_limits=limits_for(plain_bytes)
         )
 
     def feed(self, chunk: bytes) -> None:
         self._scanner.feed(chunk)
+        if self._plain is not None:
+            self._plain.update(chunk)
 
     def finish(self) -> None:
         archive, image = self._scanner.finish(), self._record.image
@@ -218,7 +225,8 @@ class _ImageCheck:
             raise IntegrityError(f"{self._where}: the record describes no image")
         _same("configuration digest", archive.image.config_digest, image.config_digest, self._where)
         _same("diff_ids", archive.image.diff_ids, image.diff_ids, self._where)
-        _same("content digest", archive.content_digest, self._record.content_digest, self._where)
+        content = archive.content_digest if self._plain is None else f"sha256:{self._plain.hexdigest()}"
+        _same("content digest", content, self._record.content_digest, self._where)
 
 
 class _FilesystemCheck:
@@ -243,6 +251,22 @@ class _FilesystemCheck:
 def _same(what: str, found: object, recorded: object, where: str) -> None:
     if found != recorded:
         raise IntegrityError(f"{where}: the {what} is {found}, the record says {recorded}")
+
+
+def layers_of(repository: Repository, backup: Backup, image: Image) -> tuple[Layer, ...]:
+    """Return an image's layers as they stand in its archive, lowest first.
+
+    One that lies on its host was recorded unread; then all of it is read now.
+
+    :raises IntegrityError: when the archive is not the recorded one.
+    """
+    if image.layers or not image.diff_ids:
+        return image.layers
+    scanner = DockerArchiveScanner(decompress_limits=limits_for(backup.whole().size_bytes))
+    with archive_stream(repository, backup) as tar:
+        for chunk in tar:
+            scanner.feed(chunk)
+    return layers_in(scanner.finish().image)
 
 
 def container_document(repository: Repository, backup: Backup) -> JsonObject:

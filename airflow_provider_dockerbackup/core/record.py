@@ -6,12 +6,13 @@ It is create-only. No value of a configuration stands in it, only names and salt
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.document import Document, Part, UtcTime
+from airflow_provider_dockerbackup.core.host_path import archive_path_on_host, check_host_folder
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 
@@ -48,14 +49,35 @@ class Engine(Part):
     engine_id: str
 
 
+class DocumentFile(Part):
+    """A document in the record's folder, such as the container's configuration."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class HostPlace(Part):
+    """Where an archive lies that stays on the Docker host it was taken from.
+
+    :param folder: absolute path there; the file is ``<folder>/<backup id>-<name>``.
+    :param document: ``image-<attempt>.json`` in the record's folder says the same; it goes after the archive has gone.
+    """
+
+    folder: Annotated[str, AfterValidator(check_host_folder)]
+    document: DocumentFile
+
+
 class ArchiveFile(Part):
-    """One file that holds bytes of the backup, in the record's folder.
+    """One file that holds bytes of the backup, in the record's folder or on the Docker host.
 
     :param size_bytes: size of the uncompressed tar.
     :param stored_size_bytes: size of the file.
     :param stored_sha256: sha256 of the file; absent for archives that are neither compressed nor encrypted, where
         ``content_digest`` covers every byte.
-    :param content_digest: digest over the uncompressed tar as ``core.archive`` defines it for this kind of archive.
+    :param content_digest: digest over the uncompressed tar as ``core.archive`` defines it for this kind of archive; of
+        one on a host, where nobody scanned it, its sha256.
+    :param on_host: where it lies, if not in the record's folder.
     """
 
     name: str
@@ -64,14 +86,7 @@ class ArchiveFile(Part):
     stored_size_bytes: int
     stored_sha256: str | None = None
     content_digest: str
-
-
-class DocumentFile(Part):
-    """A document in the record's folder, such as the container's configuration."""
-
-    name: str
-    size_bytes: int
-    sha256: str
+    on_host: HostPlace | None = None
 
 
 class Blob(Part):
@@ -322,6 +337,9 @@ class BackupRecord(Document):
     def _require_one_place(self) -> Self:
         if (self.archive is None) == (self.blobs is None):
             raise ValueError("expected either 'archive' or 'blobs'")
+        if self.archive is not None and self.archive.on_host is not None:
+            # Refused here, so that nobody is ever sent to another file on a host.
+            archive_path_on_host(self.archive.on_host.folder, self.backup_id, self.archive.name)
         return self
 
     @property
@@ -358,11 +376,20 @@ class BackupRecord(Document):
     def files(self) -> dict[str, int]:
         """Size of each file in its folder that it needs, by name."""
         files = {each.name: each.size_bytes for each in (self.blobs.documents if self.blobs is not None else ())}
-        if self.archive is not None:
+        if self.archive is not None and self.archive.on_host is not None:
+            files[self.archive.on_host.document.name] = self.archive.on_host.document.size_bytes
+        elif self.archive is not None:
             files[self.archive.name] = self.archive.stored_size_bytes
         if self.container is not None:
             files[self.container.configuration_file.name] = self.container.configuration_file.size_bytes
         return files
+
+    @property
+    def path_on_host(self) -> str | None:
+        """Absolute path of the archive on the Docker host; None when it is in the repository."""
+        if self.archive is None or self.archive.on_host is None:
+            return None
+        return archive_path_on_host(self.archive.on_host.folder, self.backup_id, self.archive.name)
 
     @property
     def _place(self) -> ArchiveFile | BlobSet:

@@ -18,6 +18,7 @@ from airflow_provider_dockerbackup.exceptions import ConfigurationError, Conflic
 if TYPE_CHECKING:
     from airflow_provider_dockerbackup.core.audit.signature import Signer
     from airflow_provider_dockerbackup.core.encryption.identity import Identities
+    from airflow_provider_dockerbackup.core.onhost.ports import HostFilesFactory
 
 Layout = Literal["archive", "layers"]
 REPOSITORY_FILE = "repository.json"
@@ -49,6 +50,7 @@ class Repository:
     :param clock: time for new documents.
     :param signer: signs audit events; None leaves them unsigned.
     :param identities: private keys that decrypt archives; None where none are read.
+    :param host_files: gives the archives that lie on Docker hosts; None where nobody said how to reach any.
     """
 
     def __init__(
@@ -59,19 +61,22 @@ class Repository:
         clock: Clock,
         signer: Signer | None = None,
         identities: Identities | None = None,
+        host_files: HostFilesFactory | None = None,
     ) -> None:
         self.storage = storage
         self.document = document
         self.clock = clock
         self.signer = signer
         self.identities = identities
+        self.host_files = host_files
         self.catalog = Catalog(storage)
         self._trail: Trail | None = None
 
-    def trail(self, actor: Mapping[str, str]) -> Trail:
+    def trail(self, actor: Mapping[str, str], *, after: str | None = None) -> Trail:
         """Return the audit trail of a new try.
 
         :param actor: who acts: DAG run or user, and software versions.
+        :param after: digest of the event that this try wrote last, where it goes on in another process.
         """
         self._trail = Trail(
             self.storage,
@@ -79,6 +84,7 @@ class Repository:
             clock=self.clock,
             actor=actor,
             signer=self.signer,
+            after=after,
         )
         return self._trail
 
@@ -115,11 +121,13 @@ class Repository:
         clock: Clock,
         signer: Signer | None = None,
         identities: Callable[[], Identities | None] | None = None,
+        host_files: HostFilesFactory | None = None,
     ) -> Repository:
         """Return the repository on ``storage``.
 
         :param signer: signs audit events.
         :param identities: gives the private keys that decrypt archives; asked only when they are encrypted.
+        :param host_files: gives the archives that lie on Docker hosts.
         :raises NotFoundError: when there is none.
         :raises IntegrityError: when its ``repository.json`` is unreadable.
         """
@@ -135,7 +143,7 @@ class Repository:
         _check_layout(document.layout)
         check_recipients(document.recipients, where=where)
         keys = identities() if identities is not None and document.recipients else None
-        return cls(storage, document, clock=clock, signer=signer, identities=keys)
+        return cls(storage, document, clock=clock, signer=signer, identities=keys, host_files=host_files)
 
     @classmethod
     def open_or_create(

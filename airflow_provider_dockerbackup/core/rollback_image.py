@@ -21,7 +21,7 @@ from airflow_provider_dockerbackup.core.drill import DrillPlan, run_drill
 from airflow_provider_dockerbackup.core.model import ImageInspect, Store
 from airflow_provider_dockerbackup.core.names import WorkingName
 from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress, TestDaemon
-from airflow_provider_dockerbackup.core.reading import archive_stream, config_digest_of, load_stream
+from airflow_provider_dockerbackup.core.reading import archive_stream, config_digest_of, layers_of, load_stream
 from airflow_provider_dockerbackup.core.record import Configuration, Image
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.since import Drill
@@ -110,7 +110,7 @@ def _earlier(repository: Repository, backup: Backup, step: int) -> Candidate:
 
     @contextmanager
     def stream(tag: str) -> Iterator[Iterator[bytes]]:
-        layers = image.layers[: len(earlier.diff_ids)]
+        layers = layers_of(repository, backup, image)[: len(earlier.diff_ids)]
         with archive_stream(repository, backup) as tar:
             yield earlier_image(tar, document=earlier.document, layers=layers, tags=(tag,))
 

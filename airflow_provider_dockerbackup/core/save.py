@@ -22,6 +22,7 @@ from airflow_provider_dockerbackup.core.attempt import Attempt, BackupKey, reap,
 from airflow_provider_dockerbackup.core.capture import BackupOutcome, Telling, Tuning, engine_part, pour
 from airflow_provider_dockerbackup.core.configuration import configuration_of, declared_volumes, step_without_values
 from airflow_provider_dockerbackup.core.fidelity import image_fidelity, notes_on_others, other_manifests
+from airflow_provider_dockerbackup.core.image_layers import layers_in
 from airflow_provider_dockerbackup.core.layers.backup import (
     fetch_image,
     image_blobs,
@@ -286,18 +287,4 @@ def _image_part(
             for step in archived.history
         ),
         others=others,
-    )
-
-
-def layers_in(archived: ArchivedImage) -> tuple[Layer, ...]:
-    """Return the layers of an archived image as its record names them: by the members that hold them."""
-    return tuple(
-        Layer(
-            diff_id=layer.diff_id,
-            member=layer.member,
-            size_bytes=layer.size_bytes,
-            stored_size_bytes=layer.stored_size_bytes,
-            compression=Compression(layer.compression),
-        )
-        for layer in archived.layers
     )

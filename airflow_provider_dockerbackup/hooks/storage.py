@@ -14,6 +14,7 @@ from airflow_provider_dockerbackup.core.encryption.recipient import parse_recipi
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.core.repository import Layout, Repository
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
+from airflow_provider_dockerbackup.hooks.archive_hosts import archive_hosts
 from airflow_provider_dockerbackup.hooks.connection import connection_of
 from airflow_provider_dockerbackup.hooks.decryption import configured_identities
 from airflow_provider_dockerbackup.hooks.signing import configured_signer
@@ -109,11 +110,18 @@ def repository_of(
     )
 
 
-def existing_repository(url: str, *, conn_id: str | None = None, reads_archives: bool = False) -> Repository:
+def existing_repository(
+    url: str,
+    *,
+    conn_id: str | None = None,
+    reads_archives: bool = False,
+    archive_host_conn_ids: Sequence[str] | None = None,
+) -> Repository:
     """Return the repository at ``url``.
 
     :param reads_archives: whether archives will be read, so that the configured private key is needed if they are
         encrypted.
+    :param archive_host_conn_ids: connections of the hosts on which archives lie; None takes the configured ones.
     :raises NotFoundError: when there is none.
     :raises ConfigurationError: when the private key cannot be used.
     """
@@ -122,6 +130,7 @@ def existing_repository(url: str, *, conn_id: str | None = None, reads_archives:
         clock=SystemClock(),
         signer=configured_signer(),
         identities=configured_identities if reads_archives else None,
+        host_files=archive_hosts(archive_host_conn_ids),
     )
 
 

@@ -7,12 +7,12 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, TaskDeferred
 
 from airflow_provider_dockerbackup import __version__
 from airflow_provider_dockerbackup.exceptions import DockerBackupError, TransientError
@@ -47,20 +47,29 @@ class DockerBackupBaseOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Do the operator's work and return a small summary."""
+        return self.carry_out(context, lambda: self.work(context))
+
+    def carry_out(self, context: Context, work: Callable[[], Any], *, spent_seconds: float = 0.0) -> Any:
+        """Return the summary of ``work``, its errors sorted, Airflow's Stats told, its audit head anchored.
+
+        :param spent_seconds: how long the task's work took before this process went on with it.
+        """
         with _retries_stopped_when_permanent():
-            summary = self._measured(context)
+            summary = self._measured(context, work, spent_seconds)
         self._anchor(context, summary)
         return summary
 
-    def _measured(self, context: Context) -> Any:
-        """Do the work and tell Airflow's Stats how it ended."""
+    def _measured(self, context: Context, work: Callable[[], Any], spent_seconds: float) -> Any:
+        """Do the work and tell Airflow's Stats how it ended; a task that defers has not ended."""
         from airflow_provider_dockerbackup.operators import metrics
 
         if self.metric is None:
-            return self.work(context)
-        began = time.monotonic()
+            return work()
+        began = time.monotonic() - spent_seconds
         try:
-            summary = self.work(context)
+            summary = work()
+        except TaskDeferred:
+            raise
         except BaseException as err:
             metrics.tell_failure(self.metric, err, seconds=time.monotonic() - began, context=context)
             raise

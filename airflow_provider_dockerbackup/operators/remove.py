@@ -32,6 +32,8 @@ class DockerRemoveOperator(DockerHostOperator):
     :param compare_files: export a container once more and compare every byte with its backup. (templated)
     :param plan_only: a dry run: say what would be done and touch nothing. (templated)
     :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
+    :param archive_host_conn_ids: connections of the Docker hosts on which archives lie; None takes ``[dockerbackup]
+        archive_host_conn_ids``. (templated)
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host. (templated)
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.RemoveSummary`.
     """
@@ -44,6 +46,7 @@ class DockerRemoveOperator(DockerHostOperator):
         "compare_files",
         "plan_only",
         "repository_conn_id",
+        "archive_host_conn_ids",
         "dockerbackup_conn_id",
     )
 
@@ -59,6 +62,7 @@ class DockerRemoveOperator(DockerHostOperator):
         compare_files: bool | str = False,
         plan_only: bool | str = False,
         repository_conn_id: str | None = None,
+        archive_host_conn_ids: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -69,6 +73,7 @@ class DockerRemoveOperator(DockerHostOperator):
         self.compare_files = compare_files
         self.plan_only = plan_only
         self.repository_conn_id = repository_conn_id
+        self.archive_host_conn_ids = archive_host_conn_ids
 
     def work(self, context: Context) -> RemoveSummary:
         """Remove the image or container."""
@@ -86,7 +91,9 @@ class DockerRemoveOperator(DockerHostOperator):
             dry_run=flag("plan_only", self.plan_only),
             actor=actor_of(context),
         )
-        repository = existing_repository(self.repository, conn_id=self.repository_conn_id)
+        repository = existing_repository(
+            self.repository, conn_id=self.repository_conn_id, archive_host_conn_ids=self.archive_host_conn_ids
+        )
         with self.hook.docker_host() as host:
             outcome = remove_source(request, host=host, repository=repository, progress=self.progress)
             verb = "would be" if request.dry_run else "is"

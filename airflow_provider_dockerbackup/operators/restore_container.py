@@ -32,6 +32,8 @@ class DockerContainerRestoreOperator(DockerHostOperator):
     :param running_seconds: how long it must run without interruption if it has no health check. (templated)
     :param plan_only: a dry run: say what would be done and touch nothing. (templated)
     :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
+    :param archive_host_conn_ids: connections of the Docker hosts on which archives lie; None takes ``[dockerbackup]
+        archive_host_conn_ids``. (templated)
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the target. (templated)
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.ContainerSummary`.
     """
@@ -46,6 +48,7 @@ class DockerContainerRestoreOperator(DockerHostOperator):
         "running_seconds",
         "plan_only",
         "repository_conn_id",
+        "archive_host_conn_ids",
         "dockerbackup_conn_id",
     )
 
@@ -63,6 +66,7 @@ class DockerContainerRestoreOperator(DockerHostOperator):
         running_seconds: int | str = 5,
         plan_only: bool | str = False,
         repository_conn_id: str | None = None,
+        archive_host_conn_ids: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -75,6 +79,7 @@ class DockerContainerRestoreOperator(DockerHostOperator):
         self.running_seconds = running_seconds
         self.plan_only = plan_only
         self.repository_conn_id = repository_conn_id
+        self.archive_host_conn_ids = archive_host_conn_ids
 
     def work(self, context: Context) -> ContainerSummary:
         """Restore the container."""
@@ -89,7 +94,12 @@ class DockerContainerRestoreOperator(DockerHostOperator):
             dry_run=flag("plan_only", self.plan_only),
             actor=actor_of(context),
         )
-        repository = existing_repository(self.repository, conn_id=self.repository_conn_id, reads_archives=True)
+        repository = existing_repository(
+            self.repository,
+            conn_id=self.repository_conn_id,
+            reads_archives=True,
+            archive_host_conn_ids=self.archive_host_conn_ids,
+        )
         backup = repository.catalog.find(self.backup_id)
         with self.hook.docker_host() as host:
             outcome = restore_container(backup, request, host=host, repository=repository, progress=self.progress)

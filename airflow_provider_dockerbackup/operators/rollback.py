@@ -39,6 +39,8 @@ class DockerBackupRollbackOperator(DockerHostOperator):
         throw-away ``dockerd`` on the worker, which needs root and docker.io there. (templated)
     :param plan_only: a dry run: say what would be done and touch nothing. (templated)
     :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
+    :param archive_host_conn_ids: connections of the Docker hosts on which archives lie; None takes ``[dockerbackup]
+        archive_host_conn_ids``. (templated)
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host. (templated)
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.RollbackSummary`.
     """
@@ -53,6 +55,7 @@ class DockerBackupRollbackOperator(DockerHostOperator):
         "test_daemon",
         "plan_only",
         "repository_conn_id",
+        "archive_host_conn_ids",
         "dockerbackup_conn_id",
     )
 
@@ -70,6 +73,7 @@ class DockerBackupRollbackOperator(DockerHostOperator):
         test_daemon: str | None = None,
         plan_only: bool | str = False,
         repository_conn_id: str | None = None,
+        archive_host_conn_ids: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -82,6 +86,7 @@ class DockerBackupRollbackOperator(DockerHostOperator):
         self.test_daemon = test_daemon
         self.plan_only = plan_only
         self.repository_conn_id = repository_conn_id
+        self.archive_host_conn_ids = archive_host_conn_ids
 
     def work(self, context: Context) -> RollbackSummary:
         """Roll the tag back."""
@@ -95,7 +100,12 @@ class DockerBackupRollbackOperator(DockerHostOperator):
             dry_run=flag("plan_only", self.plan_only),
             actor=actor_of(context),
         )
-        repository = existing_repository(self.repository, conn_id=self.repository_conn_id, reads_archives=True)
+        repository = existing_repository(
+            self.repository,
+            conn_id=self.repository_conn_id,
+            reads_archives=True,
+            archive_host_conn_ids=self.archive_host_conn_ids,
+        )
         with self.hook.docker_host() as host:
             backup = find_backup(repository, self.backup_id, tag=self.tag, host=host, step=request.step)
             outcome = roll_back(

@@ -35,6 +35,8 @@ class DockerBackupRotateOperator(DockerBackupBaseOperator):
         place of ``policy``, which then only sets what it demands at least. (templated)
     :param plan_only: a dry run: plan, and write or remove nothing. (templated)
     :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
+    :param archive_host_conn_ids: connections of the Docker hosts on which archives lie; None takes ``[dockerbackup]
+        archive_host_conn_ids``. (templated)
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.RotateSummary`.
     """
 
@@ -47,6 +49,7 @@ class DockerBackupRotateOperator(DockerBackupBaseOperator):
         "own_policies",
         "plan_only",
         "repository_conn_id",
+        "archive_host_conn_ids",
     )
 
     metric = "rotation"
@@ -62,6 +65,7 @@ class DockerBackupRotateOperator(DockerBackupBaseOperator):
         own_policies: bool | str = True,
         plan_only: bool | str = False,
         repository_conn_id: str | None = None,
+        archive_host_conn_ids: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -73,6 +77,7 @@ class DockerBackupRotateOperator(DockerBackupBaseOperator):
         self.own_policies = own_policies
         self.plan_only = plan_only
         self.repository_conn_id = repository_conn_id
+        self.archive_host_conn_ids = archive_host_conn_ids
 
     def work(self, context: Context) -> RotateSummary:
         """Rotate."""
@@ -88,7 +93,9 @@ class DockerBackupRotateOperator(DockerBackupBaseOperator):
             actor=actor_of(context),
         )
         request.check()
-        repository = existing_repository(self.repository, conn_id=self.repository_conn_id)
+        repository = existing_repository(
+            self.repository, conn_id=self.repository_conn_id, archive_host_conn_ids=self.archive_host_conn_ids
+        )
         outcome = rotate(repository, request, progress=self.progress)
         for line in columns(COLUMNS, outcome.plan.rows()):
             self.log.info("%s", line)

@@ -7,23 +7,28 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
+from airflow_provider_dockerbackup.core.archive_bytes import only_host
 from airflow_provider_dockerbackup.core.attempt import BackupKey
-from airflow_provider_dockerbackup.core.capture import Tuning
+from airflow_provider_dockerbackup.core.capture import BackupOutcome, Tuning
 from airflow_provider_dockerbackup.core.encryption.recipient import parse_recipients
 from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice, check_capture
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import ImageReference
+from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
-from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of, work_of
+from airflow_provider_dockerbackup.operators.base import actor_of, work_of
+from airflow_provider_dockerbackup.operators.on_host import SavesOnHost
 from airflow_provider_dockerbackup.operators.rendered import flag
 from airflow_provider_dockerbackup.operators.summary import BackupSummary, backup_summary
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
 
-class DockerSaveOperator(DockerHostOperator):
+
+class DockerSaveOperator(SavesOnHost):
     """Run ``docker save`` on a Docker host and commit the stream, proven complete, as a backup.
 
     Layers, history and configuration are kept byte for byte. An image that equals the newest backup of its source is
@@ -43,6 +48,11 @@ class DockerSaveOperator(DockerHostOperator):
     :param compression_threads: how many threads compress, in layout ``layers``.
     :param bandwidth_limit: bytes a second that may come from the host; None for no limit.
     :param force: save also when nothing changed.
+    :param archive_location: ``host:/path``: the archive is made, compressed and kept in that folder of the Docker host
+        itself, and only its digests and the record go to the repository; None sends the archive there too. (templated)
+    :param deferrable: with ``archive_location``: wait for the host in the triggerer and not in a worker. None takes
+        Airflow's ``[operators] default_deferrable`` where it can be done.
+    :param poll_seconds: how often the triggerer looks at the host; more often at first.
     :param recipients: age recipients, at least two, to which backups in a new repository are encrypted: public keys
         ``age1…``, ``ssh-ed25519 …`` or ``ssh-rsa …``, with ``NAME=`` before each if wanted. An existing repository
         must have the same; none takes it as it is. (templated)
@@ -63,6 +73,7 @@ class DockerSaveOperator(DockerHostOperator):
         "recipients",
         "allow_single_recipient",
         "retention",
+        "archive_location",
         "dockerbackup_conn_id",
     )
 
@@ -84,9 +95,12 @@ class DockerSaveOperator(DockerHostOperator):
         allow_single_recipient: bool | str = False,
         force: bool = False,
         retention: str | None = None,
+        archive_location: str | None = None,
+        deferrable: bool | None = None,
+        poll_seconds: float = 10.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(archive_location=archive_location, deferrable=deferrable, poll_seconds=poll_seconds, **kwargs)
         self.image = image
         self.repository = repository
         self.repository_conn_id = repository_conn_id
@@ -103,38 +117,59 @@ class DockerSaveOperator(DockerHostOperator):
 
     def work(self, context: Context) -> BackupSummary:
         """Save the image."""
-        from airflow_provider_dockerbackup.hooks.storage import repository_of
+        self._check()
+        with self.hook.docker_host() as host:
+            request = self._request(context, host)
+            host.inspect_image(request.key.source.name)
+            repository = self._repository(host)
+            if self.archive_location:
+                outcome = self._save_on_host(request, host=host, repository=repository)
+            else:
+                outcome = save_image(request, host=host, repository=repository, progress=self.progress)
+        return self._summary(outcome, repository)
 
-        reference = str(ImageReference.parse(self.image))
+    def _check(self) -> None:
+        """Refuse what is wrong whatever the host says."""
+        ImageReference.parse(self.image)
         check_compression(self.compression, level=self.compression_level)
         check_capture(self.capture)
-        tuning = Tuning(
+        self._tuning.check()
+        parse_recipients(self.recipients, allow_single=flag("allow_single_recipient", self.allow_single_recipient))
+        self._check_waiting()
+
+    @property
+    def _tuning(self) -> Tuning:
+        return Tuning(
             level=self.compression_level, threads=self.compression_threads, bandwidth_limit=self.bandwidth_limit
         )
-        tuning.check()
-        single = flag("allow_single_recipient", self.allow_single_recipient)
-        parse_recipients(self.recipients, allow_single=single)
-        with self.hook.docker_host() as host:
-            source = Source(host=host.name, kind=SourceKind.IMAGE, name=reference)
-            host.inspect_image(reference)
-            repository = repository_of(
-                self.repository,
-                conn_id=self.repository_conn_id,
-                layout=self.layout,
-                compression=self.compression,
-                recipients=self.recipients,
-                allow_single_recipient=single,
-            )
-            request = SaveRequest(
-                key=BackupKey.of(source, run_time=context["dag_run"].run_after, work=work_of(context)),
-                actor=actor_of(context),
-                compression=Compression(self.compression) if self.compression else None,
-                capture=self.capture,
-                tuning=tuning,
-                force=self.force,
-                retention=self.retention,
-            )
-            outcome = save_image(request, host=host, repository=repository, progress=self.progress)
+
+    def _request(self, context: Context, host: SshDockerHost) -> SaveRequest:
+        source = Source(host=host.name, kind=SourceKind.IMAGE, name=str(ImageReference.parse(self.image)))
+        return SaveRequest(
+            key=BackupKey.of(source, run_time=context["dag_run"].run_after, work=work_of(context)),
+            actor=actor_of(context),
+            compression=Compression(self.compression) if self.compression else None,
+            capture=self.capture,
+            tuning=self._tuning,
+            force=self.force,
+            retention=self.retention,
+        )
+
+    def _repository(self, host: SshDockerHost) -> Repository:
+        from airflow_provider_dockerbackup.hooks.storage import repository_of
+
+        repository = repository_of(
+            self.repository,
+            conn_id=self.repository_conn_id,
+            layout=self.layout,
+            compression=self.compression,
+            recipients=self.recipients,
+            allow_single_recipient=flag("allow_single_recipient", self.allow_single_recipient),
+        )
+        repository.host_files = only_host(host.name, host.archives)
+        return repository
+
+    def _summary(self, outcome: BackupOutcome, repository: Repository) -> BackupSummary:
         summary = backup_summary(outcome, repository_url=repository.storage.url)
-        self.log.info("%s: %s as backup %s", source, outcome.status, summary["backup_id"])
+        self.log.info("%s: %s as backup %s", outcome.backup.source, outcome.status, summary["backup_id"])
         return summary

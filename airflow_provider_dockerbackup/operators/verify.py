@@ -32,11 +32,21 @@ class DockerBackupVerifyOperator(DockerBackupBaseOperator):
     :param test_daemon: URL of a Docker daemon that is not the source's, such as ``unix:///run/test-docker.sock``; None
         starts an empty throw-away ``dockerd`` on the worker, which needs root and docker.io there. (templated)
     :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
+    :param archive_host_conn_ids: connections of the Docker hosts on which archives lie; None takes ``[dockerbackup]
+        archive_host_conn_ids``. (templated)
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.VerificationSummary`; a backup that fails its
         verification fails the task.
     """
 
-    template_fields: Sequence[str] = ("backup_id", "repository", "level", "drill", "test_daemon", "repository_conn_id")
+    template_fields: Sequence[str] = (
+        "backup_id",
+        "repository",
+        "level",
+        "drill",
+        "test_daemon",
+        "repository_conn_id",
+        "archive_host_conn_ids",
+    )
 
     metric = "verification"
 
@@ -49,6 +59,7 @@ class DockerBackupVerifyOperator(DockerBackupBaseOperator):
         drill: Mapping[str, Any] | None = None,
         test_daemon: str | None = None,
         repository_conn_id: str | None = None,
+        archive_host_conn_ids: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -58,13 +69,19 @@ class DockerBackupVerifyOperator(DockerBackupBaseOperator):
         self.drill = drill
         self.test_daemon = test_daemon
         self.repository_conn_id = repository_conn_id
+        self.archive_host_conn_ids = archive_host_conn_ids
 
     def work(self, context: Context) -> VerificationSummary:
         """Verify the backup."""
         from airflow_provider_dockerbackup.hooks.storage import existing_repository
 
         drill = DrillPlan.of(self.drill or {})
-        repository = existing_repository(self.repository, conn_id=self.repository_conn_id, reads_archives=True)
+        repository = existing_repository(
+            self.repository,
+            conn_id=self.repository_conn_id,
+            reads_archives=True,
+            archive_host_conn_ids=self.archive_host_conn_ids,
+        )
         backup = repository.catalog.find(self.backup_id)
         verification = verify_backup(
             backup,

@@ -33,6 +33,7 @@ from airflow_provider_dockerbackup.exceptions import (
 from airflow_provider_dockerbackup.transport import commands, docker_output, push
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
 from airflow_provider_dockerbackup.transport.docker_errors import docker_error, exec_error
+from airflow_provider_dockerbackup.transport.host_archives import SshHostArchives
 from airflow_provider_dockerbackup.transport.image_loader import ImageLoader
 from airflow_provider_dockerbackup.transport.slots import DEFAULT_PLACES, capture_slot
 from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshRemoteStream, SshSession
@@ -82,6 +83,11 @@ class SshDockerHost:
         :raises DockerBackupError: when that fails.
         """
         return {**self._session.peer(), **self._access}
+
+    @property
+    def archives(self) -> SshHostArchives:
+        """Archives that lie on this host, and the jobs that make them."""
+        return SshHostArchives(self._session, name=self._name, command=self._docker, max_captures=self._max_captures)
 
     def test(self) -> str:
         """Return one line about the daemon, such as ``Docker Engine 20.10.24 (graphdriver/overlay2) on web-1``.

@@ -149,6 +149,17 @@ def engine(*, version: Mapping[str, Any], info: Mapping[str, Any]) -> EngineInfo
     )
 
 
+def only_image(stdout: bytes) -> ImageInspect:
+    """Return the one image that ``docker image inspect`` printed.
+
+    :raises ConfigurationError: when it printed something else.
+    """
+    documents = json_array(stdout)
+    if len(documents) != 1:
+        raise _unreadable(stdout)
+    return image(documents[0])
+
+
 def image(document: Mapping[str, Any]) -> ImageInspect:
     """Return an image from its inspect document."""
     return ImageInspect(

@@ -33,13 +33,14 @@ class Trail:
         clock: Clock,
         actor: Mapping[str, str],
         signer: Signer | None = None,
+        after: str | None = None,
     ) -> None:
         self._storage = storage
         self._repository_id = repository_id
         self._clock = clock
         self._actor = dict(actor)
         self._signer = signer
-        self._head: str | None = None
+        self._head: str | None = after
         self._head_path = ""
         self._intended_at: float | None = None
 

@@ -12,6 +12,7 @@ from airflow_provider_dockerbackup.core.archive.docker_archive import DockerArch
 from airflow_provider_dockerbackup.core.attempt import Attempt
 from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.image_layers import layers_in
 from airflow_provider_dockerbackup.core.layers.backup import (
     blob_set,
     image_blobs,
@@ -26,7 +27,6 @@ from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.reading import archive_stream, restored_config, whole_stream
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BlobSet, Image, LayerBlob
 from airflow_provider_dockerbackup.core.repository import Repository
-from airflow_provider_dockerbackup.core.save import layers_in
 from airflow_provider_dockerbackup.core.throttle import Throttle
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 

@@ -12,7 +12,7 @@ from airflow_provider_dockerbackup.core.archive.image_steps import ImageStepsSca
 from airflow_provider_dockerbackup.core.archive.wire import ImageConfig, parse, strict_json
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.ports import Progress
-from airflow_provider_dockerbackup.core.reading import archive_stream
+from airflow_provider_dockerbackup.core.reading import archive_stream, layers_of
 from airflow_provider_dockerbackup.core.record import Image
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
@@ -55,9 +55,8 @@ def image_history(repository: Repository, backup: Backup, *, progress: Progress)
             f"backup {record.backup_id} is one of container {record.source.name}: docker export keeps no history. "
             "Ask for the backup of an image; 'dockerbackup list' shows the kind of each"
         )
-    scanner = ImageStepsScanner(
-        config_digest=image.config_digest, layer_members=[layer.member for layer in image.layers]
-    )
+    members = [layer.member for layer in layers_of(repository, backup, image)]
+    scanner = ImageStepsScanner(config_digest=image.config_digest, layer_members=members)
     progress.start(f"history of {record.backup_id}", record.size_bytes)
     try:
         with archive_stream(repository, backup) as tar:
@@ -67,7 +66,7 @@ def image_history(repository: Repository, backup: Backup, *, progress: Progress)
     finally:
         progress.finish()
     config, sizes = scanner.finish()
-    return history_steps(config, image, layer_sizes=[sizes.get(layer.member) for layer in image.layers])
+    return history_steps(config, image, layer_sizes=[sizes.get(member) for member in members])
 
 
 def history_steps(config: bytes, image: Image, *, layer_sizes: list[int | None]) -> tuple[HistoryStep, ...]:

@@ -123,8 +123,8 @@ def _share(name: str, path: list[int], nodes: Sequence[LayerNode]) -> LayerShare
 
 
 def image_chains(backups: Iterable[Backup]) -> list[LayerChain]:
-    """Return the layers of each image's backup, by backup id, from records alone; containers and what is unreadable
-    are passed over.
+    """Return the layers of each image's backup, by backup id, from records alone; containers, what is unreadable, and
+    archives on hosts, of whose layers no sizes are recorded, are passed over.
     """
     return [
         LayerChain(
@@ -132,5 +132,5 @@ def image_chains(backups: Iterable[Backup]) -> list[LayerChain]:
             layers=tuple((layer.diff_id, layer.size_bytes) for layer in backup.record.image.layers),
         )
         for backup in backups
-        if backup.record is not None and backup.record.image is not None
+        if backup.record is not None and backup.record.image is not None and backup.record.path_on_host is None
     ]

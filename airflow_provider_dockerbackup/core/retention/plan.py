@@ -7,14 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
 from zoneinfo import ZoneInfo
 
+from airflow_provider_dockerbackup.core.catalog import Trust
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, ConflictError
-
-Trust = Literal["failed", "verified", "checked", "none"]
 
 COLUMNS = ("DECISION", "SOURCE", "BACKUP", "STATE", "RULES")
 _BLOCKED = "blocked: "
@@ -50,8 +48,8 @@ class Candidate:
 
     @property
     def counts(self) -> bool:
-        """Whether it is good enough to take a place: failed and partial ones never do."""
-        return self.whole and self.trust != "failed"
+        """Whether it is good enough to take a place: failed, partial and unscanned ones never do."""
+        return self.whole and self.trust not in {"failed", "unscanned"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +223,8 @@ def _ruled(backups: Sequence[Candidate], policy: RetentionPolicy, now: datetime)
 
 def _unproven(candidate: Candidate, policy: RetentionPolicy) -> list[str]:
     """Return why a backup that is newer than every verified one stays although no rule counts it."""
+    if candidate.whole and candidate.trust == "unscanned":
+        return ["not scanned yet: verify it"]
     if not candidate.counts:
         return ["damaged, but nothing newer is verified"]
     if policy.require_verified:
@@ -237,4 +237,6 @@ def _why_not(candidate: Candidate) -> str:
         return "its files are not all there, and a newer one is verified"
     if candidate.trust == "failed":
         return "its verification failed, and a newer one is verified"
+    if candidate.trust == "unscanned":
+        return "it was never scanned, and a newer one is verified"
     return "no rule keeps it"

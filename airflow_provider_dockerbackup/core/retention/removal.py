@@ -2,9 +2,10 @@
 """Remove backups from a repository so that a death at any moment, or a second run, harms nothing.
 
 The order is law: intent event, ``deleted`` document, confirmations and holds listed once more, bytes, outcome event.
-The document is held open until the end, so others can tell a remover at work from a dead one; what a dead one left is
-finished by the next run. A confirmation or hold that came before the document and was not known takes it back: both
-sides look again after they wrote, so of a remover and a confirmer at once at least one sees the other.
+The document is held open until the end, so others can tell a remover at work from a dead one; what a dead one left, or
+what lies on a Docker host out of reach, is finished by the next run. A confirmation or hold that came before the
+document and was not known takes it back: both sides look again after they wrote, so of a remover and a confirmer at
+once at least one sees the other.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from airflow_provider_dockerbackup.core.archive_bytes import archive_size, delete_on_host
 from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import compact_time
@@ -33,12 +35,21 @@ class Removed:
     """What became of one removal.
 
     :param gone: False when it was taken back because of a confirmation or a hold.
-    :param freed_bytes: what its files took.
+    :param freed_bytes: what its files took; nothing yet of an archive on a host that could not be reached.
     """
 
     backup: Backup
     gone: bool
     freed_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OnHost:
+    """What became of the part of a backup that lies on a Docker host; gone when there was none."""
+
+    gone: bool
+    freed_bytes: int
+    problem: str = ""
 
 
 class Remover:
@@ -99,13 +110,14 @@ class Remover:
                     self._storage.delete(path)
                     return self._withdrawn(backup, about)
                 self._require_awake(backup, began)
-                freed = self._delete_bytes(backup)
+                left = self._delete_on_host(backup)
+                freed = self._delete_bytes(backup) + left.freed_bytes if left.gone else 0
             except BaseException as err:
                 problem = str(err) if isinstance(err, DockerBackupError) else type(err).__name__
                 self._tell("backup.deleted", "failure", backup, {**about, "problem": problem})
                 raise
             done = {**about, **_digests(backup), "freed_bytes": freed, "document": path}
-            self._tell("backup.deleted", "success", backup, done)
+            self._tell_removed(backup, done, left)
         finally:
             writer.close()
         return Removed(backup=backup, gone=True, freed_bytes=freed)
@@ -137,15 +149,54 @@ class Remover:
             "rules": list(read[0][1].rules),
             "begun_by": read[0][1].intent,
         }
+        taken_back = newcomers and backup.record is not None and backup.complete
+        if not taken_back and not self._is_within_reach(backup):
+            return None
         self._intend(backup, about, parents=(read[0][1].intent,))
-        if newcomers and backup.record is not None and backup.complete:
+        if taken_back:
             for each, _ in read:
                 self._storage.delete(each.path)
             return self._withdrawn(backup, about)
-        freed = self._delete_bytes(backup)
+        return self._finish_bytes(backup, {**about, "document": documents[0].path})
+
+    def _finish_bytes(self, backup: Backup, about: Mapping[str, Any]) -> Removed | None:
+        left = self._delete_on_host(backup)
+        freed = self._delete_bytes(backup) + left.freed_bytes if left.gone else 0
+        self._tell_removed(backup, {**about, "freed_bytes": freed}, left)
+        if not left.gone:
+            return None
         self._progress.note(f"finished the removal of {backup.backup_id} of {backup.source} that was interrupted")
-        self._tell("backup.deleted", "success", backup, {**about, "freed_bytes": freed, "document": documents[0].path})
         return Removed(backup=backup, gone=True, freed_bytes=freed)
+
+    def _is_within_reach(self, backup: Backup) -> bool:
+        """Tell whether an archive that lies on a host could be removed there now; a note says why not."""
+        if backup.record is None or backup.record.path_on_host is None:
+            return True
+        try:
+            archive_size(self._repository, backup)
+        except NotFoundError:
+            return True
+        except DockerBackupError as err:
+            self._progress.note(
+                f"{backup.backup_id} of {backup.source} is deleted, its bytes stay on the host until a rotation can "
+                f"reach it: {err}"
+            )
+            return False
+        return True
+
+    def _delete_on_host(self, backup: Backup) -> _OnHost:
+        """Remove an archive that lies on a host; a host out of reach is no reason to leave anything else undone."""
+        try:
+            return _OnHost(gone=True, freed_bytes=delete_on_host(self._repository, backup))
+        except DockerBackupError as err:
+            self._progress.note(f"the next rotation removes the bytes of {backup.backup_id} from its host: {err}")
+            return _OnHost(gone=False, freed_bytes=0, problem=str(err))
+
+    def _tell_removed(self, backup: Backup, about: Mapping[str, Any], left: _OnHost) -> None:
+        if left.gone:
+            self._tell("backup.deleted", "success", backup, about)
+        else:
+            self._tell("backup.deleted", "failure", backup, {**about, "problem": left.problem})
 
     def _intend(self, backup: Backup, about: Mapping[str, Any], *, parents: tuple[str, ...] = ()) -> str:
         try:

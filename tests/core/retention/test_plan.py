@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_dockerbackup.core.catalog import Trust
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.record import Source
-from airflow_provider_dockerbackup.core.retention.plan import Candidate, Plan, Trust, plan_rotation
+from airflow_provider_dockerbackup.core.retention.plan import Candidate, Plan, plan_rotation
 from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, ConflictError
 

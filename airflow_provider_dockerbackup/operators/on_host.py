@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What operators share whose archive may stay on its host: a job there, and who waits for it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import conf
+
+from airflow_provider_dockerbackup.core.capture import BackupOutcome
+from airflow_provider_dockerbackup.core.onhost.place import JobPlace
+from airflow_provider_dockerbackup.core.onhost.save import Begun, finish_save, give_up_save, save_on_host
+from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.save import SaveRequest
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError
+from airflow_provider_dockerbackup.operators.base import DockerHostOperator
+from airflow_provider_dockerbackup.operators.summary import BackupSummary
+from airflow_provider_dockerbackup.transport.clock import SystemClock
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
+    from airflow_provider_dockerbackup.triggers.save_on_host import SaveOnHostEvent
+
+# The job ends itself at its deadline; the trigger waits a little longer for that.
+_GRACE_SECONDS = 120.0
+# A worker is killed five seconds after it was asked to end.
+_KILL_SECONDS = 3.5
+_WHY = {
+    "deadline": "the job was not done in time (the connection's deadline)",
+    "unreachable": "the host was not reached for too long",
+    "refused": "the triggerer cannot reach the host",
+}
+
+
+class SavesOnHost(DockerHostOperator):
+    """Base of operators whose archive may be made and kept on the Docker host itself.
+
+    :param archive_location: ``host:/path``, or None for an archive in the repository. (templated)
+    :param deferrable: whether the triggerer waits for the host; None for Airflow's default, where it can be done.
+    :param poll_seconds: how often the triggerer looks at the host; more often at first.
+    """
+
+    def __init__(
+        self,
+        *,
+        archive_location: str | None = None,
+        deferrable: bool | None = None,
+        poll_seconds: float = 10.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.archive_location = archive_location
+        self.deferrable = deferrable
+        self.poll_seconds = poll_seconds
+        self._job: JobPlace | None = None
+
+    def execute_complete(self, context: Context, event: SaveOnHostEvent) -> BackupSummary:
+        """Commit what the job on the host made, once the trigger has fired."""
+        from airflow_provider_dockerbackup.triggers.save_on_host import from_wire
+
+        began_at = from_wire(event["begun"]).began_at
+        spent = (SystemClock().now() - began_at).total_seconds()
+        summary: BackupSummary = self.carry_out(
+            context, lambda: self._complete(context, event), spent_seconds=max(0.0, spent)
+        )
+        return summary
+
+    def on_kill(self) -> None:
+        """Cut every stream, and end the job on the host, if this process has begun one."""
+        super().on_kill()
+        if self._job is None:
+            return
+        # Not in this thread, which may be in the midst of anything.
+        ending = threading.Thread(target=self._end_job, args=(self._job,), name="dockerbackup-end-job", daemon=True)
+        ending.start()
+        ending.join(_KILL_SECONDS)
+
+    def _request(self, context: Context, host: SshDockerHost) -> SaveRequest:
+        raise NotImplementedError
+
+    def _repository(self, host: SshDockerHost) -> Repository:
+        raise NotImplementedError
+
+    def _summary(self, outcome: BackupOutcome, repository: Repository) -> BackupSummary:
+        raise NotImplementedError
+
+    def _check_waiting(self) -> None:
+        """Refuse to defer where nothing could go on meanwhile, or the trigger would not reach the host."""
+        if not self._defers:
+            return
+        if not self.archive_location:
+            raise ConfigurationError(
+                "deferrable: only a save with archive_location goes on without a worker; otherwise the worker itself "
+                "moves the bytes. Give archive_location='host:/path', or leave deferrable out"
+            )
+        from airflow_provider_dockerbackup.hooks.async_ssh import refuse_unless_for_triggers
+        from airflow_provider_dockerbackup.hooks.connection import connection_of
+
+        refuse_unless_for_triggers(self.hook, connection_of(self.dockerbackup_conn_id).extra_dejson)
+
+    def _save_on_host(self, request: SaveRequest, *, host: SshDockerHost, repository: Repository) -> BackupOutcome:
+        return save_on_host(
+            request,
+            self.archive_location or "",
+            deadline_seconds=self._deadline_seconds,
+            host=host,
+            archives=host.archives,
+            repository=repository,
+            progress=self.progress,
+            begun=self._begun,
+        )
+
+    def _begun(self, begun: Begun) -> None:
+        """Remember the job, and leave the waiting for it to the triggerer if that is wanted."""
+        from airflow_provider_dockerbackup.triggers.save_on_host import SaveOnHostTrigger, to_wire
+
+        self._job = begun.place
+        if not self._defers:
+            return
+        self.log.info("job %s runs on the host; the triggerer waits for it", begun.place.name)
+        self.defer(
+            trigger=SaveOnHostTrigger(
+                conn_id=self.dockerbackup_conn_id,
+                begun=to_wire(begun),
+                deadline=begun.began_at.timestamp() + self._deadline_seconds + _GRACE_SECONDS,
+                poll_seconds=self.poll_seconds,
+            ),
+            method_name="execute_complete",
+        )
+
+    def _complete(self, context: Context, event: SaveOnHostEvent) -> BackupSummary:
+        from airflow_provider_dockerbackup.triggers.save_on_host import from_wire
+
+        begun = from_wire(event["begun"])
+        self._job = begun.place
+        with self.hook.docker_host() as host:
+            request, repository = self._request(context, host), self._repository(host)
+            if event["status"] != "over":
+                problem = f": {event['problem']}" if event["problem"] else ""
+                give_up_save(
+                    request,
+                    begun,
+                    f"saving on {host.name} failed: {_WHY[event['status']]}{problem}",
+                    archives=host.archives,
+                    repository=repository,
+                    progress=self.progress,
+                )
+            outcome = finish_save(
+                request,
+                begun,
+                None,
+                host=host,
+                archives=host.archives,
+                repository=repository,
+                progress=self.progress,
+            )
+        return self._summary(outcome, repository)
+
+    def _end_job(self, place: JobPlace) -> None:
+        try:
+            with self.hook.docker_host() as host:
+                host.archives.clear(place)
+        except DockerBackupError as err:
+            self.log.warning("the job %s goes on until its deadline: %s", place.name, err)
+
+    @property
+    def _defers(self) -> bool:
+        if self.deferrable is not None:
+            return self.deferrable
+        return bool(self.archive_location) and conf.getboolean("operators", "default_deferrable", fallback=False)
+
+    @property
+    def _deadline_seconds(self) -> int:
+        return int(self.hook.settings.timeouts.deadline_seconds)

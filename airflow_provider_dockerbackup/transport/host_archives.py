@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Archives on a Docker host, and the jobs that make them there, through SSH."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from airflow_provider_dockerbackup.core.onhost.place import JobPlace
+from airflow_provider_dockerbackup.core.onhost.ports import FoundJob, JobState, SavedOnHost, SaveJob
+from airflow_provider_dockerbackup.exceptions import (
+    ConfigurationError,
+    ConflictError,
+    DockerBackupError,
+    IntegrityError,
+    NotFoundError,
+    TransientError,
+)
+from airflow_provider_dockerbackup.transport import docker_output, host_jobs
+from airflow_provider_dockerbackup.transport.commands import DockerCommand
+from airflow_provider_dockerbackup.transport.docker_errors import docker_error, one_line
+from airflow_provider_dockerbackup.transport.slots import DEFAULT_PLACES
+from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshSession
+
+_JOB = "the job that saves on the host"
+_EXISTS = 73
+
+
+class SshHostArchives:
+    """A :class:`~airflow_provider_dockerbackup.core.onhost.ports.HostArchives` over SSH.
+
+    :param session: where commands run.
+    :param name: the host's name.
+    :param command: how the Docker client is called there.
+    :param max_captures: how many captures the host does at once for its SSH user.
+    """
+
+    def __init__(
+        self,
+        session: SshSession,
+        *,
+        name: str,
+        command: DockerCommand | None = None,
+        max_captures: int = DEFAULT_PLACES,
+    ) -> None:
+        self._session = session
+        self._name = name
+        self._docker = command or DockerCommand()
+        self._max_captures = max_captures
+
+    def size(self, path: str) -> int:
+        """Return the size of an archive in bytes.
+
+        :raises NotFoundError: when there is none.
+        """
+        output = self._run(host_jobs.size_line(path), what=f"looking for {path}").stdout.strip()
+        if not output.isdigit():
+            raise DockerBackupError(f"looking for {path} on {self._name}: expected a number, got {output[:80]!r}")
+        return int(output)
+
+    @contextmanager
+    def chunks(self, path: str) -> Iterator[Iterator[bytes]]:
+        """Stream an archive, on a connection of its own.
+
+        :raises NotFoundError: when there is none.
+        """
+        what = f"reading {path}"
+
+        def explain(result: CommandResult) -> DockerBackupError:
+            return self._file_error(result, what)
+
+        stream = self._session.stream_out(host_jobs.read_line(path), explain=explain, what=what)
+        try:
+            yield iter(stream)
+        finally:
+            stream.close()
+
+    def delete(self, path: str) -> None:
+        """Remove an archive; one that is not there is no error."""
+        self._run(host_jobs.delete_line(path), what=f"removing {path}")
+
+    def start(self, job: SaveJob) -> None:
+        """Begin a job and return as soon as it runs."""
+        line = host_jobs.start_line(self._docker, job, max_captures=self._max_captures)
+        result = self._session.run(line, what=_JOB)
+        if result.exit_status == 0:
+            return
+        if result.exit_status == _EXISTS and b"File exists" in result.stderr:
+            raise ConflictError(f"{_JOB} {self._name}: there is a job {job.place.name} already")
+        if result.exit_status == _EXISTS:
+            raise ConfigurationError(
+                f"{_JOB} {self._name}: {one_line(result.stderr)}; give the SSH user a folder that it can write to"
+            )
+        raise self._job_error(result)
+
+    def state(self, place: JobPlace) -> JobState:
+        """Return what a job does now."""
+        return host_jobs.state_of(self._run(host_jobs.state_line(place), what="looking at a job").stdout)
+
+    def failure(self, state: JobState) -> DockerBackupError:
+        """Return the error that the end of a job is."""
+        return self._job_error(CommandResult(exit_status=state.exit_status or 0, stderr=state.said))
+
+    def results(self, place: JobPlace) -> SavedOnHost:
+        """Return what a job that ended with status 0 says.
+
+        :raises NotFoundError: when its folder is gone.
+        :raises IntegrityError: when what it says cannot be read.
+        """
+        files = {
+            name: self._run(host_jobs.read_line(f"{place.folder}/{place.name}/{name}"), what=f"reading {name}").stdout
+            for name in ("result", "image.json", "manifest.json", "config.json")
+        }
+        try:
+            sha256, size_bytes, stored_sha256, stored_size_bytes = host_jobs.result_of(files["result"])
+            image = docker_output.only_image(files["image.json"])
+        except DockerBackupError as err:
+            raise IntegrityError(f"{_JOB} {self._name} says what cannot be read: {err}") from err
+        return SavedOnHost(
+            size_bytes=size_bytes,
+            sha256=sha256,
+            stored_size_bytes=stored_size_bytes,
+            stored_sha256=stored_sha256,
+            image=image,
+            manifest=files["manifest.json"],
+            config=files["config.json"],
+        )
+
+    def publish(self, place: JobPlace, *, archive: str) -> None:
+        """Claim what a job made and give it its final name; durable on return."""
+        line = host_jobs.publish_line(place, archive=archive)
+        limit = self._session.timeouts.first_byte_seconds  # sync takes as long as the disk needs
+        result = self._session.run(line, what="publishing an archive", timeout_seconds=limit)
+        if result.exit_status == _EXISTS:
+            raise ConflictError(f"publishing {archive} on {self._name}: {one_line(result.stderr)}")
+        if result.exit_status != 0:
+            raise self._file_error(result, f"publishing {archive}")
+
+    def clear(self, place: JobPlace, *, unclaimed: bool = False) -> bool:
+        """End a job, if it runs, and remove its folder."""
+        result = self._run(host_jobs.clear_line(place, unclaimed=unclaimed), what=f"ending job {place.name}")
+        return b"claimed" not in result.stdout
+
+    def jobs(self, folder: str, *, scope: str) -> tuple[FoundJob, ...]:
+        """Return the jobs in a folder whose names begin with ``scope``."""
+        result = self._run(host_jobs.jobs_line(folder, scope=scope), what=f"listing jobs in {folder}")
+        return host_jobs.jobs_in(result.stdout, folder=folder)
+
+    def _run(self, line: str, *, what: str) -> CommandResult:
+        result = self._session.run(line, what=what)
+        if result.exit_status != 0:
+            raise self._file_error(result, what)
+        return result
+
+    def _job_error(self, result: CommandResult) -> DockerBackupError:
+        return docker_error(result, what=_JOB, host=self._name)
+
+    def _file_error(self, result: CommandResult, what: str) -> DockerBackupError:
+        said = one_line(result.stderr) or f"exit status {result.exit_status}"
+        if b"No such file" in result.stderr or b"Not a directory" in result.stderr:
+            return NotFoundError(f"{what} on {self._name}: {said}; was it removed by hand?")
+        if b"Permission denied" in result.stderr or b"Operation not permitted" in result.stderr:
+            return ConfigurationError(f"{what} on {self._name}: {said}; give the SSH user the right to do so")
+        return TransientError(f"{what} on {self._name}: {said}; try again")

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scripts of jobs that go on, on a Docker host, when nobody is connected: begin one, look at it, end it.
+
+A job is a session of its own whose leader is a shell. It lives in a folder of its own inside of the folder that keeps
+the archives, so that publishing is a link within one file system. Files in it:
+
+* ``process``: process id of the leader, boot id of the host, start time of the leader in clock ticks since then. They
+  name one process for ever: a number that was given again has another start time, or another boot id.
+* ``waiting``: there while it waits for a place among the host's captures.
+* ``archive``: what is written; ``image.json``, ``manifest.json``, ``config.json``, ``result``: what is known of it.
+* ``status``: the exit status, put there by an EXIT trap in one step; ``log``: what was said.
+* ``claim``: a folder that one alone can make: whoever commits or removes what a job made that is over.
+
+Every process of a job has its name in its environment. So what a killed leader left is found, and nothing else is.
+"""
+
+from __future__ import annotations
+
+# Returns the start time of a process: the 22nd field of its stat; the second may hold anything, also blanks and ")".
+_STARTED = """\
+started() {
+  { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
+  set -- ${line##*) }
+  shift 19
+  echo "$1"
+}
+"""
+
+# $here/process names a process that lives.
+_LIVES = (
+    _STARTED
+    + """\
+lives() {
+  pid= boot= start=
+  { read -r pid boot start <"$here/process"; } 2>/dev/null
+  case $pid in '' | *[!0-9]* | 0 | 1) return 1 ;; esac
+  [ "$boot" = "$(cat /proc/sys/kernel/random/boot_id)" ] && [ "$(started "$pid")" = "$start" ]
+}
+"""
+)
+
+# Parameters: folder, name of the job, KiB that must be free, compression, the script of the job, then its parameters
+# but the first, which is the job's folder.
+START = """\
+umask 077
+folder=$1 job=$2 need=$3 compression=$4 script=$5
+shift 5
+for program in setsid sha256sum tee tar mkfifo stat; do
+  command -v "$program" >/dev/null || { echo "sh: $program: command not found" >&2; exit 127; }
+done
+if [ "$compression" != none ] && ! command -v "$compression" >/dev/null; then
+  echo "sh: $compression: command not found" >&2
+  exit 127
+fi
+mkdir -p "$folder" || exit 73
+free=$(df -Pk "$folder" | { read -r line; read -r device size used free rest; echo "$free"; })
+case $free in
+  '' | *[!0-9]*) ;;
+  *)
+    if [ "$free" -lt "$need" ]; then
+      echo "no space left on device: $folder has $free KiB free, $need KiB are needed" >&2
+      exit 75
+    fi
+    ;;
+esac
+here=$folder/$job
+mkdir "$here" || exit 73
+DOCKERBACKUP_JOB=$job setsid sh -c "$script" dockerbackup-job "$here" "$@" </dev/null >"$here/log" 2>&1 9>&- &
+tries=0
+until [ -s "$here/process" ] || [ -s "$here/status" ]; do
+  tries=$((tries + 1))
+  if [ "$tries" -gt 50 ]; then
+    echo "the job in $here did not begin: $(tail -c 500 "$here/log")" >&2
+    rm -rf "$here"
+    exit 75
+  fi
+  sleep 0.1 2>/dev/null || sleep 1
+done
+"""
+
+# Parameters: the job's folder, image, compression, level (or nothing), deadline in seconds, places for captures, then
+# the words that call docker.
+#
+# * Each member of the pipeline leaves its exit status in a file: POSIX has none for a pipeline but that of its last.
+# * The digests are taken by programs beside it that read from pipes with names. All of them are there before it begins,
+#   since opening such a pipe waits for the other end; should one end early, "tee" is ended by SIGPIPE, and with it all.
+# * What takes long runs in the background and is waited for: a shell heeds no signal before a foreground command ends.
+# * At the end whatever is left of the process group is ended, the timer too, and what failed leaves no archive behind.
+JOB = (
+    _STARTED
+    + """\
+umask 077
+here=$1 image=$2 compression=$3 level=$4 limit=$5 places=$6
+shift 6
+finish() {
+  status=$1
+  trap '' HUP INT TERM PIPE
+  trap - EXIT
+  kill -s TERM 0
+  if [ "$status" != 0 ]; then rm -f "$here/archive"; fi
+  rm -f "$here/plain" "$here/count" "$here/stored" "$here/waiting"
+  echo "$status" >"$here/status.new" && mv -f "$here/status.new" "$here/status"
+  exit "$status"
+}
+trap 'finish $?' EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+leader=$$
+echo "$leader $(cat /proc/sys/kernel/random/boot_id) $(started "$leader")" >"$here/process.new" || exit 74
+mv -f "$here/process.new" "$here/process" || exit 74
+(sleep "$limit"; echo "the job was not done after $limit s (the deadline)" >&2; kill -s TERM "$leader") &
+take_place() {
+  slots=${XDG_RUNTIME_DIR:-/tmp}/dockerbackup-$(id -u)
+  mkdir -m 700 "$slots" 2>/dev/null
+  command -v flock >/dev/null && [ ! -L "$slots" ] && [ -d "$slots" ] && [ -O "$slots" ] || return 0
+  while :; do
+    place=1
+    while [ "$place" -le "$places" ]; do
+      true 2>/dev/null >>"$slots/capture-$place" || return 0
+      exec 9>>"$slots/capture-$place"
+      flock -n 9 && return 0
+      place=$((place + 1))
+    done
+    : >"$here/waiting"
+    sleep 2 &
+    wait "$!"
+  done
+}
+take_place
+rm -f "$here/waiting"
+cd "$here" || exit 74
+"$@" image inspect -- "$image" >image.json || exit
+pack() {
+  case $compression in
+    gzip) gzip -c ${level:+"-$level"} ;;
+    zstd) zstd -q -c ${level:+"-$level"} ;;
+    *) cat ;;
+  esac
+}
+unpack() {
+  case $compression in
+    gzip) gzip -dc <archive ;;
+    zstd) zstd -q -dc <archive ;;
+    *) cat archive ;;
+  esac
+}
+mkfifo plain count stored || exit 74
+sha256sum <plain >plain.sum &
+digest=$!
+wc -c <count >plain.bytes &
+counter=$!
+sha256sum <stored >stored.sum &
+stored=$!
+{
+  { "$@" image save -- "$image"; echo "$?" >save.status; } |
+    { tee plain count; echo "$?" >tee.status; } |
+    { pack; echo "$?" >pack.status; } |
+    { tee stored >archive; echo "$?" >write.status; }
+} &
+wait "$!"
+for step in write pack tee save; do
+  status=
+  { read -r status <"$step.status"; } 2>/dev/null
+  if [ "$status" != 0 ]; then
+    free=$(df -Pk . | { read -r line; read -r device size used free rest; echo "$free"; })
+    rm -f archive  # on a full disk nothing could be said before
+    if [ "$free" -lt 64 ]; then echo "no space left on device: $here" >&2; fi
+    echo "$step ended with exit status ${status:-none}" >&2
+    if [ "$step" = save ]; then exit "${status:-74}"; fi
+    exit 74
+  fi
+done
+for reader in "$digest" "$counter" "$stored"; do wait "$reader" || exit 74; done
+sync archive . 2>/dev/null || sync
+unpack | tar -xOf - manifest.json >manifest.json &
+wait "$!" || { echo "the archive cannot be read back" >&2; exit 74; }
+config=$(sed -n 's/.*"Config" *: *"\\([^"]*\\)".*/\\1/p' manifest.json)
+case $config in
+  '' | -* | /* | *[!A-Za-z0-9/._-]*) echo "manifest.json names no configuration" >&2; exit 74 ;;
+esac
+unpack | tar -xOf - "$config" >config.json &
+wait "$!" || { echo "the archive cannot be read back" >&2; exit 74; }
+read -r plain rest <plain.sum && read -r packed rest <stored.sum && read -r bytes <plain.bytes || exit 74
+echo "$plain $bytes $packed $(stat -c %s archive)" >result || exit 74
+exit 0
+"""
+)
+
+# Parameters: folder, name of the job. One line: the phase, the exit status or "-", the bytes written; for a job that
+# failed the end of its log follows. The status is looked at again once no process is found: it may just have ended.
+STATE = (
+    _LIVES
+    + """\
+here=$1/$2
+ended() {
+  { read -r status <"$here/status"; } 2>/dev/null || return 1
+  echo "ended $status $(stat -c %s "$here/archive" 2>/dev/null || echo 0)"
+  if [ "$status" != 0 ]; then tail -c 4096 "$here/log"; fi
+}
+[ -d "$here" ] || { echo "vanished - 0"; exit 0; }
+ended && exit 0
+if lives; then
+  phase=running
+  if [ -e "$here/waiting" ]; then phase=waiting; fi
+  echo "$phase - $(stat -c %s "$here/archive" 2>/dev/null || echo 0)"
+  exit 0
+fi
+ended && exit 0
+[ -d "$here" ] || { echo "vanished - 0"; exit 0; }
+if [ -n "$boot" ] && [ "$boot" != "$(cat /proc/sys/kernel/random/boot_id)" ]; then
+  echo "rebooted - 0"
+else
+  echo "killed - 0"
+fi
+"""
+)
+
+# Parameters: folder, name of the job, and `unclaimed` for one that is left alone when somebody claimed it. A leader
+# that lives is asked to end, together with its group, which no other process can have got as long as it lives. What is
+# left after that, or was left by a killed leader, is told by its environment.
+CLEAR = (
+    _LIVES
+    + """\
+here=$1/$2 job=$2
+[ -d "$here" ] || exit 0
+if [ "$3" = unclaimed ]; then mkdir "$here/claim" 2>/dev/null || { echo claimed; exit 0; }; fi
+if lives; then
+  kill -s TERM -- "-$pid" 2>/dev/null
+  tries=0
+  while lives && [ "$tries" -lt 20 ]; do
+    tries=$((tries + 1))
+    sleep 0.1 2>/dev/null || sleep 1
+  done
+fi
+# One that was just starting another may have been seen before that one was: so until none is found.
+rounds=0 left=yes
+while [ -n "$left" ] && [ "$rounds" -lt 10 ]; do
+  left= rounds=$((rounds + 1))
+  for stat in /proc/[0-9]*/stat; do
+    { read -r line <"$stat"; } 2>/dev/null || continue
+    set -- ${line##*) }
+    [ "$4" = "$pid" ] && [ "$1" != Z ] || continue
+    found=${stat#/proc/}
+    found=${found%/stat}
+    if tr '\\0' '\\n' <"/proc/$found/environ" 2>/dev/null | grep -qxF "DOCKERBACKUP_JOB=$job"; then
+      kill -s KILL "$found" 2>/dev/null && left=yes
+    fi
+  done
+done
+rm -rf "$here"
+[ ! -e "$here" ]
+"""
+)
+
+# Parameters: folder, name of the job, path of the archive.
+PUBLISH = """\
+here=$1/$2 final=$3
+[ -d "$here" ] || { echo "$here: No such file or directory" >&2; exit 66; }
+mkdir "$here/claim" 2>/dev/null || { echo "somebody else claimed $here" >&2; exit 73; }
+if [ -e "$final" ] || [ -L "$final" ]; then echo "$final exists" >&2; exit 73; fi
+# Where a file system knows no links, nobody else can have this name: it carries the try's own.
+ln "$here/archive" "$final" 2>/dev/null || { [ ! -e "$final" ] && mv "$here/archive" "$final"; } || exit 74
+sync "$final" "$1" 2>/dev/null || sync
+"""
+
+# Parameters: folder, beginning of the names. One line a job: name, whether it is over, whether it is claimed, its age.
+JOBS = (
+    _LIVES
+    + """\
+now=$(date +%s)
+for here in "$1/$2"*; do
+  [ -d "$here" ] && [ ! -L "$here" ] || continue
+  over=over claimed=free
+  if [ ! -e "$here/status" ] && lives; then over=lives; fi
+  if [ -e "$here/claim" ]; then claimed=claimed; fi
+  changed=$(stat -c %Y "$here") || continue
+  echo "${here##*/} $over $claimed $((now - changed))"
+done
+"""
+)

@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs on a host, as real shells run them: begun, looked at, killed, cleared away, published; no more is touched."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.onhost.place import JobPlace
+from airflow_provider_dockerbackup.core.onhost.ports import JobState, SaveJob
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError
+from airflow_provider_dockerbackup.transport import host_jobs
+from airflow_provider_dockerbackup.transport.commands import DockerCommand
+from tests.lab.faults import small_disk
+from tests.transport.injection import CORPUS
+
+SHELLS = {"dash": ("dash", None), "bash": ("bash", None), "busybox": ("busybox", "sh")}
+SCOPE = ".dockerbackup-0123456789abcdef-"
+BACKUP_ID = "20261123T210400Z-0123456789abcdef"
+ATTEMPT = "a1b2c3d4e5f6"
+NAME = f"{SCOPE}{BACKUP_ID}-{ATTEMPT}"
+ARCHIVE = f"image-{ATTEMPT}.tar"
+CONFIG = "c" * 64 + ".json"
+# A docker that says what it is told to say; it counts how often it saves, and waits while it shall.
+FAKE = """\
+#!/bin/sh
+case $2 in
+  inspect) echo '[{"Id": "sha256:1"}]' ;;
+  save)
+    if [ -e "$FAKE/fails" ]; then head -c 200000 "$FAKE/archive"; echo 'Error from daemon: boom' >&2; exit 3; fi
+    if [ -e "$FAKE/slow" ]; then head -c 200000 "$FAKE/archive"; while [ -e "$FAKE/slow" ]; do sleep 0.05; done
+      tail -c +200001 "$FAKE/archive"; exit 0; fi
+    cat "$FAKE/archive"
+    ;;
+esac
+"""
+
+
+def archive_bytes() -> bytes:
+    """Return a tar with what a job reads back from it, and some bulk."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        manifest = json.dumps([{"Config": CONFIG, "RepoTags": None, "Layers": ["l/layer.tar"]}]).encode()
+        for name, body in (("l/layer.tar", os.urandom(700_000)), (CONFIG, b"{}"), ("manifest.json", manifest)):
+            info = tarfile.TarInfo(name)
+            info.size = len(body)
+            tar.addfile(info, io.BytesIO(body))
+    return out.getvalue()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A machine whose ``sh`` is one certain shell, with a docker that is told what to do."""
+
+    root: Path
+    shell: str
+    archive: bytes
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What sessions there get."""
+        return {
+            "PATH": f"{self.root}/bin:{os.environ['PATH']}",
+            "FAKE": str(self.root),
+            "XDG_RUNTIME_DIR": str(self.root),
+        }
+
+    @property
+    def folder(self) -> Path:
+        """Where archives are kept."""
+        return self.root / "archives"
+
+    @property
+    def place(self) -> JobPlace:
+        """The place of the one job."""
+        return JobPlace(folder=str(self.folder), name=NAME)
+
+    def run(self, line: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a line as sshd does, in a session that ends with it."""
+        words = [str(self.root / "bin" / "sh"), "-c", line]
+        return subprocess.run(
+            words, env=self.environment, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=60
+        )
+
+    def job(self, **changes: object) -> SaveJob:
+        """Return the job to do."""
+        job = SaveJob(
+            place=self.place,
+            image_id="sha256:" + "1" * 64,
+            compression=Compression.NONE,
+            level=None,
+            needed_bytes=1,
+            deadline_seconds=60,
+        )
+        return replace(job, **changes)  # type: ignore[arg-type]
+
+    def start(self, *, places: int = 2, **changes: object) -> subprocess.CompletedProcess[bytes]:
+        """Begin it."""
+        return self.run(host_jobs.start_line(DockerCommand(), self.job(**changes), max_captures=places))
+
+    def state(self, place: JobPlace | None = None) -> JobState:
+        """Return what it does."""
+        done = self.run(host_jobs.state_line(place or self.place))
+        assert done.returncode == 0, done.stderr
+        return host_jobs.state_of(done.stdout)
+
+    def end(self, place: JobPlace | None = None) -> JobState:
+        """Wait until it does nothing any more."""
+        return self.until(lambda state: state.is_over, place)
+
+    def until(self, reached: Callable[[JobState], bool], place: JobPlace | None = None) -> JobState:
+        """Wait until it is in a certain state."""
+        state = self.state(place)
+        for _ in range(400):
+            if reached(state):
+                return state
+            time.sleep(0.05)
+            state = self.state(place)
+        raise AssertionError(state)
+
+    def clear(self, *, unclaimed: bool = False) -> bytes:
+        """End the job and remove its folder."""
+        done = self.run(host_jobs.clear_line(self.place, unclaimed=unclaimed))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def leader(self) -> int:
+        """Return the process id of the job's leader."""
+        return int((self.folder / NAME / "process").read_text().split()[0])
+
+    def processes(self) -> list[int]:
+        """Return the processes that carry the job's name."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if f"DOCKERBACKUP_JOB={NAME}\0".encode() in path.read_bytes() and self.root.name in str(
+                    path.read_bytes()
+                ):
+                    found.append(int(path.parent.name))
+            except OSError:
+                continue
+        return found
+
+
+@pytest.fixture(params=list(SHELLS))
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
+    """A machine for each shell; its job is cleared away at the end."""
+    program, applet = SHELLS[request.param]
+    (tmp_path / "bin").mkdir()
+    found = shutil.which(program)
+    assert found is not None
+    (tmp_path / "bin" / "sh").symlink_to(found)
+    if applet is not None:
+        for name in ("tar", "stat", "tee", "gzip", "sed", "df", "grep", "sha256sum", "setsid", "wc", "head", "tail"):
+            (tmp_path / "bin" / name).symlink_to(found)
+    (tmp_path / "bin" / "docker").write_text(FAKE)
+    (tmp_path / "bin" / "docker").chmod(0o755)
+    archive = archive_bytes()
+    (tmp_path / "archive").write_bytes(archive)
+    machine = Machine(root=tmp_path, shell=request.param, archive=archive)
+    yield machine
+    (tmp_path / "slow").unlink(missing_ok=True)
+    machine.clear()
+    assert machine.processes() == []
+
+
+def digest(data: bytes) -> str:
+    """Return ``sha256:<hex>``."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+@pytest.mark.parametrize("compression", list(Compression))
+def test_a_job_writes_hashes_and_reads_back_what_docker_saves(machine: Machine, compression: Compression) -> None:
+    """Sizes and digests of tar and file, the documents in it; all of it for the user alone; the link gives the name."""
+    started = machine.start(compression=compression, level=3 if compression is not Compression.NONE else None)
+    assert started.returncode == 0, started.stderr
+    assert machine.end() == JobState(phase="ended", exit_status=0, written_bytes=machine.state().written_bytes)
+    here = machine.folder / NAME
+    stored = (here / "archive").read_bytes()
+    assert host_jobs.result_of((here / "result").read_bytes()) == (
+        digest(machine.archive),
+        len(machine.archive),
+        digest(stored),
+        len(stored),
+    )
+    if compression is Compression.GZIP:
+        assert gzip.decompress(stored) == machine.archive
+    assert json.loads((here / "manifest.json").read_bytes())[0]["Config"] == CONFIG
+    assert (here / "config.json").read_bytes() == b"{}"
+    assert here.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o077 for path in here.iterdir()} == {0}
+    published = machine.run(host_jobs.publish_line(machine.place, archive=ARCHIVE + compression.suffix))
+    assert published.returncode == 0, published.stderr
+    machine.clear()
+    final = Path(machine.place.final_path(ARCHIVE + compression.suffix))
+    assert [path.name for path in machine.folder.iterdir()] == [final.name]
+    assert final.read_bytes() == stored
+    assert final.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_job_goes_on_without_the_session_that_began_it(machine: Machine) -> None:
+    """The session has ended when it is looked at first; it runs in a session of its own, and tells its bytes."""
+    (machine.root / "slow").touch()
+    assert machine.start().returncode == 0
+    state = machine.until(lambda state: state.written_bytes > 100_000)
+    assert state.phase == "running"
+    leader = machine.leader()
+    assert os.getsid(leader) == os.getpgid(leader) == leader
+    (machine.root / "slow").unlink()
+    assert machine.end().exit_status == 0
+
+
+def test_a_job_whose_docker_fails_says_so_and_leaves_no_archive(machine: Machine) -> None:
+    """The exit status is docker's, although it is not the last of the pipeline."""
+    (machine.root / "fails").touch()
+    assert machine.start(compression=Compression.GZIP).returncode == 0
+    state = machine.end()
+    assert (state.phase, state.exit_status) == ("ended", 3)
+    assert b"boom" in state.said
+    assert not (machine.folder / NAME / "archive").exists()
+    assert not (machine.folder / NAME / "result").exists()
+
+
+# Busybox has these programs in its shell, so none of them can be replaced there.
+@pytest.mark.parametrize("machine", ["dash", "bash"], indirect=True)
+@pytest.mark.parametrize("broken", ["pack", "tee"])
+def test_no_member_of_the_pipeline_may_fail(machine: Machine, broken: str) -> None:
+    """A program that ends early with an error is noticed wherever it stands."""
+    program = machine.root / "bin" / ("gzip" if broken == "pack" else "tee")
+    program.unlink(missing_ok=True)
+    program.write_text(
+        "#!/bin/sh\nhead -c 1000 >/dev/null\nexit 5\n" if broken == "pack" else "#!/bin/sh\ncat\nexit 5\n"
+    )
+    program.chmod(0o755)
+    machine.start(compression=Compression.GZIP, deadline_seconds=5)
+    state = machine.end()
+    assert state.phase == "ended"
+    assert state.exit_status in {74, 143}
+    assert not (machine.folder / NAME / "archive").exists()
+
+
+def test_a_killed_leader_is_noticed_and_what_it_left_is_ended(machine: Machine) -> None:
+    """SIGKILL leaves no status; the programs of its pipeline go on until somebody clears the job away."""
+    (machine.root / "slow").touch()
+    machine.start()
+    machine.until(lambda state: state.written_bytes > 0)
+    os.kill(machine.leader(), signal.SIGKILL)
+    assert machine.end() == JobState(phase="killed")
+    assert machine.processes()
+    machine.clear()
+    assert machine.processes() == []
+    assert list(machine.folder.iterdir()) == []
+    assert machine.state().phase == "vanished"
+
+
+def test_a_host_that_was_started_anew_is_told_from_one_whose_job_lives(machine: Machine) -> None:
+    """The same process id may live again; the boot id is another. Such a process is never touched."""
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:
+        here = machine.folder / NAME
+        here.mkdir(parents=True)
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        start = Path(f"/proc/{other.pid}/stat").read_text().rpartition(") ")[2].split()[19]
+        (here / "process").write_text(f"{other.pid} {boot} {int(start) - 1}\n")
+        assert machine.state().phase == "killed"
+        (here / "process").write_text(f"{other.pid} 00000000-0000-0000-0000-000000000000 {start}\n")
+        assert machine.state().phase == "rebooted"
+        machine.clear()
+        assert other.poll() is None
+        other.kill()
+
+
+def test_clearing_a_running_job_ends_it_and_no_other(machine: Machine) -> None:
+    """Two jobs run; one is cleared away."""
+    (machine.root / "slow").touch()
+    machine.start()
+    other = replace(machine.place, name=NAME.replace(ATTEMPT, "0" * 12))
+    machine.start(place=other)
+    machine.until(lambda state: state.written_bytes > 0)
+    machine.clear()
+    assert machine.state().phase == "vanished"
+    done = machine.run(host_jobs.state_line(other))
+    assert host_jobs.state_of(done.stdout).phase == "running"
+    assert machine.run(host_jobs.clear_line(other)).returncode == 0
+
+
+def test_a_job_ends_itself_at_its_deadline(machine: Machine) -> None:
+    """Nobody needs to be there for that."""
+    (machine.root / "slow").touch()
+    machine.start(deadline_seconds=1)
+    state = machine.end()
+    assert (state.phase, state.exit_status) == ("ended", 143)
+    assert b"not done after 1 s (the deadline)" in state.said
+    assert machine.processes() == []
+
+
+def test_a_full_disk_fails_the_job_and_is_given_back(machine: Machine) -> None:
+    """What was written goes; the status still finds room."""
+    with small_disk(400_000) as disk:
+        place = replace(machine.place, folder=str(disk / "archives"))
+        assert machine.start(place=place).returncode == 0
+        state = machine.end(place)
+        assert (state.phase, state.exit_status) == ("ended", 74)
+        assert b"o space left" in state.said
+        assert not (disk / "archives" / NAME / "archive").exists()
+        assert machine.run(host_jobs.clear_line(place)).returncode == 0
+
+
+def test_too_little_space_is_refused_before_anything_begins(machine: Machine) -> None:
+    """With both numbers."""
+    done = machine.start(needed_bytes=1 << 60)
+    assert done.returncode == 75
+    assert b"no space left" in done.stderr
+    assert b"KiB are needed" in done.stderr
+    assert list(machine.folder.iterdir()) == []
+
+
+def test_a_missing_program_is_named_before_anything_begins(machine: Machine) -> None:
+    """Such as zstd, which a host need not have."""
+    line = host_jobs.start_line(DockerCommand(), machine.job(compression=Compression.ZSTD), max_captures=2)
+    done = machine.run(line.replace('command -v "$', 'command -v no-such-"$'))
+    assert done.returncode == 127
+    assert b"command not found" in done.stderr
+    assert not (machine.folder / NAME).exists()
+
+
+def test_a_job_of_the_same_name_is_not_begun_twice(machine: Machine) -> None:
+    """Of two at once one makes the folder."""
+    (machine.root / "slow").touch()
+    assert machine.start().returncode == 0
+    again = machine.start()
+    assert again.returncode == 73
+    assert b"File exists" in again.stderr
+    assert machine.state().phase == "running"
+
+
+def test_a_job_waits_for_a_place_and_says_so(machine: Machine) -> None:
+    """It holds one of the places that other captures of the host use as well."""
+    slots = machine.root / f"dockerbackup-{os.getuid()}"
+    slots.mkdir(mode=0o700)
+    held = subprocess.Popen(["flock", str(slots / "capture-1"), "sleep", "60"], start_new_session=True)
+    try:
+        for _ in range(100):
+            if subprocess.run(["flock", "-n", str(slots / "capture-1"), "true"], check=False).returncode:
+                break
+            time.sleep(0.05)
+        machine.start(places=1)
+        machine.until(lambda state: state.phase == "waiting")
+    finally:
+        os.killpg(held.pid, signal.SIGKILL)
+        held.wait()
+    assert machine.end().exit_status == 0
+
+
+def test_one_alone_can_claim_what_a_job_made(machine: Machine) -> None:
+    """Whoever commits and whoever clears away exclude each other."""
+    machine.start()
+    machine.end()
+    assert machine.run(host_jobs.publish_line(machine.place, archive=ARCHIVE)).returncode == 0
+    assert machine.run(host_jobs.publish_line(machine.place, archive=ARCHIVE)).returncode == 73
+    assert machine.clear(unclaimed=True) == b"claimed\n"
+    assert (machine.folder / NAME).is_dir()
+    listed = host_jobs.jobs_in(
+        machine.run(host_jobs.jobs_line(str(machine.folder), scope=SCOPE)).stdout, folder=str(machine.folder)
+    )
+    assert [(job.place, job.is_over, job.claimed) for job in listed] == [(machine.place, True, True)]
+    assert machine.clear() == b""
+
+
+def test_publishing_never_replaces_a_file(machine: Machine) -> None:
+    """Not even a dangling link."""
+    machine.start()
+    machine.end()
+    final = Path(machine.place.final_path(ARCHIVE))
+    final.symlink_to(machine.root / "nowhere")
+    done = machine.run(host_jobs.publish_line(machine.place, archive=ARCHIVE))
+    assert done.returncode == 73
+    assert final.is_symlink()
+
+
+@pytest.mark.parametrize("shell", list(SHELLS))
+def test_no_folder_becomes_anything_else(shell: str, tmp_path: Path) -> None:
+    """Names of folders come from DAG parameters; whatever passes the check is a folder and nothing more."""
+    program, applet = SHELLS[shell]
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sh").symlink_to(str(shutil.which(program)))
+    (tmp_path / "work").mkdir()
+    environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    words = [str(shutil.which(program)), *([applet] if applet else []), "-c"]
+    tried = 0
+    for text in CORPUS:
+        try:
+            place = JobPlace(folder=f"{tmp_path}/work/{text}", name=NAME)
+        except ConfigurationError:
+            continue
+        tried += 1
+        for line in (
+            host_jobs.state_line(place),
+            host_jobs.clear_line(place),
+            host_jobs.jobs_line(place.folder, scope=SCOPE),
+        ):
+            done = subprocess.run(
+                [*words, line], cwd=tmp_path / "work", env=environment, capture_output=True, check=False
+            )
+            assert done.returncode == 0, (text, done.stderr)
+        assert list((tmp_path / "work").iterdir()) == []
+    assert tried > 100
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", ".dockerbackup-x", f"{NAME}/..", f"{NAME}\n", NAME.replace("2026", "20 26"), "x" + NAME]
+)
+def test_only_names_of_our_own_are_jobs(name: str) -> None:
+    """A job's folder is removed with all that is in it."""
+    with pytest.raises(ConfigurationError, match="job name"):
+        JobPlace(folder="/var/backups", name=name)
+
+
+@pytest.mark.parametrize("output", [b"", b"ended 0\n", b"ended - - 0\n", b"gone - 1\n", b"welcome\nended 0 1\n"])
+def test_an_answer_that_cannot_be_read_is_never_a_state(output: bytes) -> None:
+    """A greeting of the shell's, or half an answer."""
+    with pytest.raises(DockerBackupError, match="the state of a job"):
+        host_jobs.state_of(output)
