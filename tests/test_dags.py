@@ -177,6 +177,26 @@ def test_the_fleet_example_backs_up_what_it_reaches_and_names_what_it_does_not(
 
 
 @pytest.mark.usefixtures("airflow_database", "connections")
+def test_the_on_host_example_defers_and_leaves_verified_archives_on_the_host(
+    bag: DagBag, host: LabHost, tmp_path: Path
+) -> None:
+    """Real triggers wait; the second run confirms what the first one saved, and the policy keeps one of each."""
+    before = images_of(host)
+    repository, folder = f"file://{tmp_path}/repository", tmp_path / "on the host"
+    conf: dict[str, Any] = {"repository": repository, "location": f"host:{folder}", "policy": {"keep_last": 1}}
+    for _ in range(2):
+        assert run(bag, "example_dockerbackup_on_host", **conf, names=["lab/base:1", "lab/app:1"]) == "success"
+    backups = Repository.open(storage_from_url(repository), clock=SystemClock()).catalog.backups()
+    assert sorted((each.source.name, each.trust) for each in backups) == [
+        ("lab/app:1", "verified"),
+        ("lab/base:1", "verified"),
+    ]
+    assert all(each.confirmations for each in backups)
+    assert sorted(str(path) for path in folder.iterdir()) == sorted(str(each.whole().path_on_host) for each in backups)
+    assert images_of(host) == before
+
+
+@pytest.mark.usefixtures("airflow_database", "connections")
 def test_the_rollback_and_remove_examples_plan_first_and_act_when_told(
     bag: DagBag, host: LabHost, tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ from airflow_provider_dockerbackup.get_provider_info import get_provider_info
 from airflow_provider_dockerbackup.operators import summary
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, DockerHostOperator
 from airflow_provider_dockerbackup.operators.fleet import DockerFleetOperator
+from airflow_provider_dockerbackup.operators.on_host import SavesOnHost
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -116,9 +117,8 @@ def operator_classes() -> list[type[DockerBackupBaseOperator]]:
         for _, each in inspect.getmembers(loaded, inspect.isclass):
             if issubclass(each, DockerBackupBaseOperator):
                 found.add(each)
-    return sorted(
-        found - {DockerBackupBaseOperator, DockerHostOperator, DockerFleetOperator}, key=lambda each: each.__name__
-    )
+    bases: set[type[DockerBackupBaseOperator]] = {DockerBackupBaseOperator, DockerHostOperator, DockerFleetOperator, SavesOnHost}
+    return sorted(found - bases, key=lambda each: each.__name__)
 
 
 def parameters_of(operator: type[DockerBackupBaseOperator]) -> dict[str, Any]:

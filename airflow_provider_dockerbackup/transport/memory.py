@@ -21,6 +21,7 @@ from airflow_provider_dockerbackup.core.model import (
     RunningContainer,
 )
 from airflow_provider_dockerbackup.exceptions import ConflictError, NotFoundError
+from airflow_provider_dockerbackup.transport.memory_archives import MemoryHostArchives
 from airflow_provider_dockerbackup.transport.memory_docker import MemoryDockerHost
 from airflow_provider_dockerbackup.transport.memory_images import MemoryImages, MemoryStream, memory_engine
 from airflow_provider_dockerbackup.transport.memory_push import MemoryBlobUpload, MemoryPushTarget
@@ -30,6 +31,7 @@ __all__ = [
     "FixedClock",
     "MemoryBlobUpload",
     "MemoryDockerHost",
+    "MemoryHostArchives",
     "MemoryPushTarget",
     "MemoryStagedWriter",
     "MemoryStorage",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from airflow_provider_dockerbackup.core import confirm
 from airflow_provider_dockerbackup.core.archive.compression import Compression
@@ -211,7 +211,7 @@ def finish_save(
     _require_own(begun, request, archives=archives, repository=repository, progress=progress)
     trail = repository.trail(request.actor, after=begun.audit_head)
     telling = Telling(trail, key=request.key, access=host.access, progress=progress)
-    with telling.of_rest(), _cleared(begun.place, archives, progress):
+    with telling.of_rest(), _Leftovers(begun.place, archives, progress) as leftovers:
         if (standing := winner_of(repository, request.key)) is not None:
             return BackupOutcome(status="already", backup=standing, audit_head=trail.head)
         _require_success(state or archives.state(begun.place), archives=archives, host=host.name)
@@ -222,11 +222,10 @@ def finish_save(
                 request, saved, archive, attempt=attempt, captured_at=begun.began_at, host=host, image_id=begun.image_id
             )
             attempt.before_record(lambda: _require_published(archives, begun.place, archive, host=host.name))
-            with _withdrawn_unless_recorded(begun.place, archive, attempt, archives=archives, progress=progress):
-                archives.publish(begun.place, archive=archive.name)
+            with leftovers.published(archive, attempt):
                 backup = attempt.commit(record)
-                if backup.whole().attempt != attempt.name:
-                    archives.delete(begun.place.final_path(archive.name))
+            if backup.whole().attempt != attempt.name:
+                leftovers.lost(archive)
     return telling.committed(backup, attempt=begun.place.attempt)
 
 
@@ -281,42 +280,62 @@ def _require_own(
         )
 
 
-@contextmanager
-def _cleared(place: JobPlace, archives: HostArchives, progress: Progress) -> Iterator[None]:
-    """Remove the job's folder at the end, unless somebody else is committing what it made.
+class _Leftovers:
+    """A context in which a job's end is committed; what must not stay on the host is removed at its end.
 
-    What hinders that is told, never raised.
+    The job's folder tells the next run of what may be left, so it stays as long as something may be.
     """
-    others = False
-    try:
-        yield
-    except ConflictError:
-        others = True
-        raise
-    finally:
+
+    def __init__(self, place: JobPlace, archives: HostArchives, progress: Progress) -> None:
+        self._place = place
+        self._archives = archives
+        self._progress = progress
+        self._stays = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the job's folder; what hinders that is told, never raised."""
+        if self._stays:
+            return
         try:
-            if not others:
-                archives.clear(place)
+            self._archives.clear(self._place)
         except DockerBackupError as err:
-            progress.note(f"the folder {place.name} stays on the host for the next run to remove: {err}")
+            self._progress.note(f"the folder {self._place.name} stays on the host for the next run to remove: {err}")
 
+    @contextmanager
+    def published(self, archive: ArchiveFile, attempt: Attempt) -> Iterator[None]:
+        """Publish the archive, and take it back unless the body leaves a record of it."""
+        try:
+            self._archives.publish(self._place, archive=archive.name)
+        except ConflictError:
+            self._stays = True  # somebody else is committing, or removing, this very job
+            raise
+        except DockerBackupError:
+            self._withdraw(archive)
+            raise
+        try:
+            yield
+        except BaseException:
+            if attempt.undecided:
+                self._stays = True
+                self._progress.note(f"whether a record names {archive.name} is not known; it stays on the host")
+            else:
+                self._withdraw(archive)
+            raise
 
-@contextmanager
-def _withdrawn_unless_recorded(
-    place: JobPlace, archive: ArchiveFile, attempt: Attempt, *, archives: HostArchives, progress: Progress
-) -> Iterator[None]:
-    """Take the published file back when no record was made of it; when that cannot be told, it stays."""
-    try:
-        yield
-    except BaseException as err:
-        if attempt.undecided:
-            progress.note(f"whether a record names {archive.name} is not known; it stays on the host")
-        elif not isinstance(err, ConflictError):
-            try:
-                archives.delete(place.final_path(archive.name))
-            except DockerBackupError as problem:
-                progress.note(f"{place.final_path(archive.name)} stays on the host: {problem}")
-        raise
+    def lost(self, archive: ArchiveFile) -> None:
+        """Take the archive back because another try's record stands."""
+        self._withdraw(archive)
+
+    def _withdraw(self, archive: ArchiveFile) -> None:
+        path = self._place.final_path(archive.name)
+        try:
+            self._archives.delete(path)
+        except DockerBackupError as err:
+            self._stays = True
+            self._progress.note(f"{path} stays on the host for the next run to remove: {err}")
 
 
 def _archive(begun: Begun, saved: SavedOnHost, attempt: Attempt) -> ArchiveFile:

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A world whose images are saved on their host, with faults at every call to storage and host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.archive_bytes import only_host
+from airflow_provider_dockerbackup.core.capture import BackupOutcome
+from airflow_provider_dockerbackup.core.onhost.place import JobPlace
+from airflow_provider_dockerbackup.core.onhost.ports import (
+    FoundJob,
+    HostArchives,
+    HostFilesFactory,
+    JobState,
+    SavedOnHost,
+    SaveJob,
+)
+from airflow_provider_dockerbackup.core.onhost.save import save_on_host
+from airflow_provider_dockerbackup.core.record import Source
+from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.save import SaveRequest
+from airflow_provider_dockerbackup.exceptions import DockerBackupError
+from airflow_provider_dockerbackup.transport.memory import MemoryHostArchives, MemoryStorage
+from tests.core.faults import FaultyStorage, Plan
+from tests.core.world import HOST, IMAGE, TickingClock, World
+
+FOLDER = "/var/backups/docker"
+LOCATION = f"host:{FOLDER}"
+SCOPE = ".dockerbackup-"
+
+
+class FaultyArchives:
+    """Archives on a host behind a plan."""
+
+    def __init__(self, inner: HostArchives, plan: Plan) -> None:
+        self._inner = inner
+        self._plan = plan
+
+    def size(self, path: str) -> int:
+        """Return a size."""
+        return self._plan.call("size", lambda: self._inner.size(path))
+
+    def chunks(self, path: str) -> AbstractContextManager[Iterator[bytes]]:
+        """Stream an archive."""
+        return self._plan.call("chunks", lambda: self._inner.chunks(path))
+
+    def delete(self, path: str) -> None:
+        """Remove an archive."""
+        self._plan.call("delete on host", lambda: self._inner.delete(path))
+
+    def start(self, job: SaveJob) -> None:
+        """Begin a job."""
+        self._plan.call("start", lambda: self._inner.start(job))
+
+    def state(self, place: JobPlace) -> JobState:
+        """Return what it does."""
+        return self._plan.call("state", lambda: self._inner.state(place))
+
+    def failure(self, state: JobState) -> DockerBackupError:
+        """Return what it failed of."""
+        return self._inner.failure(state)
+
+    def results(self, place: JobPlace) -> SavedOnHost:
+        """Return what it made."""
+        return self._plan.call("results", lambda: self._inner.results(place))
+
+    def publish(self, place: JobPlace, *, archive: str) -> None:
+        """Publish that."""
+        self._plan.call("publish", lambda: self._inner.publish(place, archive=archive))
+
+    def clear(self, place: JobPlace, *, unclaimed: bool = False) -> bool:
+        """Clear it away."""
+        return self._plan.call("clear", lambda: self._inner.clear(place, unclaimed=unclaimed))
+
+    def jobs(self, folder: str, *, scope: str) -> tuple[FoundJob, ...]:
+        """List jobs."""
+        return self._plan.call("jobs", lambda: self._inner.jobs(folder, scope=scope))
+
+
+class HostWorld(World):
+    """A world whose host keeps archives; the host's clock is that of everybody."""
+
+    def __post_init__(self) -> None:
+        """Make the host's archives too."""
+        super().__post_init__()
+        self.archives = MemoryHostArchives(self.host, clock=self.clock)
+
+    def on(self, storage: object) -> Repository:
+        """Return the repository, which reaches the host."""
+        repository = super().on(storage)  # type: ignore[arg-type]
+        repository.host_files = self.files
+        return repository
+
+    @property
+    def files(self) -> HostFilesFactory:
+        """What reaches the host."""
+        return only_host(HOST, self.archives)
+
+    def save(
+        self,
+        run: int,
+        *,
+        plan: Plan | None = None,
+        compression: Compression | None = None,
+        force: bool = True,
+        archives: HostArchives | None = None,
+        source: Source = IMAGE,
+    ) -> BackupOutcome:
+        """Save the image on the host in one run, behind a plan of faults if there is one."""
+        found: HostArchives = archives or self.archives
+        repository = self.repository
+        if plan is not None:
+            found = FaultyArchives(found, plan)
+            repository = super().on(FaultyStorage(self.storage, plan))
+            repository.host_files = only_host(HOST, found)
+        return save_on_host(
+            SaveRequest(key=self.key(run, source), compression=compression, force=force),
+            LOCATION,
+            deadline_seconds=3600,
+            host=self.host,
+            archives=found,
+            repository=repository,
+            progress=self.progress,
+        )
+
+    def left_on_host(self) -> set[str]:
+        """Return the archives on the host that no record names, and the jobs."""
+        named = {backup.whole().path_on_host for backup in self.repository.catalog.backups()}
+        return {path for path in self.archives.files if path not in named} | {
+            job.place.name for job in self.archives.jobs(FOLDER, scope=SCOPE)
+        }
+
+
+@contextmanager
+def nowhere(host: str) -> Iterator[HostArchives]:
+    """Reach no host."""
+    raise DockerBackupError(f"no way to {host}")
+    yield
+
+
+def a_world() -> HostWorld:
+    """A world whose storage and workers have the same clock."""
+    clock = TickingClock()
+    return HostWorld(storage=MemoryStorage(clock=clock), clock=clock)

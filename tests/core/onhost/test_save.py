@@ -1,0 +1,411 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Saves whose archive stays on the host: whatever dies or fails, what is in the catalog is whole and nothing stays."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.archive_bytes import only_host
+from airflow_provider_dockerbackup.core.freshness import Rpo, freshness
+from airflow_provider_dockerbackup.core.look.history import image_history
+from airflow_provider_dockerbackup.core.look.tree import image_chains
+from airflow_provider_dockerbackup.core.onhost.place import JobPlace, parse_location, scope_of
+from airflow_provider_dockerbackup.core.onhost.ports import JobState, SaveJob
+from airflow_provider_dockerbackup.core.onhost.save import (
+    Begun,
+    begin_save,
+    finish_save,
+    save_on_host,
+)
+from airflow_provider_dockerbackup.core.record import BackupRecord
+from airflow_provider_dockerbackup.core.retention.forget import ForgetRequest, forget
+from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
+from airflow_provider_dockerbackup.core.retention.rotate import RotateRequest, rotate
+from airflow_provider_dockerbackup.core.save import SaveRequest
+from airflow_provider_dockerbackup.exceptions import (
+    ConfigurationError,
+    ConflictError,
+    DockerBackupError,
+    IntegrityError,
+    TransientError,
+)
+from tests.core.encryption.keys import age_pair
+from tests.core.faults import Death, Fault, FaultyStorage, Plan
+from tests.core.onhost.hosts import FOLDER, LOCATION, FaultyArchives, HostWorld, a_world, nowhere
+from tests.core.world import HOST, IMAGE, World, assert_all_whole, assert_nothing_left, bury, contents
+
+DAY = timedelta(hours=25)
+
+
+def begun_by(world: HostWorld, run: int) -> tuple[SaveRequest, Begun]:
+    """Begin a save whose job goes on."""
+    request = SaveRequest(key=world.key(run), force=True)
+    begun = begin_save(
+        request,
+        LOCATION,
+        deadline_seconds=3600,
+        host=world.host,
+        archives=world.archives,
+        repository=world.repository,
+        progress=world.progress,
+    )
+    assert isinstance(begun, Begun)
+    return request, begun
+
+
+def finished(world: HostWorld, request: SaveRequest, begun: Begun) -> str:
+    """Finish it, and return the status."""
+    return finish_save(
+        request,
+        begun,
+        None,
+        host=world.host,
+        archives=world.archives,
+        repository=world.repository,
+        progress=world.progress,
+    ).status
+
+
+@pytest.mark.parametrize("compression", list(Compression))
+def test_the_repository_gets_documents_alone_and_reads_the_bytes_from_the_host(compression: Compression) -> None:
+    """The record is read back as it was written; a verification reads the archive and makes it count."""
+    world = a_world()
+    backup = world.save(1, compression=compression).backup
+    record = backup.whole()
+    assert record.path_on_host == f"{FOLDER}/{record.backup_id}-{record.archive_file.name}"
+    assert set(world.archives.files) == {record.path_on_host}
+    assert BackupRecord.from_bytes(record.to_bytes(), where="x") == record
+    assert set(record.files) == {f"image-{record.attempt}.json"}
+    assert_all_whole(world.repository)
+    assert_nothing_left(world.repository)
+    assert backup.trust == "unscanned"
+    assert world.verify(backup, "digests").verification == "passed"
+    assert world.again(backup).trust == "checked"
+    assert world.verify(backup, "load").verification == "passed"
+    assert world.again(backup).trust == "verified"
+
+
+def test_steps_and_layers_come_from_the_archive_where_the_record_has_none() -> None:
+    """History and roll back look into the archive; the tree of layers, which is told from records, leaves it out."""
+    world = a_world()
+    other = World(host=world.host).backup(1).backup
+    backup = world.save(1).backup
+    assert backup.whole().image is not None
+    plain = World(storage=world.storage, host=world.host, clock=world.clock)
+    assert [step.created_by for step in image_history(world.repository, backup, progress=world.progress)] == [
+        step.created_by
+        for step in other.whole().image.history[::-1]  # type: ignore[union-attr]
+    ]
+    assert image_chains([backup]) == []
+    with pytest.raises(ConfigurationError, match=r"lies on Docker host.*--archive-host"):
+        plain.verify(backup, "digests")
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+def test_whatever_fails_or_dies_the_next_runs_put_it_right(fault: Fault) -> None:
+    """Every call to storage and host in turn: the catalog is whole, the same work commits once, nothing stays."""
+    counting = Plan()
+    a_world().save(1, plan=counting)
+    assert len(counting.calls) > 20
+    for at in range(1, len(counting.calls) + 1):
+        world = a_world()
+        plan = Plan(at, fault)
+        with suppress(DockerBackupError, Death):
+            world.save(1, plan=plan)
+        bury()
+        where = (fault, plan.calls[-1] if at > len(plan.calls) else plan.calls[at - 1])
+        assert_all_whole(world.repository)
+        world.clock.advance(timedelta(minutes=5))
+        assert world.save(1).status in {"committed", "already"}, where
+        assert len(assert_all_whole(world.repository)) == 1, where
+        world.clock.advance(DAY)
+        world.save(2)
+        world.clock.advance(DAY)
+        world.save(3)
+        assert len(assert_all_whole(world.repository)) == 3, where
+        assert world.left_on_host() == set(), where
+        assert_nothing_left(world.repository)
+
+
+def test_a_new_try_ends_the_job_of_an_old_one_whose_end_then_changes_nothing() -> None:
+    """The old try may still be waited for when its task is cleared."""
+    world = a_world()
+    world.archives._at_once = False
+    request, old = begun_by(world, 1)
+    _, new = begun_by(world, 1)
+    assert {job.place for job in world.archives.jobs(FOLDER, scope="")} == {new.place}
+    world.archives.work()
+    with pytest.raises(TransientError, match="folder is gone"):
+        finished(world, request, old)
+    assert finished(world, request, new) == "committed"
+    assert finished(world, request, old) == "already"
+    assert finished(world, request, new) == "already"
+    assert len(assert_all_whole(world.repository)) == 1
+    assert world.left_on_host() == set()
+
+
+def test_a_job_that_is_being_committed_is_not_cleared_away_by_a_new_try() -> None:
+    """The new try comes between the claim and the record: the old one commits, the new one finds that."""
+    world = a_world()
+    request, old = begun_by(world, 1)
+    seen: list[str] = []
+
+    def meanwhile(what: str) -> None:
+        if what == "size" and not seen:
+            seen.append(what)
+            begun_by(world, 1)
+
+    world.archives.before = meanwhile
+    assert finished(world, request, old) == "committed"
+    assert seen
+    assert len(assert_all_whole(world.repository)) == 1
+    world.clock.advance(DAY)
+    world.archives.before = lambda what: None  # noqa: ARG005 - nothing
+    world.save(2)
+    assert len(world.left_on_host()) == 0
+
+
+def test_jobs_of_other_work_of_the_source_stay_for_a_day_and_running_ones_longer() -> None:
+    """Another run of the same source may be waited for."""
+    world = a_world()
+    world.archives._at_once = False
+    _, waiting = begun_by(world, 1)
+    world.clock.advance(DAY)
+    begun_by(world, 2)
+    assert waiting.place in {job.place for job in world.archives.jobs(FOLDER, scope="")}
+    world.archives.set_state(waiting.place, JobState(phase="killed"))
+    begun_by(world, 3)
+    assert waiting.place not in {job.place for job in world.archives.jobs(FOLDER, scope="")}
+
+
+def test_jobs_of_another_repository_in_the_same_folder_are_none_of_ours() -> None:
+    """Whoever shares the folder shares nothing else."""
+    world, other = a_world(), a_world()
+    assert scope_of(world.repository, IMAGE) != scope_of(other.repository, IMAGE)
+    theirs = JobPlace.of(
+        FOLDER, scope=scope_of(other.repository, IMAGE), backup_id=world.key(1).backup_id, attempt="0" * 12
+    )
+    image_id = world.host.inspect_image(IMAGE.name).id
+    world.archives.start(
+        SaveJob(
+            place=theirs,
+            image_id=image_id,
+            compression=Compression.NONE,
+            level=None,
+            needed_bytes=1,
+            deadline_seconds=1,
+        )
+    )
+    world.clock.advance(DAY)
+    world.save(1)
+    assert theirs in {job.place for job in world.archives.jobs(FOLDER, scope="")}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": b"{}"}, "manifest.json names"),
+        ({"manifest": b"[]"}, "exactly one image"),
+        ({"manifest": b'[{"Config":"../x","Layers":[]}]'}, "manifest.json names"),
+        ({"stored_size_bytes": 7}, "not the 7 that were written"),
+    ],
+)
+def test_what_the_host_says_is_compared_as_far_as_it_can_be(change: dict[str, object], message: str) -> None:
+    """Another configuration, several images, a file of another size: nothing is committed and nothing stays."""
+    world = a_world()
+    request, begun = begun_by(world, 1)
+    world.archives.change_result(begun.place, **change)
+    with pytest.raises(IntegrityError, match=message):
+        finished(world, request, begun)
+    assert world.repository.catalog.backups() == []
+    assert world.left_on_host() == set()
+
+
+def test_a_host_that_changed_a_byte_is_found_out_by_the_verification() -> None:
+    """The digest of the file, and without compression of the tar, is in the record."""
+    for compression in Compression:
+        world = a_world()
+        backup = world.save(1, compression=compression).backup
+        (path,) = world.archives.files
+        data = bytearray(world.archives.files[path])
+        data[len(data) // 2] ^= 1
+        world.archives.files[path] = bytes(data)
+        assert world.verify(backup, "digests").verification == "failed"
+        assert world.again(backup).trust == "failed"
+        del world.archives.files[path]
+        assert world.verify(backup, "digests").verification == "failed"
+
+
+def test_a_host_out_of_reach_says_nothing_about_a_backup() -> None:
+    """No verification is written; the next one may pass."""
+    world = a_world()
+    backup = world.save(1).backup
+    world.archives.unreachable = True
+    with pytest.raises(TransientError):
+        world.verify(backup, "digests")
+    assert world.again(backup).verifications == ()
+
+
+def test_unscanned_backups_take_no_place_in_retention_and_freshness() -> None:
+    """They displace nothing; what is newer than the newest verified one stays until it is scanned."""
+    world = a_world()
+    backups = [world.save(run).backup for run in range(4)]
+    now = world.clock.now()
+    (fresh,) = freshness(world.repository.catalog.backups(), rpo=Rpo(), now=now, trust="any")
+    assert fresh.state == "missing"
+    policy = RetentionPolicy.of({"keep_last": 1})
+    request = RotateRequest(policy=policy, max_removed_share=1, dry_run=True)
+    kept = rotate(world.repository, request, progress=world.progress).plan.kept
+    assert {each.backup_id for each in kept} == {each.backup_id for each in backups}
+    world.verify(backups[1], "load")
+    plan = rotate(world.repository, request, progress=world.progress).plan
+    assert [each.backup_id for each in plan.removed] == [backups[0].backup_id]
+    reasons = {each.candidate.backup_id: each.reasons for each in plan.decisions}
+    assert reasons[backups[3].backup_id] == ("not scanned yet: verify it",)
+    assert reasons[backups[0].backup_id] == ("it was never scanned, and a newer one is verified",)
+    (fresh,) = freshness(world.repository.catalog.backups(), rpo=Rpo(), now=now, trust="any")
+    assert fresh.newest == backups[1].newest_point
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+def test_a_rotation_that_fails_or_dies_anywhere_is_finished_by_the_next(fault: Fault) -> None:
+    """On the host and in the repository: what is deleted is gone from both in the end, what is kept is whole."""
+    policy = RetentionPolicy.of({"keep_last": 1})
+
+    def filled() -> HostWorld:
+        world = a_world()
+        for run in range(3):
+            world.verify(world.save(run).backup, "digests")
+        return world
+
+    def rotating(world: HostWorld, plan: Plan | None = None) -> None:
+        repository = world.repository
+        if plan is not None:
+            repository = world.on(FaultyStorage(world.storage, plan))
+            repository.host_files = only_host(HOST, FaultyArchives(world.archives, plan))
+        rotate(repository, RotateRequest(policy=policy, max_removed_share=1), progress=world.progress)
+
+    counting = Plan()
+    rotating(filled(), counting)
+    chosen = [at for at, call in enumerate(counting.calls, 1) if "host" in call or "size" in call or "delete" in call]
+    assert len(chosen) > 10
+    for at in chosen:
+        world = filled()
+        with suppress(DockerBackupError, Death):
+            rotating(world, Plan(at, fault))
+        bury()
+        assert_all_whole(world.repository)
+        world.clock.advance(DAY)
+        rotating(world)
+        (kept,) = assert_all_whole(world.repository)
+        assert set(world.archives.files) == {kept.whole().path_on_host}
+        assert world.repository.catalog.unfinished_deletions() == []
+
+
+def test_a_source_is_forgotten_while_its_host_is_gone_and_the_bytes_go_when_it_is_back() -> None:
+    """Nothing is half told: the events say that bytes are left, the document that says where stays."""
+    world = a_world()
+    world.save(1)
+    repository = world.repository
+    repository.host_files = nowhere
+    gone = forget(repository, ForgetRequest(source=IMAGE, reason="scrapped"), progress=world.progress)
+    assert len(gone) == 1
+    assert world.repository.catalog.backups() == []
+    assert len(world.archives.files) == 1
+    assert any('"outcome":"failure"' in data.decode() for data in contents(world.storage, "audit").values())
+    world.clock.advance(DAY)
+    policy = RetentionPolicy.of({"keep_last": 1})
+    world.backup(9)
+    rotate(world.repository, RotateRequest(policy=policy), progress=world.progress)
+    assert world.archives.files == {}
+    assert world.repository.catalog.unfinished_deletions() == []
+
+
+def test_a_confirmed_backup_is_one_whose_archive_the_host_still_has() -> None:
+    """One that is gone, or cannot be asked for, is saved anew, or not confirmed."""
+    world = a_world()
+    first = world.save(1)
+    assert world.save(2, force=False).status == "unchanged"
+    world.archives.files.clear()
+    third = world.save(3, force=False)
+    assert (third.status, third.backup.backup_id != first.backup.backup_id) == ("committed", True)
+
+
+def test_too_little_space_fails_the_save_and_the_trail_says_so() -> None:
+    """Nothing of it stays."""
+    world = a_world()
+    world.archives.free_bytes = 10
+    with pytest.raises(TransientError, match="no space left"):
+        world.save(1)
+    events = b"".join(contents(world.storage, "audit").values())
+    assert b"backup.failed" in events
+    assert world.left_on_host() == set()
+
+
+def test_repositories_that_cannot_have_archives_on_hosts_are_refused() -> None:
+    """Encrypted ones, and those of layout layers; before anything begins."""
+    for world in (HostWorld(layout="layers"), HostWorld(recipients=(age_pair().recipient, age_pair().recipient))):
+        with pytest.raises(ConfigurationError, match="archive_location"):
+            world.save(1)
+        assert world.archives.jobs(FOLDER, scope="") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "folder"),
+    [("host:/var/backups", "/var/backups"), ("host:/b/", "/b"), ('host:/it\'s a "folder"', '/it\'s a "folder"')],
+)
+def test_a_location_is_an_absolute_folder_of_the_host(text: str, folder: str) -> None:
+    """A slash at its end is no difference."""
+    assert parse_location(text) == folder
+
+
+@pytest.mark.parametrize(
+    "text", ["", "host:", "host:/", "host:x", "/x", "host://x", "host:/a/../b", "host:/a\n", "s3://x"]
+)
+def test_anything_else_is_refused_with_what_is_expected(text: str) -> None:
+    """Also the root folder, and names with control characters."""
+    with pytest.raises(ConfigurationError, match="expected host:/PATH"):
+        parse_location(text)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "image-1.tar", "image-a1b2c3d4e5f6.tar/x", "backup.json"])
+def test_a_record_cannot_name_any_other_file_on_a_host(name: str) -> None:
+    """Whoever can write records must not choose what a rotation deletes."""
+    world = a_world()
+    record = world.save(1).backup.whole()
+    changed = record.to_bytes().replace(record.archive_file.name.encode(), name.encode())
+    with pytest.raises(IntegrityError, match="name of an archive on a host"):
+        BackupRecord.from_bytes(changed, where="x")
+
+
+def test_two_saves_at_once_of_one_work_commit_one_backup() -> None:
+    """A second worker does all of the work while the first one waits for its job."""
+    world = a_world()
+    done: list[str] = []
+
+    def meanwhile(what: str) -> None:
+        if what == "state" and not done:
+            done.append("begun")
+            done.append(world.save(1).status)
+
+    world.archives.before = meanwhile
+    with suppress(TransientError, ConflictError):
+        done.append(
+            save_on_host(
+                SaveRequest(key=world.key(1), force=True),
+                LOCATION,
+                deadline_seconds=3600,
+                host=world.host,
+                archives=world.archives,
+                repository=world.repository,
+                progress=world.progress,
+            ).status
+        )
+    assert done[:2] == ["begun", "committed"]
+    assert done[2:] in ([], ["already"])
+    assert len(assert_all_whole(world.repository)) == 1
+    assert world.left_on_host() == set()
