@@ -137,9 +137,9 @@ class Telling:
 
 
 def _moved(record: BackupRecord) -> dict[str, Any]:
-    """Return how the bytes came and how many were new, in layout ``layers``; nothing in layout ``archive``."""
+    """Return how the bytes came and how many were new, in layout ``layers``; of an archive on a host, where it lies."""
     if record.blobs is None:
-        return {}
+        return {} if record.path_on_host is None else {"path_on_host": record.path_on_host}
     return {
         "manifest": record.blobs.manifest.digest,
         "capture": record.capture,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _GRACE_SECONDS = 120.0
 # A worker is killed five seconds after it was asked to end.
 _KILL_SECONDS = 3.5
+_LONGEST_POLL_SECONDS = 3600.0
 _WHY = {
     "deadline": "the job was not done in time (the connection's deadline)",
     "unreachable": "the host was not reached for too long",
@@ -95,6 +96,10 @@ class SavesOnHost(DockerHostOperator):
             raise ConfigurationError(
                 "deferrable: only a save with archive_location goes on without a worker; otherwise the worker itself "
                 "moves the bytes. Give archive_location='host:/path', or leave deferrable out"
+            )
+        if not 0 < self.poll_seconds <= _LONGEST_POLL_SECONDS:
+            raise ConfigurationError(
+                f"poll_seconds: expected seconds > 0 and at most {_LONGEST_POLL_SECONDS:g}, got {self.poll_seconds!r}"
             )
         from airflow_provider_dockerbackup.hooks.async_ssh import refuse_unless_for_triggers
         from airflow_provider_dockerbackup.hooks.connection import connection_of

@@ -161,3 +161,31 @@ def test_an_engine_decompresses_what_is_restored_where_the_host_has_no_zstd(
         assert host.inspect_image(back).diff_ids == backup.whole().diff_ids
         host.create_container(back, name="frames")
         host.remove_container("frames")
+
+
+@pytest.mark.usefixtures("both")
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_an_archive_on_the_host_of_another_engine_is_read_and_loaded(
+    compression: str, tmp_path: Path, repository_url: str
+) -> None:
+    """The configuration's digest comes from the archive: under a containerd store the image's ID is another one."""
+
+    def save(run: str) -> tuple[str, str]:
+        operator = DockerSaveOperator(
+            task_id=run,
+            dockerbackup_conn_id="other",
+            image="lab/app:1",
+            repository=repository_url,
+            archive_location=f"host:{tmp_path}/archives",
+            compression=compression,
+        )
+        summary = execute(operator)
+        return summary["status"], summary["backup_id"]
+
+    status, backup_id = save("first")
+    verify = DockerBackupVerifyOperator(
+        task_id="verify", backup_id=backup_id, repository=repository_url, archive_host_conn_ids=["other"]
+    )
+    assert status == "committed"
+    assert execute(verify)["trust"] == "verified"
+    assert save("second") == ("unchanged", backup_id)

@@ -409,6 +409,7 @@ def test_fields_that_were_rendered_otherwise_are_refused_and_nothing_is_committe
         ({"layout": "layers"}, "layout 'layers' shares"),
         ({"bandwidth_limit": 1000}, "bandwidth_limit"),
         ({"capture": "push"}, "capture"),
+        ({"deferrable": True, "poll_seconds": 0.0}, "poll_seconds: expected seconds > 0"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs_on_the_host(

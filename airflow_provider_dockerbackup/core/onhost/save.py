@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NoReturn, Self
 
@@ -115,9 +115,15 @@ def begin_save(
         backup_id=request.key.backup_id,
         attempt=new_attempt(),
     )
-    began_at = repository.clock.now()
+    begun = Begun(
+        place=place,
+        image_id=image.id,
+        began_at=repository.clock.now(),
+        compression=compression,
+        audit_head=None,
+    )
     telling.started()
-    with telling.of_rest():
+    with telling.of_rest(), _ended_unless_begun(begun, archives, progress):
         archives.start(
             SaveJob(
                 place=place,
@@ -128,7 +134,19 @@ def begin_save(
                 deadline_seconds=deadline_seconds,
             )
         )
-    return Begun(place=place, image_id=image.id, began_at=began_at, compression=compression, audit_head=trail.head)
+    return replace(begun, audit_head=trail.head)
+
+
+@contextmanager
+def _ended_unless_begun(begun: Begun, archives: HostArchives, progress: Progress) -> Iterator[None]:
+    """End a job of which nobody can tell whether it began; one of that name that was there before is not ours."""
+    try:
+        yield
+    except ConflictError:
+        raise
+    except BaseException:
+        abandon_save(begun, archives=archives, progress=progress)
+        raise
 
 
 def _needed_bytes(image: ImageInspect, compression: Compression) -> int:

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Archives on a real Docker host, made, read, converted and removed by the command alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_making import host_of
+from tests.cli.test_verbs import run
+from tests.lab.lab import LabHost
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository that is not there yet."""
+    monkeypatch.setenv("DOCKERBACKUP_REPOSITORY", f"file://{tmp_path}/repository")
+    return tmp_path / "repository"
+
+
+def test_an_archive_on_a_host_is_saved_read_restored_converted_and_removed(
+    repository: Path, host: LabHost, target: LabHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host is reached by its name in the SSH configuration, or by what the option says."""
+    folder = tmp_path / "archives"
+    location = ("--archive-location", f"host:{folder}", "--compression", "gzip", "--force", "--json")
+    first, second = (
+        json.loads(run("save", "lab/app:1", *host_of(host), *location).stdout)["backup_id"] for _ in range(2)
+    )
+    shown = run("show", first).stdout.decode()
+    assert "unscanned" in shown
+    assert f"on {host.name}: {folder}" in shown.replace("\n", "")
+    unreached = run(
+        "verify", first, "--level", "digests", "--archive-host", f"{host.name}=nobody@127.0.0.2:9", check=False
+    )
+    assert unreached.returncode not in {0, 5}
+    monkeypatch.setenv("DOCKERBACKUP_SSH_CONFIG", str(host.ssh_config_path))
+    run("verify", first, second, "--level", "digests")
+    assert run("history", first, "--no-trunc").stdout.count(b"\n") > 1
+    assert len(run("cat", first).stdout) > 10_000
+    run("restore", first, *host_of(target), "--archive-host", f"{host.name}={host.name}")
+    converted = f"file://{tmp_path}/converted"
+    run("convert", f"file://{repository}", converted, "--layout", "layers")
+    assert len(json.loads(run("list", "-r", converted, "--json").stdout)) == 2
+    monkeypatch.setenv("DOCKERBACKUP_SSH_CONFIG", "/dev/null")
+    policy = ("rotate", "--keep-last", "1", "--json")
+    assert json.loads(run(*policy).stdout)["removed"] == [first]
+    assert len(list(folder.iterdir())) == 2
+    assert "interrupted" in run("check", check=False).stdout.decode()
+    monkeypatch.setenv("DOCKERBACKUP_SSH_CONFIG", str(host.ssh_config_path))
+    assert json.loads(run(*policy).stdout)["freed_bytes"] > 0
+    assert [path.name[: len(second)] for path in folder.iterdir()] == [second]
+    assert run("check").returncode == 0
