@@ -258,6 +258,16 @@ def test_a_deferred_save_commits_once_and_leaves_nothing_of_the_job(repository_u
     assert events_of(repository_url).count("backup.committed") == 1
 
 
+def test_airflows_default_defers_what_can_be_and_nothing_else(
+    repository_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installation whose operators all defer still saves through the worker where bytes must go there."""
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
+    assert saving(repository_url, folder, archive_location=None).execute(context(run_id="1"))["status"] == "committed"
+    deferred(saving(repository_url, folder), run_id="2")
+    assert saving(repository_url, folder, deferrable=False).execute(context(run_id="3"))["status"] == "committed"
+
+
 def test_a_triggerer_may_be_restarted_and_two_may_wait_at_once(repository_url: str, folder: Path, slow: Path) -> None:
     """All state is on the host: the second run of the trigger sees what the first saw."""
     trigger = deferred(saving(repository_url, folder, deferrable=True))
