@@ -234,16 +234,20 @@ def finish_save(
             return BackupOutcome(status="already", backup=standing, audit_head=trail.head)
         _require_success(state or archives.state(begun.place), archives=archives, host=host.name)
         saved = archives.results(begun.place)
-        with Attempt(repository, request.key, progress=progress, name=begun.place.attempt) as attempt:
-            archive = _archive(begun, saved, attempt)
+        name = f"image-{begun.place.attempt}.tar{begun.compression.suffix}"
+        # Published first: the claim in it keeps another process with the same job away from this try's files.
+        with (
+            Attempt(repository, request.key, progress=progress, name=begun.place.attempt) as attempt,
+            leftovers.published(name, attempt),
+        ):
+            archive = _archive(begun, saved, attempt, name=name)
             record = record_on_host(
                 request, saved, archive, attempt=attempt, captured_at=begun.began_at, host=host, image_id=begun.image_id
             )
             attempt.before_record(lambda: _require_published(archives, begun.place, archive, host=host.name))
-            with leftovers.published(archive, attempt):
-                backup = attempt.commit(record)
-            if backup.whole().attempt != attempt.name:
-                leftovers.lost(archive)
+            backup = attempt.commit(record)
+        if backup.whole().attempt != begun.place.attempt:
+            leftovers.withdraw(name)
     return telling.committed(backup, attempt=begun.place.attempt)
 
 
@@ -323,32 +327,29 @@ class _Leftovers:
             self._progress.note(f"the folder {self._place.name} stays on the host for the next run to remove: {err}")
 
     @contextmanager
-    def published(self, archive: ArchiveFile, attempt: Attempt) -> Iterator[None]:
+    def published(self, archive: str, attempt: Attempt) -> Iterator[None]:
         """Publish the archive, and take it back unless the body leaves a record of it."""
         try:
-            self._archives.publish(self._place, archive=archive.name)
+            self._archives.publish(self._place, archive=archive)
         except ConflictError:
             self._stays = True  # somebody else is committing, or removing, this very job
             raise
         except DockerBackupError:
-            self._withdraw(archive)
+            self.withdraw(archive)
             raise
         try:
             yield
         except BaseException:
             if attempt.undecided:
                 self._stays = True
-                self._progress.note(f"whether a record names {archive.name} is not known; it stays on the host")
+                self._progress.note(f"whether a record names {archive} is not known; it stays on the host")
             else:
-                self._withdraw(archive)
+                self.withdraw(archive)
             raise
 
-    def lost(self, archive: ArchiveFile) -> None:
-        """Take the archive back because another try's record stands."""
-        self._withdraw(archive)
-
-    def _withdraw(self, archive: ArchiveFile) -> None:
-        path = self._place.final_path(archive.name)
+    def withdraw(self, archive: str) -> None:
+        """Take the archive back, for no record names it."""
+        path = self._place.final_path(archive)
         try:
             self._archives.delete(path)
         except DockerBackupError as err:
@@ -356,9 +357,8 @@ class _Leftovers:
             self._progress.note(f"{path} stays on the host for the next run to remove: {err}")
 
 
-def _archive(begun: Begun, saved: SavedOnHost, attempt: Attempt) -> ArchiveFile:
+def _archive(begun: Begun, saved: SavedOnHost, attempt: Attempt, *, name: str) -> ArchiveFile:
     """Return what the record says of the archive, its document written."""
-    name = f"image-{attempt.name}.tar{begun.compression.suffix}"
     about = {
         "schema_version": "1.0",
         "host": attempt.key.source.host,

@@ -174,9 +174,14 @@ def test_jobs_of_other_work_of_the_source_stay_for_a_day_and_running_ones_longer
     world = a_world()
     world.archives._at_once = False
     _, waiting = begun_by(world, 1)
+    _, over = begun_by(world, 4)
+    world.archives.set_state(over.place, JobState(phase="ended", exit_status=0))
+    begun_by(world, 5)
+    assert over.place in {job.place for job in world.archives.jobs(FOLDER, scope="")}
     world.clock.advance(DAY)
     begun_by(world, 2)
     assert waiting.place in {job.place for job in world.archives.jobs(FOLDER, scope="")}
+    assert over.place not in {job.place for job in world.archives.jobs(FOLDER, scope="")}
     world.archives.set_state(waiting.place, JobState(phase="killed"))
     begun_by(world, 3)
     assert waiting.place not in {job.place for job in world.archives.jobs(FOLDER, scope="")}
@@ -238,6 +243,17 @@ def test_a_host_that_changed_a_byte_is_found_out_by_the_verification() -> None:
         assert world.again(backup).trust == "failed"
         del world.archives.files[path]
         assert world.verify(backup, "digests").verification == "failed"
+
+
+def test_a_host_that_told_another_digest_of_the_tar_is_found_out_as_well() -> None:
+    """The file is what it said; what is in it is not."""
+    world = a_world()
+    request, begun = begun_by(world, 1)
+    world.archives.change_result(begun.place, sha256=f"sha256:{'0' * 64}")
+    assert finished(world, request, begun) == "committed"
+    (backup,) = world.repository.catalog.backups()
+    verification = world.verify(backup, "digests")
+    assert (verification.verification, "content digest" in verification.problem) == ("failed", True)
 
 
 def test_a_host_out_of_reach_says_nothing_about_a_backup() -> None:
@@ -409,3 +425,56 @@ def test_two_saves_at_once_of_one_work_commit_one_backup() -> None:
     assert done[2:] in ([], ["already"])
     assert len(assert_all_whole(world.repository)) == 1
     assert world.left_on_host() == set()
+
+
+def test_a_try_that_commits_another_way_first_wins_and_the_archive_on_the_host_goes() -> None:
+    """The record that stands names bytes in the repository; ours withdraws."""
+    world = a_world()
+    request, begun = begun_by(world, 1)
+    stored: list[str] = []
+
+    def meanwhile(what: str) -> None:
+        if what == "publish" and not stored:
+            stored.append(world.backup(1).status)
+
+    world.archives.before = meanwhile
+    assert finished(world, request, begun) == "already"
+    assert stored == ["committed"]
+    assert world.archives.files == {}
+    assert world.left_on_host() == set()
+    assert_all_whole(world.repository)
+
+
+def test_what_one_claimed_stays_known_when_another_fails_to_and_the_first_one_dies() -> None:
+    """Both have the same job before them; its folder must go on telling of the archive until that has an owner."""
+    world = a_world()
+    request, begun = begun_by(world, 1)
+    first = Plan()
+    refused: list[str] = []
+
+    def meanwhile(what: str) -> None:
+        if what == "size" and not refused:
+            refused.append("claimed")
+            with pytest.raises(ConflictError):
+                finished(world, request, begun)
+            first.dead = True
+
+    world.archives.before = meanwhile
+    archives = FaultyArchives(world.archives, first)
+    with pytest.raises(Death):
+        finish_save(
+            request,
+            begun,
+            None,
+            host=world.host,
+            archives=archives,
+            repository=world.on(FaultyStorage(world.storage, first)),
+            progress=world.progress,
+        )
+    assert refused == ["claimed"]
+    assert len(world.archives.files) == 1
+    bury()
+    world.clock.advance(DAY)
+    world.save(2)
+    assert world.left_on_host() == set()
+    assert len(assert_all_whole(world.repository)) == 1
