@@ -117,7 +117,12 @@ def operator_classes() -> list[type[DockerBackupBaseOperator]]:
         for _, each in inspect.getmembers(loaded, inspect.isclass):
             if issubclass(each, DockerBackupBaseOperator):
                 found.add(each)
-    bases: set[type[DockerBackupBaseOperator]] = {DockerBackupBaseOperator, DockerHostOperator, DockerFleetOperator, SavesOnHost}
+    bases: set[type[DockerBackupBaseOperator]] = {
+        DockerBackupBaseOperator,
+        DockerHostOperator,
+        DockerFleetOperator,
+        SavesOnHost,
+    }
     return sorted(found - bases, key=lambda each: each.__name__)
 
 

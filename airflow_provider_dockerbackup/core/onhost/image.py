@@ -60,6 +60,7 @@ def record_on_host(
         configuration=configuration,
         not_covered=declared_volumes(inspected.config),
         fidelity=unread_fidelity(saved.config, inspected, configuration),
+        retention=request.retention,
     )
 
 

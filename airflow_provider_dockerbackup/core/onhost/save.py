@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NoReturn, Self
+from typing import NoReturn
 
 from airflow_provider_dockerbackup.core import confirm
 from airflow_provider_dockerbackup.core.archive.compression import Compression
@@ -19,6 +19,7 @@ from airflow_provider_dockerbackup.core.capture import BackupOutcome, Telling
 from airflow_provider_dockerbackup.core.document import canonical_json
 from airflow_provider_dockerbackup.core.model import ImageInspect
 from airflow_provider_dockerbackup.core.onhost.image import record_on_host
+from airflow_provider_dockerbackup.core.onhost.leftovers import Leftovers
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace, parse_location, scope_of
 from airflow_provider_dockerbackup.core.onhost.ports import HostArchives, JobState, SavedOnHost, SaveJob
 from airflow_provider_dockerbackup.core.onhost.reap import reap_jobs
@@ -105,7 +106,10 @@ def begin_save(
     reap(repository, request.key.source)
     reap_jobs(folder, request.key, archives=archives, repository=repository, progress=progress)
     image = host.inspect_image(reference)
-    if not request.force and (same := confirm.unchanged(repository, request.key, image, actor=request.actor)):
+    same = None
+    if not request.force:
+        same = confirm.unchanged(repository, request.key, image, actor=request.actor, retention=request.retention)
+    if same is not None:
         telling.tell("backup.confirmed", outcome="success", backup_id=same.backup_id, image_id=image.id)
         return BackupOutcome(status="unchanged", backup=same, audit_head=trail.head)
     compression = request.compression or repository.document.compression
@@ -229,7 +233,7 @@ def finish_save(
     _require_own(begun, request, archives=archives, repository=repository, progress=progress)
     trail = repository.trail(request.actor, after=begun.audit_head)
     telling = Telling(trail, key=request.key, access=host.access, progress=progress)
-    with telling.of_rest(), _Leftovers(begun.place, archives, progress) as leftovers:
+    with telling.of_rest(), Leftovers(begun.place, archives, progress) as leftovers:
         if (standing := winner_of(repository, request.key)) is not None:
             return BackupOutcome(status="already", backup=standing, audit_head=trail.head)
         _require_success(state or archives.state(begun.place), archives=archives, host=host.name)
@@ -300,61 +304,6 @@ def _require_own(
         raise ConfigurationError(
             "the task's fields have other values than when its job began; use values that stay the same within a run"
         )
-
-
-class _Leftovers:
-    """A context in which a job's end is committed; what must not stay on the host is removed at its end.
-
-    The job's folder tells the next run of what may be left, so it stays as long as something may be.
-    """
-
-    def __init__(self, place: JobPlace, archives: HostArchives, progress: Progress) -> None:
-        self._place = place
-        self._archives = archives
-        self._progress = progress
-        self._stays = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Remove the job's folder; what hinders that is told, never raised."""
-        if self._stays:
-            return
-        try:
-            self._archives.clear(self._place)
-        except DockerBackupError as err:
-            self._progress.note(f"the folder {self._place.name} stays on the host for the next run to remove: {err}")
-
-    @contextmanager
-    def published(self, archive: str, attempt: Attempt) -> Iterator[None]:
-        """Publish the archive, and take it back unless the body leaves a record of it."""
-        try:
-            self._archives.publish(self._place, archive=archive)
-        except ConflictError:
-            self._stays = True  # somebody else is committing, or removing, this very job
-            raise
-        except DockerBackupError:
-            self.withdraw(archive)
-            raise
-        try:
-            yield
-        except BaseException:
-            if attempt.undecided:
-                self._stays = True
-                self._progress.note(f"whether a record names {archive} is not known; it stays on the host")
-            else:
-                self.withdraw(archive)
-            raise
-
-    def withdraw(self, archive: str) -> None:
-        """Take the archive back, for no record names it."""
-        path = self._place.final_path(archive)
-        try:
-            self._archives.delete(path)
-        except DockerBackupError as err:
-            self._stays = True
-            self._progress.note(f"{path} stays on the host for the next run to remove: {err}")
 
 
 def _archive(begun: Begun, saved: SavedOnHost, attempt: Attempt, *, name: str) -> ArchiveFile:

@@ -351,6 +351,25 @@ def test_a_confirmed_backup_is_one_whose_archive_the_host_still_has() -> None:
     assert (third.status, third.backup.backup_id != first.backup.backup_id) == ("committed", True)
 
 
+def test_a_sources_own_policy_goes_into_record_and_confirmation() -> None:
+    """As with an archive in the repository."""
+    world = a_world()
+    told = []
+    for run in (1, 2):
+        request = SaveRequest(key=world.key(run), retention="keep_daily=7")
+        outcome = save_on_host(
+            request,
+            LOCATION,
+            deadline_seconds=3600,
+            host=world.host,
+            archives=world.archives,
+            repository=world.repository,
+            progress=world.progress,
+        )
+        told.append((outcome.status, outcome.backup.told and outcome.backup.told[1]))
+    assert told == [("committed", "keep_daily=7"), ("unchanged", "keep_daily=7")]
+
+
 def test_too_little_space_fails_the_save_and_the_trail_says_so() -> None:
     """Nothing of it stays."""
     world = a_world()
