@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
+from airflow_provider_dockerbackup.cli.archive_hosts import archive_host_option
 from airflow_provider_dockerbackup.cli.completion import backup_ids as complete_ids
 from airflow_provider_dockerbackup.cli.options import (
     actor,
@@ -30,6 +31,9 @@ from airflow_provider_dockerbackup.core.repository import Layout
 from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.transport.storage import place_of, storage_from_url
 
+if TYPE_CHECKING:
+    from airflow_provider_dockerbackup.core.onhost.ports import HostFilesFactory
+
 
 @click.command("copy")
 @click.argument("backup_ids", nargs=-1, shell_complete=complete_ids, metavar="[BACKUP_ID]...")
@@ -50,6 +54,7 @@ from airflow_provider_dockerbackup.transport.storage import place_of, storage_fr
 @tuning_options
 @recipient_options
 @identity_option
+@archive_host_option
 @click.option("--dry-run", is_flag=True, help="Show what would be copied; write nothing.")
 @json_option
 def copy_verb(
@@ -66,6 +71,7 @@ def copy_verb(
     tuning: Tuning,
     recipients: tuple[Recipient, ...],
     age_identity: Path | None,
+    archive_hosts: HostFilesFactory,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -96,7 +102,7 @@ def copy_verb(
         dry_run=dry_run,
         actor=actor(),
     )
-    source = open_repository(repository, age_identity=age_identity)
+    source = open_repository(repository, age_identity=age_identity, archive_hosts=archive_hosts)
     target = target_on(storage_from_url(target_url), request, source=source, signer=signer())
     outcome = copy(request, source=source, target=target, progress=BarProgress())
     if as_json:

@@ -51,6 +51,8 @@ class DockerBackupCopyOperator(DockerBackupBaseOperator):
     :param plan_only: a dry run: say what would be copied, and write nothing. (templated)
     :param repository_conn_id: connection with the credentials of the source's storage, where it needs any. (templated)
     :param target_repository_conn_id: the same for the target's storage. (templated)
+    :param archive_host_conn_ids: connections of the Docker hosts on which archives of the source lie; None takes
+        ``[dockerbackup] archive_host_conn_ids``. (templated)
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.CopySummary`; a backup that cannot be copied
         fails the task, after all others were tried.
     """
@@ -70,6 +72,7 @@ class DockerBackupCopyOperator(DockerBackupBaseOperator):
         "plan_only",
         "repository_conn_id",
         "target_repository_conn_id",
+        "archive_host_conn_ids",
     )
 
     metric = "copy"
@@ -94,6 +97,7 @@ class DockerBackupCopyOperator(DockerBackupBaseOperator):
         plan_only: bool | str = False,
         repository_conn_id: str | None = None,
         target_repository_conn_id: str | None = None,
+        archive_host_conn_ids: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -114,6 +118,7 @@ class DockerBackupCopyOperator(DockerBackupBaseOperator):
         self.plan_only = plan_only
         self.repository_conn_id = repository_conn_id
         self.target_repository_conn_id = target_repository_conn_id
+        self.archive_host_conn_ids = archive_host_conn_ids
 
     def work(self, context: Context) -> CopySummary:
         """Copy."""
@@ -123,7 +128,12 @@ class DockerBackupCopyOperator(DockerBackupBaseOperator):
 
         request = self._request(context)
         require_apart(*(place_of(without_userinfo(url)) for url in (self.repository, self.target_repository)))
-        source = existing_repository(self.repository, conn_id=self.repository_conn_id, reads_archives=True)
+        source = existing_repository(
+            self.repository,
+            conn_id=self.repository_conn_id,
+            reads_archives=True,
+            archive_host_conn_ids=self.archive_host_conn_ids,
+        )
         storage = storage_of(self.target_repository, conn_id=self.target_repository_conn_id)
         target = target_on(storage, request, source=source, signer=configured_signer())
         outcome = copy(request, source=source, target=target, progress=self.progress)

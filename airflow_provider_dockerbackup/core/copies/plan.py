@@ -23,13 +23,14 @@ def form_of(document: RepositoryDocument) -> Form:
 def goes_as_stored(record: BackupRecord, form: Form) -> bool:
     """Tell whether a backup's bytes are stored as a repository of this form stores them.
 
-    An image's archive of which the record names no layers was not scanned when it was taken: that is done on its way.
+    An image's archive of which the record names no layers, such as one on its host, was not scanned when it was taken:
+    that is done on its way.
 
     :param form: of the target.
     """
     layout = "archive" if record.archive is not None else "layers"
     scanned = record.image is None or len(record.image.layers) == len(record.image.diff_ids)
-    return scanned and (layout, frozenset(record.recipients)) == form
+    return scanned and record.path_on_host is None and (layout, frozenset(record.recipients)) == form
 
 
 def decisions(source: Repository, target: Repository | None, selection: Selection, *, form: Form) -> list[Decision]:

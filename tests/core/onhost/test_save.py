@@ -10,6 +10,7 @@ import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive_bytes import only_host
+from airflow_provider_dockerbackup.core.copies.copy import CopyRequest, copy
 from airflow_provider_dockerbackup.core.freshness import Rpo, freshness
 from airflow_provider_dockerbackup.core.look.history import image_history
 from airflow_provider_dockerbackup.core.look.tree import image_chains
@@ -22,6 +23,7 @@ from airflow_provider_dockerbackup.core.onhost.save import (
     save_on_host,
 )
 from airflow_provider_dockerbackup.core.record import BackupRecord
+from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.retention.forget import ForgetRequest, forget
 from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
 from airflow_provider_dockerbackup.core.retention.rotate import RotateRequest, rotate
@@ -33,6 +35,7 @@ from airflow_provider_dockerbackup.exceptions import (
     IntegrityError,
     TransientError,
 )
+from airflow_provider_dockerbackup.transport.memory import MemoryStorage
 from tests.core.encryption.keys import age_pair
 from tests.core.faults import Death, Fault, FaultyStorage, Plan
 from tests.core.onhost.hosts import FOLDER, LOCATION, FaultyArchives, HostWorld, a_world, nowhere
@@ -497,3 +500,20 @@ def test_what_one_claimed_stays_known_when_another_fails_to_and_the_first_one_di
     world.save(2)
     assert world.left_on_host() == set()
     assert len(assert_all_whole(world.repository)) == 1
+
+
+def test_a_copy_brings_the_archive_into_the_other_repository_scanned() -> None:
+    """There it is a backup like any other, layers and all; one that its host spoilt does not come."""
+    world = a_world()
+    world.save(1, compression=Compression.GZIP)
+    world.save(2)
+    (spoilt,) = [path for path in world.archives.files if path.endswith(".tar")]
+    world.archives.files[spoilt] = world.archives.files[spoilt][:-1024] + b"x" * 1024
+    target = Repository.open_or_create(MemoryStorage(clock=world.clock), clock=world.clock)
+    outcome = copy(CopyRequest(), source=world.repository, target=target, progress=world.progress)
+    assert sorted(each.state for each in outcome.results) == ["copied", "failed"]
+    (copied,) = assert_all_whole(target)
+    assert copied.whole().path_on_host is None
+    assert copied.whole().image is not None
+    assert len(copied.whole().image.layers) == len(copied.whole().diff_ids)  # type: ignore[union-attr]
+    assert_nothing_left(target)
