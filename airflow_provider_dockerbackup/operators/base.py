@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
 from airflow_provider_dockerbackup import __version__
 from airflow_provider_dockerbackup.exceptions import DockerBackupError, TransientError
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_dockerbackup.hooks.docker_backup import DockerBackupHook
-
-
-# Of a summary, what consumers of asset events need: what was made, and the proof of it.
-_IN_ASSET_EVENTS = frozenset(
-    {"backup_id", "host", "kind", "source", "status", "repository", "verification", "audit_head"}
-)
 
 
 class DockerBackupBaseOperator(BaseOperator):
@@ -61,6 +55,9 @@ class DockerBackupBaseOperator(BaseOperator):
         began = time.monotonic()
         try:
             summary = self.work(context)
+        except AirflowSkipException:
+            # Nothing was done and nothing failed.
+            raise
         except BaseException as err:
             metrics.tell_failure(self.metric, err, seconds=time.monotonic() - began, context=context)
             raise
@@ -68,17 +65,17 @@ class DockerBackupBaseOperator(BaseOperator):
         return summary
 
     def _anchor(self, context: Context, summary: Any) -> None:
-        """Leave the digest of the newest audit event where the repository's writer cannot change it.
+        """Leave what was done, with the newest audit event's digest, where the repository's writer cannot change it.
 
-        XCom has it as part of the summary; here it goes to the log and to the events of the task's asset outlets.
+        XCom has it as the summary; here it goes to the log and to the events of the task's asset outlets.
         """
-        head = summary.get("audit_head") if isinstance(summary, dict) else None
-        if not head:
+        from airflow_provider_dockerbackup.operators.asset_events import tell_outlets
+
+        if not isinstance(summary, dict):
             return
-        self.log.info("audit head %s", head)
-        for outlet in self.outlets or ():
-            extra = {key: value for key, value in summary.items() if key in _IN_ASSET_EVENTS}
-            context["outlet_events"][outlet].extra.update(extra)
+        if summary.get("audit_head"):
+            self.log.info("audit head %s", summary["audit_head"])
+        tell_outlets(context, self.outlets or (), summary)
 
     def work(self, context: Context) -> Any:
         """Return what :meth:`execute` returns; raises the errors of this package."""

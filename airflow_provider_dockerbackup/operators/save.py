@@ -15,6 +15,7 @@ from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
+from airflow_provider_dockerbackup.operators import past_runs
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of, work_of
 from airflow_provider_dockerbackup.operators.rendered import flag
 from airflow_provider_dockerbackup.operators.summary import BackupSummary, backup_summary
@@ -49,6 +50,8 @@ class DockerSaveOperator(DockerHostOperator):
     :param allow_single_recipient: accept only one recipient. (templated)
     :param retention: the source's own retention policy as text, such as ``keep_daily=7``, kept with the backup and
         honoured by rotation; empty says that it has none, None says nothing. (templated)
+    :param allow_past_runs: capture also in a run for a past date, such as a backfill, which is skipped otherwise.
+        (templated)
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host. (templated)
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.BackupSummary`.
     """
@@ -63,6 +66,7 @@ class DockerSaveOperator(DockerHostOperator):
         "recipients",
         "allow_single_recipient",
         "retention",
+        "allow_past_runs",
         "dockerbackup_conn_id",
     )
 
@@ -84,6 +88,7 @@ class DockerSaveOperator(DockerHostOperator):
         allow_single_recipient: bool | str = False,
         force: bool = False,
         retention: str | None = None,
+        allow_past_runs: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -100,6 +105,7 @@ class DockerSaveOperator(DockerHostOperator):
         self.allow_single_recipient = allow_single_recipient
         self.retention = retention
         self.force = force
+        self.allow_past_runs = allow_past_runs
 
     def work(self, context: Context) -> BackupSummary:
         """Save the image."""
@@ -112,10 +118,14 @@ class DockerSaveOperator(DockerHostOperator):
             level=self.compression_level, threads=self.compression_threads, bandwidth_limit=self.bandwidth_limit
         )
         tuning.check()
+        past = past_runs.refused(context, allow=flag("allow_past_runs", self.allow_past_runs))
         single = flag("allow_single_recipient", self.allow_single_recipient)
         parse_recipients(self.recipients, allow_single=single)
         with self.hook.docker_host() as host:
             source = Source(host=host.name, kind=SourceKind.IMAGE, name=reference)
+            key = BackupKey.of(source, run_time=context["dag_run"].run_after, work=work_of(context))
+            if past is not None:
+                return past_runs.backup_or_skip(past, key, repository=self.repository, conn_id=self.repository_conn_id)
             host.inspect_image(reference)
             repository = repository_of(
                 self.repository,
@@ -126,7 +136,7 @@ class DockerSaveOperator(DockerHostOperator):
                 allow_single_recipient=single,
             )
             request = SaveRequest(
-                key=BackupKey.of(source, run_time=context["dag_run"].run_after, work=work_of(context)),
+                key=key,
                 actor=actor_of(context),
                 compression=Compression(self.compression) if self.compression else None,
                 capture=self.capture,

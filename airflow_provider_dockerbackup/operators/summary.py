@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class BackupSummary(TypedDict):
     """What a save or export did.
 
-    ``status`` is ``committed``, ``unchanged`` or ``already``; sizes are bytes; ``audit_head`` is the digest of the
-    newest audit event of this try.
+    ``status`` is ``committed``, ``unchanged`` or ``already``; ``content_digest`` stands for all bytes; sizes are bytes;
+    ``audit_head`` is the digest of the newest audit event of this try.
     """
 
     backup_id: str
@@ -32,6 +32,7 @@ class BackupSummary(TypedDict):
     source: str
     repository: str
     path: str
+    content_digest: str
     diff_ids: list[str]
     size_bytes: int
     stored_size_bytes: int
@@ -280,6 +281,7 @@ def backup_summary(outcome: BackupOutcome, *, repository_url: str) -> BackupSumm
         source=record.source.name,
         repository=repository_url,
         path=outcome.backup.path,
+        content_digest=record.content_digest,
         diff_ids=list(record.diff_ids),
         size_bytes=record.size_bytes,
         stored_size_bytes=record.stored_size_bytes,

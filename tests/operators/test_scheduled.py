@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What only a whole Airflow does: schedule on assets, catch up, backfill, clear."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.transport.clock import SystemClock
+from airflow_provider_dockerbackup.transport.storage import storage_from_url
+from tests.lab.airflow import LabAirflow, airflow_of
+from tests.lab.lab import Lab
+from tests.lab.processes import wait_until
+
+TESTS = Path(__file__).parents[1]
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """URL of the repository of the DAGs."""
+    return f"file://{tmp_path_factory.mktemp('scheduled')}/repository"
+
+
+@pytest.fixture(scope="module")
+def airflow(lab: Lab, repository: str) -> Iterator[LabAirflow]:
+    """An Airflow with the example DAGs and those of the tests, for which the lab's hosts are connections."""
+    variables = lab.airflow_environment() | {
+        "AIRFLOW_CONN_DOCKERBACKUP_DEFAULT": lab.hosts[0].airflow_connection(),
+        "AIRFLOW_VAR_DOCKERBACKUP_REPOSITORY": repository,
+        "LAB_REPOSITORY": repository,
+    }
+    with airflow_of(TESTS.parent / "dags", TESTS / "dags", **variables) as started:
+        yield started
+
+
+def backups(url: str) -> list[Backup]:
+    """Return what a repository holds."""
+    return Repository.open(storage_from_url(url), clock=SystemClock()).catalog.backups()
+
+
+def trusts(url: str) -> set[str]:
+    """Return how far the backups of a repository are proven."""
+    return {each.trust for each in backups(url)}
+
+
+def events(airflow: LabAirflow, dag_id: str) -> list[dict[str, Any]]:
+    """Return the asset events of a DAG's tasks."""
+    found: list[dict[str, Any]] = airflow.get("assets/events", source_dag_id=dag_id)["asset_events"]
+    return found
+
+
+def test_what_was_just_saved_is_verified_by_a_dag_that_runs_by_itself(airflow: LabAirflow, repository: str) -> None:
+    """Each mapped save that commits makes an event; the example verifies exactly these, and unchanged ones not."""
+    conf = {"repository": repository, "names": ["lab/app:1", "lab/base:1"]}
+    airflow.trigger("example_dockerbackup_layers", conf)
+    airflow.finished("example_dockerbackup_layers")
+    told = events(airflow, "example_dockerbackup_layers")
+    saved = {each.backup_id: each for each in backups(repository)}
+    assert {each["extra"]["backup_id"] for each in told} == set(saved)
+    for each in told:
+        backup = saved[each["extra"]["backup_id"]]
+        record, extra = backup.whole(), each["extra"]
+        assert each["uri"] == f"x-dockerbackup://{record.source.host}/image/{record.source.name}"
+        assert (extra["content_digest"], extra["size_bytes"]) == (record.content_digest, record.size_bytes)
+        assert extra["repository"] == repository
+        assert re.fullmatch(r"sha256:[0-9a-f]{64}", extra["audit_head"])
+    # One run for both events, or one for each.
+    assert wait_until(lambda: trusts(repository) == {"verified"}, seconds=90, interval=0.5)
+    runs = airflow.finished("example_dockerbackup_verify_saved")
+    assert {each["run_type"] for each in runs} == {"asset_triggered"}
+    assert {each["state"] for each in runs} == {"success"}
+    airflow.trigger("example_dockerbackup_layers", conf)
+    airflow.finished("example_dockerbackup_layers", count=2)
+    assert len(events(airflow, "example_dockerbackup_layers")) == len(told), "unchanged images make no event"
+    assert sum(len(each.verifications) for each in backups(repository)) == len(saved)
+
+
+def test_runs_that_catch_up_skip_all_dates_but_the_newest(airflow: LabAirflow, repository: str) -> None:
+    """Three days late, only the last run captures; the others say that a backup of the past is impossible."""
+    runs = airflow.finished("lab_catches_up", count=4)
+    states = [airflow.tasks("lab_catches_up", each["dag_run_id"])["save"] for each in runs]
+    assert states == ["skipped", "skipped", "skipped", "success"]
+    told = airflow.task_log("lab_catches_up", runs[0]["dag_run_id"], "save")
+    assert "it is the scheduled run for" in told
+    assert "set allow_past_runs=True" in told
+    (made,) = backups(f"{repository}-caught-up")
+    assert made.whole().actor["run_id"] == runs[-1]["dag_run_id"]
+
+
+def test_a_backfill_captures_nothing_unless_it_is_allowed(airflow: LabAirflow, repository: str) -> None:
+    """Save, export and commit skip and leave no repository; a task that allows it captures what is there now."""
+    day = (TODAY - timedelta(days=25)).date().isoformat()
+    airflow.command("backfill", "create", "--dag-id", "lab_backfilled", "--from-date", day, "--to-date", day)
+    (run,) = airflow.finished("lab_backfilled")
+    assert run["run_type"] == "backfill"
+    assert airflow.tasks("lab_backfilled", run["dag_run_id"]) == {
+        "save": "skipped",
+        "export": "skipped",
+        "commit": "skipped",
+        "allowed": "success",
+    }
+    assert not Path(f"{repository}-backfilled".removeprefix("file://")).exists()
+    (made,) = backups(f"{repository}-allowed")
+    assert made.whole().captured_at > datetime.now(UTC) - timedelta(minutes=10)
+    assert "captured is what is there now" in airflow.task_log("lab_backfilled", run["dag_run_id"], "allowed")
+
+
+def test_a_cleared_run_returns_the_backup_that_it_made(airflow: LabAirflow, repository: str) -> None:
+    """Nothing is captured a second time for the same date, also where it is allowed."""
+    (run,) = airflow.finished("lab_backfilled")
+    (before,) = backups(f"{repository}-allowed")
+    cleared = {"dag_run_id": run["dag_run_id"], "task_ids": ["allowed"], "dry_run": False, "only_failed": False}
+    airflow.post("dags/lab_backfilled/clearTaskInstances", **cleared)
+    (run,) = airflow.finished("lab_backfilled")
+    assert airflow.tasks("lab_backfilled", run["dag_run_id"])["allowed"] == "success"
+    (after,) = backups(f"{repository}-allowed")
+    assert (after.backup_id, after.points) == (before.backup_id, before.points)
