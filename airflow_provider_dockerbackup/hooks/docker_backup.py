@@ -54,9 +54,10 @@ class HostSettings:
     verified: bool
 
     @classmethod
-    def of(cls, connection: Connection) -> HostSettings:
+    def of(cls, connection: Connection, extra: Mapping[str, Any] | None = None) -> HostSettings:
         """Return the settings of a connection, each extra read by its name.
 
+        :param extra: the connection's extras, where reading them was not left to this; None reads them now.
         :raises ConfigurationError: when the connection has another type or a setting is wrong.
         """
         if connection.conn_type not in _CONNECTION_TYPES:
@@ -66,7 +67,7 @@ class HostSettings:
             )
         if not connection.host:
             raise ConfigurationError(f"connection {connection.conn_id} names no host; set its field Host")
-        extra = connection.extra_dejson
+        extra = connection.extra_dejson if extra is None else extra
         port = f":{connection.port}" if connection.port not in {None, 22} else ""
         defaults = SshTimeouts()
         return cls(
@@ -82,7 +83,7 @@ class HostSettings:
             ),
             conn_timeout_seconds=int(_seconds(extra, "conn_timeout", 20)),
             max_captures=_count(extra, "max_captures", DEFAULT_PLACES),
-            verified=not (_is_true(extra, "no_host_key_check") or _is_true(extra, "allow_host_key_change")),
+            verified=not (_skips_host_key_check(extra) or _is_true(extra, "allow_host_key_change")),
         )
 
 
@@ -225,3 +226,8 @@ def _count(extra: Mapping[str, Any], name: str, default: int) -> int:
 
 def _is_true(extra: Mapping[str, Any], name: str) -> bool:
     return str(extra.get(name, "")).strip().lower() == "true"
+
+
+def _skips_host_key_check(extra: Mapping[str, Any]) -> bool:
+    """Tell whether a connection says not to verify the host's key; SSHHook still knows the older name, too."""
+    return _is_true(extra, "no_host_key_check" if "no_host_key_check" in extra else "ignore_hostkey_verification")
