@@ -52,6 +52,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [f"{_NAME}.operators.{operator}" for operator in operators],
             }
         ],
+        "notifications": [f"{_NAME}.notifications.webhook.DockerBackupWebhookNotifier"],
         "cli": [f"{_NAME}.airflow_command.get_commands"],
         "config": {
             "dockerbackup": {

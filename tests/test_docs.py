@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import click
 import pytest
@@ -42,6 +42,8 @@ from airflow_provider_dockerbackup.core.since import (
     Verification,
 )
 from airflow_provider_dockerbackup.get_provider_info import get_provider_info
+from airflow_provider_dockerbackup.notifications.alert import Alert
+from airflow_provider_dockerbackup.notifications.webhook import DockerBackupWebhookNotifier
 from airflow_provider_dockerbackup.operators import summary
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, DockerHostOperator
 from airflow_provider_dockerbackup.operators.fleet import DockerFleetOperator
@@ -242,6 +244,26 @@ def test_the_reference_has_every_option_of_a_verb(verb: str) -> None:
         if isinstance(parameter, click.Option):
             for option in (*parameter.opts, *parameter.secondary_opts):
                 assert re.search(rf"`{option}[ `]", text + shared), option
+
+
+def test_the_reference_has_every_parameter_and_every_key_of_an_alert() -> None:
+    """Defaults are those of the code, and the body's keys those that are sent."""
+    page = text_of(REFERENCE / "alerts.md")
+    given = inspect.signature(DockerBackupWebhookNotifier.__init__).parameters.values()
+    expected = {one.name: one.default for one in given if one.kind is one.KEYWORD_ONLY}
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for name, default in expected.items():
+        shown = (
+            f"| `{name}` | `{_shown(default)}` | {'yes' if name in DockerBackupWebhookNotifier.template_fields else ''}"
+        )
+        assert any(row.startswith(shown) for row in rows), shown
+    assert names_in_tables(page.partition("## Body")[2]) - set(get_args(alert_event())) == set(Alert.__annotations__)
+    assert set(get_args(alert_event())) <= set(re.findall(r"`(\w+)`", page))
+
+
+def alert_event() -> Any:
+    """Return the type of an alert's ``event``."""
+    return get_type_hints(Alert)["event"]
 
 
 def test_the_reference_names_no_verb_that_is_not_there() -> None:

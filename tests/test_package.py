@@ -10,15 +10,26 @@ import subprocess
 import sys
 from configparser import ConfigParser
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
+from airflow.providers.common.compat.sdk import BaseNotifier
 
 from airflow_provider_dockerbackup import __version__
 from airflow_provider_dockerbackup.get_provider_info import get_provider_info
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
+
+
+# Of the operators' folder, what holds no operator.
+_SHARED = {"__init__", "asset_events", "base", "fleet", "metrics", "past_runs", "progress", "rendered", "summary"}
+
+
+def _class_at(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def test_provider_info_fits_airflows_schema_and_names_the_package_as_pip_does() -> None:
@@ -42,10 +53,11 @@ def test_every_module_that_provider_info_names_can_be_imported() -> None:
                 importlib.import_module(module)
     listed = {module.rsplit(".", 1)[1] for module in info["operators"][0]["python-modules"]}
     there = {path.stem for path in (ROOT / "airflow_provider_dockerbackup" / "operators").glob("*.py")}
-    assert listed == there - {"__init__", "base", "fleet", "metrics", "progress", "rendered", "summary"}
+    assert listed == there - _SHARED
+    for notifier in info["notifications"]:
+        assert issubclass(_class_at(notifier), BaseNotifier)
     for connection in info["connection-types"]:
-        module, _, name = connection["hook-class-name"].rpartition(".")
-        hook = getattr(importlib.import_module(module), name)
+        hook = _class_at(connection["hook-class-name"])
         assert hook.conn_type == connection["connection-type"]
         assert hook.hook_name == connection["hook-name"]
 

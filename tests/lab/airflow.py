@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,7 +66,7 @@ class LabAirflow:
         found: list[dict[str, Any]] = self.get(f"dags/{dag_id}/dagRuns", order_by="run_after")["dag_runs"]
         return found
 
-    def finished(self, dag_id: str, *, count: int = 1, seconds: float = 120) -> list[dict[str, Any]]:
+    def finished(self, dag_id: str, *, count: int = 1, seconds: float = 180) -> list[dict[str, Any]]:
         """Return the runs of a DAG when at least ``count`` are there and all of them have ended.
 
         :raises LabError: when they have not in time; with what the scheduler wrote last.
@@ -87,6 +88,11 @@ class LabAirflow:
 
     def _knows(self, dag_id: str) -> bool:
         return any(each["dag_id"] == dag_id for each in self.get("dags", limit=100)["dags"])
+
+    def logs(self, dag_id: str) -> str:
+        """Return what all tasks of a DAG logged, and the end of what the scheduler did."""
+        found = sorted((self.home / "logs" / f"dag_id={dag_id}").rglob("*.log"))
+        return "".join(path.read_text(encoding="utf-8") for path in found) + log_tail(self.home / "scheduler.log")
 
     def command(self, *words: str) -> str:
         """Return what an ``airflow`` command prints."""
@@ -120,15 +126,17 @@ def airflow_of(*dag_folders: Path, **variables: str) -> Iterator[LabAirflow]:
     airflow = _prepared(home, dag_folders, variables)
     try:
         subprocess.run([_AIRFLOW, "db", "migrate"], env=dict(airflow.environment), check=True, capture_output=True)
-        for part, options in _PARTS.items():
-            spawn(
-                [str(_AIRFLOW), part, *options],
-                pid_file=home / f"{part}.pid-of-lab",
-                log=home / f"{part}.log",
-                environment=airflow.environment,
-            )
-        if not wait_until(lambda: _healthy(airflow), seconds=90, interval=0.5):
-            raise LabError("".join(log_tail(home / f"{part}.log") for part in _PARTS))
+        # Tasks that the scheduler starts before the API server answers fail.
+        for parts in (("api-server",), ("scheduler", "triggerer", "dag-processor")):
+            for part in parts:
+                spawn(
+                    [str(_AIRFLOW), part, *_PARTS[part]],
+                    pid_file=home / f"{part}.pid-of-lab",
+                    log=home / f"{part}.log",
+                    environment=airflow.environment,
+                )
+            if not wait_until(partial(_healthy, airflow, parts), seconds=150, interval=0.5):
+                raise LabError("".join(log_tail(home / f"{part}.log") for part in parts))
         yield airflow
     finally:
         for part in _PARTS:
@@ -152,6 +160,8 @@ def _prepared(home: Path, dag_folders: Sequence[Path], variables: Mapping[str, s
     environment = {
         **inherited,
         "AIRFLOW_HOME": str(home),
+        # Five processes write to it, and the default patience is 5 s.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=60",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__PARALLELISM": "2",
@@ -165,9 +175,10 @@ def _prepared(home: Path, dag_folders: Sequence[Path], variables: Mapping[str, s
     return LabAirflow(home=home, url=f"http://127.0.0.1:{port}", environment=environment)
 
 
-def _healthy(airflow: LabAirflow) -> bool:
+def _healthy(airflow: LabAirflow, parts: Sequence[str]) -> bool:
     try:
         health = httpx.get(f"{airflow.url}/api/v2/monitor/health", timeout=10).json()
     except (httpx.HTTPError, ValueError):
         return False
-    return all(health[part]["status"] == "healthy" for part in ("scheduler", "triggerer", "dag_processor"))
+    told = {part.replace("_", "-"): each["status"] for part, each in health.items()}
+    return all(told.get(part, "healthy") == "healthy" for part in parts)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What only a whole Airflow does: schedule on assets, catch up, backfill, clear."""
+"""What only a whole Airflow does: schedule on assets, catch up, backfill, clear, alert."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from airflow_provider_dockerbackup.transport.storage import storage_from_url
 from tests.lab.airflow import LabAirflow, airflow_of
 from tests.lab.lab import Lab
 from tests.lab.processes import wait_until
+from tests.lab.webhook import LabWebhook, webhook_server
 
 TESTS = Path(__file__).parents[1]
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -30,10 +31,18 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def airflow(lab: Lab, repository: str) -> Iterator[LabAirflow]:
+def webhook() -> Iterator[LabWebhook]:
+    """The endpoint of alerts."""
+    with webhook_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def airflow(lab: Lab, repository: str, webhook: LabWebhook) -> Iterator[LabAirflow]:
     """An Airflow with the example DAGs and those of the tests, for which the lab's hosts are connections."""
     variables = lab.airflow_environment() | {
         "AIRFLOW_CONN_DOCKERBACKUP_DEFAULT": lab.hosts[0].airflow_connection(),
+        "AIRFLOW_CONN_DOCKERBACKUP_WEBHOOK": webhook.connection(),
         "AIRFLOW_VAR_DOCKERBACKUP_REPOSITORY": repository,
         "LAB_REPOSITORY": repository,
     }
@@ -87,7 +96,7 @@ def test_runs_that_catch_up_skip_all_dates_but_the_newest(airflow: LabAirflow, r
     """Three days late, only the last run captures; the others say that a backup of the past is impossible."""
     runs = airflow.finished("lab_catches_up", count=4)
     states = [airflow.tasks("lab_catches_up", each["dag_run_id"])["save"] for each in runs]
-    assert states == ["skipped", "skipped", "skipped", "success"]
+    assert states == ["skipped", "skipped", "skipped", "success"], airflow.logs("lab_catches_up")
     told = airflow.task_log("lab_catches_up", runs[0]["dag_run_id"], "save")
     assert "it is the scheduled run for" in told
     assert "set allow_past_runs=True" in told
@@ -123,3 +132,33 @@ def test_a_cleared_run_returns_the_backup_that_it_made(airflow: LabAirflow, repo
     assert airflow.tasks("lab_backfilled", run["dag_run_id"])["allowed"] == "success"
     (after,) = backups(f"{repository}-allowed")
     assert (after.backup_id, after.points) == (before.backup_id, before.points)
+
+
+def test_a_permanent_error_stops_the_retries_and_alerts_for_task_and_run(
+    airflow: LabAirflow, webhook: LabWebhook
+) -> None:
+    """The worker tells of the task, the DAG processor of the run."""
+    airflow.trigger("lab_fails")
+    (run,) = airflow.finished("lab_fails")
+    assert run["state"] == "failed"
+    assert wait_until(lambda: len(alerts(webhook, "lab_fails")) == 2, seconds=60)
+    told = {each["event"]: each for each in alerts(webhook, "lab_fails")}
+    assert told["task_failed"]["error"] == "NotFoundError"
+    assert told["task_failed"]["try_number"] == 1
+    assert "lab/absent:1" in told["task_failed"]["text"]
+    assert (told["dag_run"]["reason"], told["dag_run"]["run_id"]) == ("task_failure", run["dag_run_id"])
+
+
+def test_a_missed_deadline_alerts_while_the_run_goes_on(airflow: LabAirflow, webhook: LabWebhook) -> None:
+    """The triggerer tells of it, from what little Airflow gives it."""
+    run_id = airflow.trigger("lab_late")
+    assert wait_until(lambda: alerts(webhook, "lab_late") != [], seconds=60)
+    (alert,) = alerts(webhook, "lab_late")
+    assert (alert["event"], alert["run_id"]) == ("deadline_missed", run_id)
+    assert "missed its deadline of 20" in alert["text"]
+    airflow.finished("lab_late")
+
+
+def alerts(webhook: LabWebhook, dag_id: str) -> list[dict[str, Any]]:
+    """Return the alerts of a DAG."""
+    return [post.body for post in webhook.posts if post.body["dag_id"] == dag_id]
