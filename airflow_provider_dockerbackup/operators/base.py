@@ -20,6 +20,7 @@ from airflow_provider_dockerbackup.operators.progress import LogProgress
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_provider_dockerbackup.hooks.docker_backup import DockerBackupHook
@@ -34,6 +35,8 @@ class DockerBackupBaseOperator(BaseOperator):
     ui_color = "#dbeafe"
     # Middle part of the names of its metrics; None for what is not worth one.
     metric: ClassVar[str | None] = None
+    # What the work came to, for those who ask after it.
+    done: dict[str, Any] | None = None
 
     def __init__(self, *, multiple_outputs: bool = True, **kwargs: Any) -> None:
         # Summaries are dicts; each key is an XCom of its own, so that ``save.output["backup_id"]`` works downstream.
@@ -73,9 +76,21 @@ class DockerBackupBaseOperator(BaseOperator):
 
         if not isinstance(summary, dict):
             return
+        self.done = summary
         if summary.get("audit_head"):
             self.log.info("audit head %s", summary["audit_head"])
         tell_outlets(context, self.outlets or (), summary)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """Return what this task moved, for Airflow's OpenLineage provider, which asks also after a failure."""
+        del task_instance
+        if self.done is None:
+            return None
+        from airflow_provider_dockerbackup.hooks.storage import without_userinfo
+        from airflow_provider_dockerbackup.operators.lineage import movement, openlineage_of
+
+        repository = without_userinfo(getattr(self, "repository", None) or "")
+        return openlineage_of(movement(self.done, repository=repository))
 
     def work(self, context: Context) -> Any:
         """Return what :meth:`execute` returns; raises the errors of this package."""

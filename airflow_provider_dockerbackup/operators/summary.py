@@ -49,6 +49,7 @@ class VerificationSummary(TypedDict):
     """
 
     backup_id: str
+    backup_source: str
     level: str
     verification: str
     cleanup: str
@@ -182,6 +183,7 @@ class RestoreSummary(TypedDict):
     """What a restore did, or in a dry run would do."""
 
     backup_id: str
+    backup_source: str
     host: str
     image_id: str
     tags: list[str]
@@ -202,6 +204,7 @@ class RollbackSummary(TypedDict):
     """
 
     backup_id: str
+    backup_source: str
     host: str
     tag: str
     step: int | None
@@ -222,6 +225,7 @@ class ContainerSummary(TypedDict):
     """What the restore of a container did, or in a dry run would do; options and losses by name, never by value."""
 
     backup_id: str
+    backup_source: str
     host: str
     name: str
     status: str
@@ -291,10 +295,13 @@ def backup_summary(outcome: BackupOutcome, *, repository_url: str) -> BackupSumm
     )
 
 
-def restore_summary(outcome: RestoreOutcome, *, host: str, dry_run: bool, audit_head: str | None) -> RestoreSummary:
+def restore_summary(
+    outcome: RestoreOutcome, *, backup_source: str, host: str, dry_run: bool, audit_head: str | None
+) -> RestoreSummary:
     """Return the summary of a restore."""
     return RestoreSummary(
         backup_id=outcome.backup_id,
+        backup_source=backup_source,
         host=host,
         image_id=outcome.image_id,
         tags=list(outcome.tags),
@@ -307,10 +314,13 @@ def restore_summary(outcome: RestoreOutcome, *, host: str, dry_run: bool, audit_
     )
 
 
-def rollback_summary(outcome: RollbackOutcome, *, host: str, dry_run: bool, audit_head: str | None) -> RollbackSummary:
+def rollback_summary(
+    outcome: RollbackOutcome, *, backup_source: str, host: str, dry_run: bool, audit_head: str | None
+) -> RollbackSummary:
     """Return the summary of a rollback."""
     return RollbackSummary(
         backup_id=outcome.backup_id,
+        backup_source=backup_source,
         host=host,
         tag=outcome.tag,
         step=outcome.step,
@@ -329,11 +339,12 @@ def rollback_summary(outcome: RollbackOutcome, *, host: str, dry_run: bool, audi
 
 
 def container_summary(
-    outcome: RecreateOutcome, *, host: str, dry_run: bool, audit_head: str | None
+    outcome: RecreateOutcome, *, backup_source: str, host: str, dry_run: bool, audit_head: str | None
 ) -> ContainerSummary:
     """Return the summary of the restore of a container."""
     return ContainerSummary(
         backup_id=outcome.backup_id,
+        backup_source=backup_source,
         host=host,
         name=outcome.name,
         status=outcome.status,

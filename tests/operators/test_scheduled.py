@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -38,13 +39,22 @@ def webhook() -> Iterator[LabWebhook]:
 
 
 @pytest.fixture(scope="module")
-def airflow(lab: Lab, repository: str, webhook: LabWebhook) -> Iterator[LabAirflow]:
+def lineage_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where OpenLineage's events go, one a line."""
+    return tmp_path_factory.mktemp("lineage") / "events.jsonl"
+
+
+@pytest.fixture(scope="module")
+def airflow(lab: Lab, repository: str, webhook: LabWebhook, lineage_file: Path) -> Iterator[LabAirflow]:
     """An Airflow with the example DAGs and those of the tests, for which the lab's hosts are connections."""
     variables = lab.airflow_environment() | {
         "AIRFLOW_CONN_DOCKERBACKUP_DEFAULT": lab.hosts[0].airflow_connection(),
         "AIRFLOW_CONN_DOCKERBACKUP_WEBHOOK": webhook.connection(),
         "AIRFLOW_VAR_DOCKERBACKUP_REPOSITORY": repository,
         "LAB_REPOSITORY": repository,
+        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
+            {"type": "file", "log_file_path": str(lineage_file), "append": True}
+        ),
     }
     with airflow_of(TESTS.parent / "dags", TESTS / "dags", **variables) as started:
         yield started
@@ -90,6 +100,23 @@ def test_what_was_just_saved_is_verified_by_a_dag_that_runs_by_itself(airflow: L
     airflow.finished("example_dockerbackup_layers", count=2)
     assert len(events(airflow, "example_dockerbackup_layers")) == len(told), "unchanged images make no event"
     assert sum(len(each.verifications) for each in backups(repository)) == len(saved)
+
+
+def test_lineage_of_what_ran_is_told_to_openlineage(airflow: LabAirflow, lineage_file: Path, lab: Lab) -> None:
+    """Saves lead from the host into the repository, verifications out of it; the example DAGs have run."""
+    airflow.finished("example_dockerbackup_verify_saved")
+
+    def told(task: str) -> list[dict[str, Any]]:
+        events = [json.loads(line) for line in lineage_file.read_text(encoding="utf-8").splitlines()]
+        return [each for each in events if each["eventType"] == "COMPLETE" and each["job"]["name"].endswith(task)]
+
+    assert wait_until(lambda: bool(told("layers.save") and told("saved.verify")), seconds=60, interval=0.5)
+    save = next(each for each in told("layers.save") if each["outputs"])
+    assert [each["namespace"] for each in save["inputs"]] == [f"docker://{lab.hosts[0].name}"]
+    (stored,) = save["outputs"]
+    assert stored["namespace"] == "file"
+    assert stored["facets"]["version"]["datasetVersion"]
+    assert stored["name"] in {each["inputs"][0]["name"] for each in told("saved.verify")}
 
 
 def test_runs_that_catch_up_skip_all_dates_but_the_newest(airflow: LabAirflow, repository: str) -> None:
