@@ -73,6 +73,16 @@ def test_importing_the_package_imports_neither_airflow_nor_paramiko() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_workers_process_imports_nothing_of_ours_but_the_providers_description() -> None:
+    """Not the hook, not paramiko: each of a worker's processes finds all providers before it runs its task."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.worker_start", "with"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["installed"]
+    assert found["modules"] == ["airflow_provider_dockerbackup", "airflow_provider_dockerbackup.get_provider_info"]
+
+
 @pytest.mark.parametrize("command", [["providers", "list"], ["providers", "hooks"], ["version"], ["providers", "get"]])
 def test_airflow_commands_work_with_the_provider_installed(command: list[str]) -> None:
     """Airflow lists the provider and its hook, and no command minds it."""
