@@ -52,6 +52,8 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [f"{_NAME}.operators.{operator}" for operator in operators],
             }
         ],
+        "sensors": [{"integration-name": "Docker Backup", "python-modules": [f"{_NAME}.sensors.image_changed"]}],
+        "triggers": [{"integration-name": "Docker Backup", "python-modules": [f"{_NAME}.triggers.image_changed"]}],
         "notifications": [f"{_NAME}.notifications.webhook.DockerBackupWebhookNotifier"],
         "cli": [f"{_NAME}.airflow_command.get_commands"],
         "config": {

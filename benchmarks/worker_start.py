@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import Any
 
 _OURS = "airflow-provider-dockerbackup"
+_FOLDER = _OURS.replace("-", "_")
 
 
 def main() -> None:
@@ -49,7 +50,8 @@ def _hide_from(metadata: Any) -> None:
     real = metadata.distributions
 
     def distributions(**options: Any) -> Iterable[Any]:
-        return (each for each in real(**options) if each.name != _OURS)
+        # By its folder: its name would be read from a file of each distribution, which Airflow does not do.
+        return (each for each in real(**options) if not each._path.name.startswith(_FOLDER))
 
     metadata.distributions = distributions
 

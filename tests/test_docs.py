@@ -47,6 +47,7 @@ from airflow_provider_dockerbackup.notifications.webhook import DockerBackupWebh
 from airflow_provider_dockerbackup.operators import summary
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, DockerHostOperator
 from airflow_provider_dockerbackup.operators.fleet import DockerFleetOperator
+from airflow_provider_dockerbackup.sensors.image_changed import DockerImageChangedSensor, ImageChange
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -57,7 +58,7 @@ PROGRAMS = {
     *("age-keygen", "cd", "cp", "export", "ls", "sha256sum", "skopeo", "ssh-keygen", "ssh-keyscan", "tar", "zstd"),
 }
 # Words of parts that are planned: only the design may speak of them.
-PLANNED = ("DockerImageChangedSensor",)
+PLANNED = ("operator link", "UI plugin")
 
 _CONTEXT = click.Context(cli)
 VERBS = {name: command for name in cli.list_commands(_CONTEXT) if (command := cli.get_command(_CONTEXT, name))}
@@ -174,6 +175,28 @@ def _shown(default: Any) -> str:
     if isinstance(default, str):
         return default or '""'
     return repr(default).replace("'", '"')
+
+
+def test_the_reference_has_every_parameter_of_the_sensor_and_every_key_of_what_it_returns() -> None:
+    """As for operators."""
+    text = section("sensors.md", DockerImageChangedSensor.__name__)
+    assert f"`{DockerImageChangedSensor.__module__}`" in text
+    given = inspect.signature(DockerImageChangedSensor.__init__).parameters.values()
+    rows = {line.split("`")[1]: line.split(" | ") for line in text.splitlines() if line.startswith("| `")}
+    assert set(rows) == {one.name for one in given if one.kind is one.KEYWORD_ONLY}
+    for one in given:
+        if one.kind is one.KEYWORD_ONLY:
+            shown = "required" if one.default is inspect.Parameter.empty else f"`{_shown(one.default)}`"
+            assert rows[one.name][1] == shown, one.name
+            assert (rows[one.name][2].strip() == "yes") == (one.name in DockerImageChangedSensor.template_fields)
+    for key in ImageChange.__annotations__:
+        assert f"`{key}`" in text, key
+
+
+def test_every_operator_stops_retries_when_trying_again_is_of_no_use() -> None:
+    """The base class sorts errors around each operator's work; none goes around it."""
+    for operator in operator_classes():
+        assert operator.execute is DockerBackupBaseOperator.execute, operator.__name__
 
 
 def test_the_reference_has_every_operator_and_every_key_of_its_summary() -> None:

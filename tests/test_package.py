@@ -24,7 +24,7 @@ BIN = Path(sys.executable).parent
 
 
 # Of the operators' folder, what holds no operator.
-_SHARED = {"__init__", "asset_events", "base", "fleet", "metrics", "past_runs", "progress", "rendered", "summary"}
+_SHARED = {"__init__", "asset_events", "base", "fleet", "lineage", "metrics", "past_runs", "progress", "rendered", "summary"}
 
 
 def _class_at(path: str) -> Any:
@@ -47,7 +47,7 @@ def test_provider_info_fits_airflows_schema_and_names_the_package_as_pip_does() 
 def test_every_module_that_provider_info_names_can_be_imported() -> None:
     """Hooks, operators and the connection's hook class are where the provider info says."""
     info = get_provider_info()
-    for group in ("hooks", "operators"):
+    for group in ("hooks", "operators", "sensors", "triggers"):
         for item in info[group]:
             for module in item["python-modules"]:
                 importlib.import_module(module)

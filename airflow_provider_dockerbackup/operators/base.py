@@ -44,7 +44,7 @@ class DockerBackupBaseOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Do the operator's work and return a small summary."""
-        with _retries_stopped_when_permanent():
+        with retries_stopped_when_permanent():
             summary = self._measured(context)
         self._anchor(context, summary)
         return summary
@@ -128,7 +128,8 @@ class DockerHostOperator(DockerBackupBaseOperator):
 
 
 @contextmanager
-def _retries_stopped_when_permanent() -> Iterator[None]:
+def retries_stopped_when_permanent() -> Iterator[None]:
+    """Raise errors that trying again cannot mend as the one that stops Airflow's retries."""
     try:
         yield
     except TransientError:

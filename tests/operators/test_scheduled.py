@@ -186,6 +186,24 @@ def test_a_missed_deadline_alerts_while_the_run_goes_on(airflow: LabAirflow, web
     airflow.finished("lab_late")
 
 
+def test_the_triggerer_waits_until_an_image_changes(airflow: LabAirflow, lab: Lab) -> None:
+    """The task holds no worker meanwhile, and what it returns says what changed."""
+    docker, tag = lab.hosts[0].daemon.docker, "lab-waits/app:1"
+    docker("tag", "lab/base:1", tag)
+    try:
+        run_id = airflow.trigger("lab_waits")
+        assert wait_until(
+            lambda: airflow.tasks("lab_waits", run_id).get("wait") == "deferred", seconds=120, interval=0.5
+        )
+        docker("tag", "lab/app:1", tag)
+        (run,) = airflow.finished("lab_waits")
+    finally:
+        docker("rmi", tag, check=False)
+    assert run["state"] == "success"
+    found = airflow.get(f"dags/lab_waits/dagRuns/{run_id}/taskInstances/wait/xcomEntries/return_value")["value"]
+    assert '"reason": "changed"' in found.replace("'", '"')
+
+
 def alerts(webhook: LabWebhook, dag_id: str) -> list[dict[str, Any]]:
     """Return the alerts of a DAG."""
     return [post.body for post in webhook.posts if post.body["dag_id"] == dag_id]
