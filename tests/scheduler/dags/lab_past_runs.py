@@ -16,7 +16,14 @@ REPOSITORY = os.environ.get("LAB_REPOSITORY", "file:///srv/dockerbackup")
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 with DAG("lab_catches_up", schedule="@daily", start_date=TODAY - timedelta(days=3), catchup=True, max_active_runs=1):
-    DockerSaveOperator(task_id="save", image="lab/base:1", repository=REPOSITORY + "-caught-up")
+    # It begins before the API server answers, and a task that cannot reach that fails.
+    DockerSaveOperator(
+        task_id="save",
+        image="lab/base:1",
+        repository=REPOSITORY + "-caught-up",
+        retries=5,
+        retry_delay=timedelta(seconds=5),
+    )
 
 # It ended, so that the scheduler makes no run of its own.
 with DAG(
