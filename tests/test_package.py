@@ -24,7 +24,18 @@ BIN = Path(sys.executable).parent
 
 
 # Of the operators' folder, what holds no operator.
-_SHARED = {"__init__", "asset_events", "base", "fleet", "lineage", "metrics", "past_runs", "progress", "rendered", "summary"}
+_SHARED = {
+    "__init__",
+    "asset_events",
+    "base",
+    "fleet",
+    "lineage",
+    "metrics",
+    "past_runs",
+    "progress",
+    "rendered",
+    "summary",
+}
 
 
 def _class_at(path: str) -> Any:
