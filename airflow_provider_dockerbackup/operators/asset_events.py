@@ -21,20 +21,9 @@ if TYPE_CHECKING:
 SCHEME = "x-dockerbackup"
 # Of a summary, what consumers need: what was made, and the proof of it. None grows with what was backed up.
 _TOLD = (
-    *(
-        "backup_id",
-        "backup_source",
-        "host",
-        "kind",
-        "source",
-        "container",
-        "image",
-        "image_id",
-        "status",
-        "dry_run",
-        "repository",
-    ),
-    *("content_digest", "size_bytes", "stored_size_bytes", "level", "verification", "trust", "audit_head"),
+    *("backup_id", "backup_source", "host", "kind", "source", "container", "image", "image_id", "status", "dry_run"),
+    *("repository", "target_repository", "content_digest", "size_bytes", "stored_size_bytes", "level"),
+    *("verification", "trust", "audit_head"),
 )
 # Outcomes after which a backup of this very work stands in the repository.
 _MADE = frozenset({"committed", "already"})

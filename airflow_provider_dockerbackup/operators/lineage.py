@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -37,7 +37,7 @@ class Movement:
     """What a task read, and what it wrote; a dry run, or one that found an image unchanged, wrote nothing."""
 
     read: tuple[DataPlace, ...] = ()
-    written: tuple[DataPlace, ...] = field(default=())
+    written: tuple[DataPlace, ...] = ()
 
 
 def movement(summary: Mapping[str, Any], *, repository: str) -> Movement:
@@ -58,6 +58,10 @@ def movement(summary: Mapping[str, Any], *, repository: str) -> Movement:
         source = Source.parse(summary["backup_source"])
         read = _in_repository(repository, source, summary["backup_id"])
         return Movement(read=(read,), written=() if summary.get("dry_run") else _restored(summary))
+    if {"target_repository", "copied"} <= summary.keys():
+        source_root, target_root = (_place(summary[key]) for key in ("repository", "target_repository"))
+        copied = summary["copied"] and not summary["dry_run"]
+        return Movement(read=(source_root,), written=(target_root,) if copied else ())
     return Movement()
 
 
@@ -75,15 +79,16 @@ def _on_host(source: Source) -> DataPlace:
 
 
 def _in_repository(repository: str, source: Source, backup_id: str, *, size_bytes: int | None = None) -> DataPlace:
+    return replace(_place(repository, source_path(source)), version=backup_id, size_bytes=size_bytes)
+
+
+def _place(repository: str, *below: str) -> DataPlace:
+    """Return a folder of a repository; its own when none is named."""
     parts = urlsplit(repository)
-    local = parts.scheme in {"", "file"}
-    root = parts.path.rstrip("/") if local else parts.path.strip("/")
-    return DataPlace(
-        namespace="file" if local else f"{parts.scheme}://{parts.netloc}",
-        name=f"{root}/{source_path(source)}" if root or local else source_path(source),
-        version=backup_id,
-        size_bytes=size_bytes,
-    )
+    if parts.scheme in {"", "file"}:
+        return DataPlace(namespace="file", name="/".join((parts.path.rstrip("/"), *below)) or "/")
+    names = (name for name in (parts.path.strip("/"), *below) if name)
+    return DataPlace(namespace=f"{parts.scheme}://{parts.netloc}", name="/".join(names) or "/")
 
 
 def openlineage_of(moved: Movement) -> OperatorLineage[Any, Any]:

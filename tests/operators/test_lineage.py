@@ -115,3 +115,13 @@ def test_a_rollback_moves_a_tag_and_other_tasks_nothing() -> None:
     removed = {"backup_id": "b", "backup_source": "web1 image app:1", "host": "web1", "object_id": "sha256:00"}
     for summary in ({"removed": 3}, removed):
         assert movement(summary, repository="/r") == Movement()
+
+
+@pytest.mark.parametrize(("copied", "dry_run"), [(2, False), (0, False), (2, True)])
+def test_a_copy_moves_from_one_repository_to_another(copied: int, dry_run: bool) -> None:
+    """As whole repositories; nothing is told where nothing was copied."""
+    urls = {"repository": "file:///srv/backups", "target_repository": "s3://second-site"}
+    moved = movement({**urls, "copied": copied, "dry_run": dry_run}, repository="file:///srv/backups")
+    assert moved.read == (DataPlace(namespace="file", name="/srv/backups"),)
+    written = (DataPlace(namespace="s3://second-site", name="/"),)
+    assert moved.written == (written if copied and not dry_run else ())
