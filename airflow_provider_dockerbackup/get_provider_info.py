@@ -52,7 +52,14 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [f"{_NAME}.operators.{operator}" for operator in operators],
             }
         ],
-        "triggers": [{"integration-name": "Docker Backup", "python-modules": [f"{_NAME}.triggers.save_on_host"]}],
+        "sensors": [{"integration-name": "Docker Backup", "python-modules": [f"{_NAME}.sensors.image_changed"]}],
+        "triggers": [
+            {
+                "integration-name": "Docker Backup",
+                "python-modules": [f"{_NAME}.triggers.image_changed", f"{_NAME}.triggers.save_on_host"],
+            }
+        ],
+        "notifications": [f"{_NAME}.notifications.webhook.DockerBackupWebhookNotifier"],
         "cli": [f"{_NAME}.airflow_command.get_commands"],
         "config": {
             "dockerbackup": {

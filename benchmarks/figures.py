@@ -11,7 +11,7 @@ from typing import Literal, TypedDict
 DISTURBED_CORES = 0.35
 """CPU of other jobs, in cores, above which a run counts as disturbed."""
 
-Unit = Literal["x", "MB", "kB", "s"]
+Unit = Literal["x", "MB", "kB", "s", "ms"]
 Verdict = Literal["met", "near", "missed", "no target"]
 
 
@@ -104,7 +104,8 @@ class Measure:
     :param value: the figure; of several rounds the median.
     :param low: smallest of the rounds.
     :param high: largest of the rounds.
-    :param unit: ``x`` for a ratio, ``MB`` for 10^6 bytes, ``kB`` for 10^3, ``s`` for seconds.
+    :param unit: ``x`` for a ratio, ``MB`` for 10^6 bytes, ``kB`` for 10^3, ``s`` for seconds,
+        ``ms`` for 10^-3.
     :param details: medians of what each side took, by name with unit.
     :param of: which of those figures is compared.
     :param rounds: how many rounds the figure is from.

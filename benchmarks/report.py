@@ -179,7 +179,7 @@ def _cell(value: float | None, unit: str) -> str:
 
 def _row(measure: Measure) -> tuple[str, ...]:
     unit = measure.unit if measure.unit == "x" else f" {measure.unit}"
-    digits = 1 if measure.unit in {"MB", "kB"} else 2
+    digits = 1 if measure.unit in {"MB", "kB", "ms"} else 2
     goal = measure.goal
     sign = "" if goal is None else ">= " if goal.upward else "< "
     return (

@@ -8,7 +8,8 @@ for a week.
 **Before the first run** create the connection `dockerbackup_default`, as for `example_dockerbackup_images`.
 
 **Run it** from its Trigger button, or set a schedule below. Garbage is collected once for a repository, by one DAG, and
-need not be collected after every save.
+need not be collected after every save. Each new backup is an asset event, on which `example_dockerbackup_verify_saved`
+runs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pendulum
-from airflow.sdk import DAG, Param, chain
+from airflow.sdk import DAG, AssetAlias, Param, chain
 
 from airflow_provider_dockerbackup.operators.garbage_collect import DockerBackupGarbageCollectOperator
 from airflow_provider_dockerbackup.operators.list_sources import DockerListSourcesOperator
@@ -45,6 +46,7 @@ with DAG(
         task_id="save",
         repository=REPOSITORY,
         layout="layers",
+        outlets=[AssetAlias("dockerbackup_saved")],  # example_dockerbackup_verify_saved runs on it
         map_index_template="{{ task.image }}",
         max_active_tis_per_dagrun=2,
     ).expand(image=images.output)

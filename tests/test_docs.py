@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import click
 import pytest
@@ -42,10 +42,13 @@ from airflow_provider_dockerbackup.core.since import (
     Verification,
 )
 from airflow_provider_dockerbackup.get_provider_info import get_provider_info
+from airflow_provider_dockerbackup.notifications.alert import Alert
+from airflow_provider_dockerbackup.notifications.webhook import DockerBackupWebhookNotifier
 from airflow_provider_dockerbackup.operators import summary
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, DockerHostOperator
 from airflow_provider_dockerbackup.operators.fleet import DockerFleetOperator
 from airflow_provider_dockerbackup.operators.on_host import SavesOnHost
+from airflow_provider_dockerbackup.sensors.image_changed import DockerImageChangedSensor, ImageChange
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -56,7 +59,7 @@ PROGRAMS = {
     *("age-keygen", "cd", "cp", "export", "ls", "sha256sum", "skopeo", "ssh-keygen", "ssh-keyscan", "tar", "zstd"),
 }
 # Words of parts that are planned: only the design may speak of them.
-PLANNED = ("DockerImageChangedSensor",)
+PLANNED = ("operator link", "UI plugin")
 
 _CONTEXT = click.Context(cli)
 VERBS = {name: command for name in cli.list_commands(_CONTEXT) if (command := cli.get_command(_CONTEXT, name))}
@@ -179,6 +182,28 @@ def _shown(default: Any) -> str:
     return repr(default).replace("'", '"')
 
 
+def test_the_reference_has_every_parameter_of_the_sensor_and_every_key_of_what_it_returns() -> None:
+    """As for operators."""
+    text = section("sensors.md", DockerImageChangedSensor.__name__)
+    assert f"`{DockerImageChangedSensor.__module__}`" in text
+    given = inspect.signature(DockerImageChangedSensor.__init__).parameters.values()
+    rows = {line.split("`")[1]: line.split(" | ") for line in text.splitlines() if line.startswith("| `")}
+    assert set(rows) == {one.name for one in given if one.kind is one.KEYWORD_ONLY}
+    for one in given:
+        if one.kind is one.KEYWORD_ONLY:
+            shown = "required" if one.default is inspect.Parameter.empty else f"`{_shown(one.default)}`"
+            assert rows[one.name][1] == shown, one.name
+            assert (rows[one.name][2].strip() == "yes") == (one.name in DockerImageChangedSensor.template_fields)
+    for key in ImageChange.__annotations__:
+        assert f"`{key}`" in text, key
+
+
+def test_every_operator_stops_retries_when_trying_again_is_of_no_use() -> None:
+    """The base class sorts errors around each operator's work; none goes around it."""
+    for operator in operator_classes():
+        assert operator.execute is DockerBackupBaseOperator.execute, operator.__name__
+
+
 def test_the_reference_has_every_operator_and_every_key_of_its_summary() -> None:
     """No operator and no key of a summary is missing, and the module path is right."""
     page = text_of(REFERENCE / "operators.md")
@@ -247,6 +272,26 @@ def test_the_reference_has_every_option_of_a_verb(verb: str) -> None:
         if isinstance(parameter, click.Option):
             for option in (*parameter.opts, *parameter.secondary_opts):
                 assert re.search(rf"`{option}[ `]", text + shared), option
+
+
+def test_the_reference_has_every_parameter_and_every_key_of_an_alert() -> None:
+    """Defaults are those of the code, and the body's keys those that are sent."""
+    page = text_of(REFERENCE / "alerts.md")
+    given = inspect.signature(DockerBackupWebhookNotifier.__init__).parameters.values()
+    expected = {one.name: one.default for one in given if one.kind is one.KEYWORD_ONLY}
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for name, default in expected.items():
+        shown = (
+            f"| `{name}` | `{_shown(default)}` | {'yes' if name in DockerBackupWebhookNotifier.template_fields else ''}"
+        )
+        assert any(row.startswith(shown) for row in rows), shown
+    assert names_in_tables(page.partition("## Body")[2]) - set(get_args(alert_event())) == set(Alert.__annotations__)
+    assert set(get_args(alert_event())) <= set(re.findall(r"`(\w+)`", page))
+
+
+def alert_event() -> Any:
+    """Return the type of an alert's ``event``."""
+    return get_type_hints(Alert)["event"]
 
 
 def test_the_reference_names_no_verb_that_is_not_there() -> None:

@@ -10,15 +10,38 @@ import subprocess
 import sys
 from configparser import ConfigParser
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
+from airflow.providers.common.compat.sdk import BaseNotifier
 
 from airflow_provider_dockerbackup import __version__
 from airflow_provider_dockerbackup.get_provider_info import get_provider_info
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
+
+
+# Of the operators' folder, what holds no operator.
+_SHARED = {
+    "__init__",
+    "asset_events",
+    "base",
+    "fleet",
+    "lineage",
+    "metrics",
+    "on_host",
+    "past_runs",
+    "progress",
+    "rendered",
+    "summary",
+}
+
+
+def _class_at(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def test_provider_info_fits_airflows_schema_and_names_the_package_as_pip_does() -> None:
@@ -36,17 +59,17 @@ def test_provider_info_fits_airflows_schema_and_names_the_package_as_pip_does() 
 def test_every_module_that_provider_info_names_can_be_imported() -> None:
     """Hooks, operators and the connection's hook class are where the provider info says."""
     info = get_provider_info()
-    for group in ("hooks", "operators", "triggers"):
+    for group in ("hooks", "operators", "sensors", "triggers"):
         for item in info[group]:
             for module in item["python-modules"]:
                 importlib.import_module(module)
     listed = {module.rsplit(".", 1)[1] for module in info["operators"][0]["python-modules"]}
     there = {path.stem for path in (ROOT / "airflow_provider_dockerbackup" / "operators").glob("*.py")}
-    ours = {"__init__", "base", "fleet", "metrics", "on_host", "progress", "rendered", "summary"}
-    assert listed == there - ours
+    assert listed == there - _SHARED
+    for notifier in info["notifications"]:
+        assert issubclass(_class_at(notifier), BaseNotifier)
     for connection in info["connection-types"]:
-        module, _, name = connection["hook-class-name"].rpartition(".")
-        hook = getattr(importlib.import_module(module), name)
+        hook = _class_at(connection["hook-class-name"])
         assert hook.conn_type == connection["connection-type"]
         assert hook.hook_name == connection["hook-name"]
 
@@ -60,6 +83,16 @@ def test_importing_the_package_imports_neither_airflow_nor_paramiko() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_workers_process_imports_nothing_of_ours_but_the_providers_description() -> None:
+    """Not the hook, not paramiko: each of a worker's processes finds all providers before it runs its task."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.worker_start", "with"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["installed"]
+    assert found["modules"] == ["airflow_provider_dockerbackup", "airflow_provider_dockerbackup.get_provider_info"]
 
 
 @pytest.mark.parametrize("command", [["providers", "list"], ["providers", "hooks"], ["version"], ["providers", "get"]])

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from airflow_provider_dockerbackup.core.attempt import BackupKey
+from airflow_provider_dockerbackup.core.attempt import BackupKey, winner_of
 from airflow_provider_dockerbackup.core.audit.event import Outcome
 from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.model import EngineInfo
 from airflow_provider_dockerbackup.core.ports import Progress, RemoteStream
 from airflow_provider_dockerbackup.core.record import BackupRecord, Engine
+from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.throttle import Throttle, check_bandwidth
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, IntegrityError
 
@@ -158,6 +159,20 @@ def _taken(record: BackupRecord) -> dict[str, Any]:
         "quiesced": record.consistency == "quiesced",
         "pause_seconds": record.container.pause_seconds,
     }
+
+
+def earlier_outcome(repository: Repository, key: BackupKey) -> BackupOutcome | None:
+    """Return what an earlier try of the same work came to: the backup it committed or confirmed; None for neither.
+
+    :raises ConflictError: when it committed one that was deleted since.
+    :raises IntegrityError: when nobody can say what it committed.
+    """
+    if (standing := winner_of(repository, key)) is not None:
+        return BackupOutcome(status="already", backup=standing, audit_head=None)
+    for backup in repository.catalog.each(source=key.source):
+        if any(each.idempotency_key == key.idempotency_key for each in backup.confirmations):
+            return BackupOutcome(status="unchanged", backup=backup, audit_head=None)
+    return None
 
 
 class Sink(Protocol):

@@ -9,6 +9,7 @@ from contextlib import suppress
 from airflow_provider_dockerbackup.core.archive_bytes import require_on_host
 from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.identity import held_by
 from airflow_provider_dockerbackup.core.model import ImageInspect
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.since import Confirmation
@@ -61,8 +62,5 @@ def _is_on_host(repository: Repository, backup: Backup) -> bool:
 
 
 def _holds(backup: Backup, image: ImageInspect) -> bool:
-    record = backup.record
-    if record is None or record.image is None or backup.trust == "failed":
-        return False
-    same = image.id in {record.image.id, record.image.config_digest} and image.diff_ids == record.image.diff_ids
-    return same and backup.complete
+    held = held_by(backup)
+    return held is not None and held.is_of(image)

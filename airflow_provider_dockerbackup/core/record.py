@@ -36,6 +36,15 @@ class Source(Part):
         """Return ``host image name:tag`` for messages and tables."""
         return f"{self.host} {self.kind.value} {self.name}"
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the source of what :meth:`__str__` returned.
+
+        :raises ValueError: when it is anything else.
+        """
+        host, kind, name = text.split(maxsplit=2)
+        return cls(host=host, kind=SourceKind(kind), name=name)
+
 
 class Engine(Part):
     """The Docker daemon it was taken from."""

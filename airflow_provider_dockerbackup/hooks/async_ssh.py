@@ -21,6 +21,7 @@ from airflow_provider_dockerbackup.transport.async_ssh import (
     connect,
     known_host_keys,
 )
+from airflow_provider_dockerbackup.transport.commands import DockerCommand
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -53,6 +54,15 @@ async def target_of(conn_id: str) -> AsyncSshTarget:
     settings = HostSettings.of(connection, extra)
     _refuse(conn_id, extra)
     return await asyncio.to_thread(_target, connection, extra, settings)
+
+
+async def docker_command_of(conn_id: str) -> DockerCommand:
+    """Return how docker is called on the host of an Airflow connection.
+
+    :raises ConfigurationError: when there is no such connection, or it cannot be used.
+    """
+    connection = await async_connection_of(conn_id)
+    return HostSettings.of(connection, await get_async_extra_dejson(connection)).command
 
 
 def refuse_unless_for_triggers(hook: DockerBackupHook, extra: Mapping[str, Any]) -> None:

@@ -12,7 +12,12 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSkipException,
+    BaseOperator,
+    TaskDeferred,
+)
 
 from airflow_provider_dockerbackup import __version__
 from airflow_provider_dockerbackup.exceptions import DockerBackupError, TransientError
@@ -20,15 +25,10 @@ from airflow_provider_dockerbackup.operators.progress import LogProgress
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_provider_dockerbackup.hooks.docker_backup import DockerBackupHook
-
-
-# Of a summary, what consumers of asset events need: what was made, and the proof of it.
-_IN_ASSET_EVENTS = frozenset(
-    {"backup_id", "host", "kind", "source", "status", "repository", "verification", "audit_head"}
-)
 
 
 class DockerBackupBaseOperator(BaseOperator):
@@ -40,6 +40,8 @@ class DockerBackupBaseOperator(BaseOperator):
     ui_color = "#dbeafe"
     # Middle part of the names of its metrics; None for what is not worth one.
     metric: ClassVar[str | None] = None
+    # What the work came to, for those who ask after it.
+    done: dict[str, Any] | None = None
 
     def __init__(self, *, multiple_outputs: bool = True, **kwargs: Any) -> None:
         # Summaries are dicts; each key is an XCom of its own, so that ``save.output["backup_id"]`` works downstream.
@@ -54,7 +56,7 @@ class DockerBackupBaseOperator(BaseOperator):
 
         :param spent_seconds: how long the task's work took before this process went on with it.
         """
-        with _retries_stopped_when_permanent():
+        with retries_stopped_when_permanent():
             summary = self._measured(context, work, spent_seconds)
         self._anchor(context, summary)
         return summary
@@ -68,7 +70,8 @@ class DockerBackupBaseOperator(BaseOperator):
         began = time.monotonic() - spent_seconds
         try:
             summary = work()
-        except TaskDeferred:
+        except (TaskDeferred, AirflowSkipException):
+            # What is deferred goes on later; of what is skipped nothing was done and nothing failed.
             raise
         except BaseException as err:
             metrics.tell_failure(self.metric, err, seconds=time.monotonic() - began, context=context)
@@ -77,17 +80,29 @@ class DockerBackupBaseOperator(BaseOperator):
         return summary
 
     def _anchor(self, context: Context, summary: Any) -> None:
-        """Leave the digest of the newest audit event where the repository's writer cannot change it.
+        """Leave what was done, with the newest audit event's digest, where the repository's writer cannot change it.
 
-        XCom has it as part of the summary; here it goes to the log and to the events of the task's asset outlets.
+        XCom has it as the summary; here it goes to the log and to the events of the task's asset outlets.
         """
-        head = summary.get("audit_head") if isinstance(summary, dict) else None
-        if not head:
+        from airflow_provider_dockerbackup.operators.asset_events import tell_outlets
+
+        if not isinstance(summary, dict):
             return
-        self.log.info("audit head %s", head)
-        for outlet in self.outlets or ():
-            extra = {key: value for key, value in summary.items() if key in _IN_ASSET_EVENTS}
-            context["outlet_events"][outlet].extra.update(extra)
+        self.done = summary
+        if summary.get("audit_head"):
+            self.log.info("audit head %s", summary["audit_head"])
+        tell_outlets(context, self.outlets or (), summary)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """Return what this task moved, for Airflow's OpenLineage provider, which asks also after a failure."""
+        del task_instance
+        if self.done is None:
+            return None
+        from airflow_provider_dockerbackup.hooks.storage import without_userinfo
+        from airflow_provider_dockerbackup.operators.lineage import movement, openlineage_of
+
+        repository = without_userinfo(getattr(self, "repository", None) or "")
+        return openlineage_of(movement(self.done, repository=repository))
 
     def work(self, context: Context) -> Any:
         """Return what :meth:`execute` returns; raises the errors of this package."""
@@ -125,7 +140,8 @@ class DockerHostOperator(DockerBackupBaseOperator):
 
 
 @contextmanager
-def _retries_stopped_when_permanent() -> Iterator[None]:
+def retries_stopped_when_permanent() -> Iterator[None]:
+    """Raise errors that trying again cannot mend as the one that stops Airflow's retries."""
     try:
         yield
     except TransientError:

@@ -47,6 +47,8 @@ class DockerCaptureOperator(DockerHostOperator):
     :param bandwidth_limit: bytes a second that may come from the host; None for no limit.
     :param recipients: age recipients of a new repository. (templated)
     :param allow_single_recipient: accept only one recipient. (templated)
+    :param allow_past_runs: capture also in a run for a past date, such as a backfill, which is skipped otherwise.
+        (templated)
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host.
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.BackupSummary`.
     """
@@ -60,6 +62,7 @@ class DockerCaptureOperator(DockerHostOperator):
         "capture",
         "recipients",
         "allow_single_recipient",
+        "allow_past_runs",
     )
 
     metric = "backup"
@@ -85,6 +88,7 @@ class DockerCaptureOperator(DockerHostOperator):
         bandwidth_limit: int | None = None,
         recipients: Sequence[str] = (),
         allow_single_recipient: bool | str = False,
+        allow_past_runs: bool | str = False,
         multiple_outputs: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -108,6 +112,7 @@ class DockerCaptureOperator(DockerHostOperator):
         self.bandwidth_limit = bandwidth_limit
         self.recipients = recipients
         self.allow_single_recipient = allow_single_recipient
+        self.allow_past_runs = allow_past_runs
 
     def work(self, context: Context) -> BackupSummary:
         """Back the source up."""
@@ -159,4 +164,5 @@ class DockerCaptureOperator(DockerHostOperator):
             "bandwidth_limit": self.bandwidth_limit,
             "recipients": self.recipients,
             "allow_single_recipient": self.allow_single_recipient,
+            "allow_past_runs": self.allow_past_runs,
         }

@@ -12,7 +12,9 @@ from airflow_provider_dockerbackup.core.consistency import check_pause_limit
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.reference import ImageReference, container_name
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
+from airflow_provider_dockerbackup.operators import past_runs
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
+from airflow_provider_dockerbackup.operators.rendered import flag
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ class DockerCommitOperator(DockerHostOperator):
     :param command_timeout_seconds: how long each of the two may take.
     :param repository: URL of a repository whose audit trail is told; None tells none. (templated)
     :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
+    :param allow_past_runs: commit also in a run for a past date, such as a backfill, which is skipped otherwise.
+        (templated)
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host. (templated)
     :return: a :class:`CommitSummary`.
     """
@@ -64,6 +68,7 @@ class DockerCommitOperator(DockerHostOperator):
         "post_command",
         "repository",
         "repository_conn_id",
+        "allow_past_runs",
         "dockerbackup_conn_id",
     )
 
@@ -84,6 +89,7 @@ class DockerCommitOperator(DockerHostOperator):
         command_timeout_seconds: float = 60.0,
         repository: str | None = None,
         repository_conn_id: str | None = None,
+        allow_past_runs: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -99,6 +105,7 @@ class DockerCommitOperator(DockerHostOperator):
         self.command_timeout_seconds = command_timeout_seconds
         self.repository = repository
         self.repository_conn_id = repository_conn_id
+        self.allow_past_runs = allow_past_runs
 
     def work(self, context: Context) -> CommitSummary:
         """Commit the container."""
@@ -109,6 +116,9 @@ class DockerCommitOperator(DockerHostOperator):
         if isinstance(self.changes, str):
             raise ConfigurationError(f"changes: expected a list of Dockerfile instructions, got {self.changes!r}")
         check_pause_limit(self.pause_limit_seconds)
+        past = past_runs.refused(context, allow=flag("allow_past_runs", self.allow_past_runs))
+        if past is not None:
+            past_runs.skip(past)
         request = CommitRequest(
             container=name,
             reference=str(reference),

@@ -16,6 +16,7 @@ from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import container_name
+from airflow_provider_dockerbackup.operators import past_runs
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of, work_of
 from airflow_provider_dockerbackup.operators.rendered import flag
 from airflow_provider_dockerbackup.operators.summary import BackupSummary, backup_summary
@@ -52,6 +53,8 @@ class DockerExportOperator(DockerHostOperator):
     :param allow_single_recipient: accept only one recipient. (templated)
     :param retention: the source's own retention policy as text, such as ``keep_daily=7``, kept with the backup and
         honoured by rotation; empty says that it has none, None says nothing. (templated)
+    :param allow_past_runs: capture also in a run for a past date, such as a backfill, which is skipped otherwise.
+        (templated)
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host. (templated)
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.BackupSummary`.
     """
@@ -65,6 +68,7 @@ class DockerExportOperator(DockerHostOperator):
         "recipients",
         "allow_single_recipient",
         "retention",
+        "allow_past_runs",
         "consistency",
         "pre_command",
         "post_command",
@@ -92,6 +96,7 @@ class DockerExportOperator(DockerHostOperator):
         recipients: Sequence[str] = (),
         allow_single_recipient: bool | str = False,
         retention: str | None = None,
+        allow_past_runs: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -111,6 +116,7 @@ class DockerExportOperator(DockerHostOperator):
         self.recipients = recipients
         self.allow_single_recipient = allow_single_recipient
         self.retention = retention
+        self.allow_past_runs = allow_past_runs
 
     def work(self, context: Context) -> BackupSummary:
         """Export the container."""
@@ -122,12 +128,16 @@ class DockerExportOperator(DockerHostOperator):
             level=self.compression_level, threads=self.compression_threads, bandwidth_limit=self.bandwidth_limit
         )
         tuning.check()
+        past = past_runs.refused(context, allow=flag("allow_past_runs", self.allow_past_runs))
         single = flag("allow_single_recipient", self.allow_single_recipient)
         parse_recipients(self.recipients, allow_single=single)
         check_consistency(self.consistency, pause_limit_seconds=self.pause_limit_seconds)
         commands = QuiesceCommands.of(self.pre_command, self.post_command, timeout_seconds=self.command_timeout_seconds)
         with self.hook.docker_host() as host:
             source = Source(host=host.name, kind=SourceKind.CONTAINER, name=name)
+            key = BackupKey.of(source, run_time=context["dag_run"].run_after, work=work_of(context))
+            if past is not None:
+                return past_runs.backup_or_skip(past, key, repository=self.repository, conn_id=self.repository_conn_id)
             host.inspect_container(name)
             repository = repository_of(
                 self.repository,
@@ -138,7 +148,7 @@ class DockerExportOperator(DockerHostOperator):
                 allow_single_recipient=single,
             )
             request = ExportRequest(
-                key=BackupKey.of(source, run_time=context["dag_run"].run_after, work=work_of(context)),
+                key=key,
                 actor=actor_of(context),
                 consistency=self.consistency,
                 pause_limit_seconds=self.pause_limit_seconds,

@@ -119,10 +119,8 @@ class DockerBackupFreshnessOperator(DockerBackupBaseOperator):
 def _source(given: str | Mapping[str, Any]) -> Source:
     try:
         if isinstance(given, str):
-            host, kind, name = given.split(maxsplit=2)
-        else:
-            host, kind, name = given["host"], given["kind"], given["source"]
-        return Source(host=host, kind=SourceKind(kind), name=name)
+            return Source.parse(given)
+        return Source(host=given["host"], kind=SourceKind(given["kind"]), name=given["source"])
     except (KeyError, TypeError, ValueError) as err:
         raise ConfigurationError(
             f"required: expected 'HOST image|container NAME', or host, kind and source, of each, got {given!r}"

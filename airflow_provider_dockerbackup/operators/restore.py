@@ -106,4 +106,10 @@ class DockerBackupRestoreOperator(DockerHostOperator):
             self.log.info(
                 "backup %s of %s: %s to %s as %s", backup.backup_id, backup.source, verb, host.name, outcome.tags
             )
-            return restore_summary(outcome, host=host.name, dry_run=request.dry_run, audit_head=repository.audit_head)
+            return restore_summary(
+                outcome,
+                backup_source=str(backup.source),
+                host=host.name,
+                dry_run=request.dry_run,
+                audit_head=repository.audit_head,
+            )

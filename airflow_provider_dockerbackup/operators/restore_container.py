@@ -113,4 +113,10 @@ class DockerContainerRestoreOperator(DockerHostOperator):
                 verb,
                 outcome.status,
             )
-            return container_summary(outcome, host=host.name, dry_run=request.dry_run, audit_head=repository.audit_head)
+            return container_summary(
+                outcome,
+                backup_source=str(backup.source),
+                host=host.name,
+                dry_run=request.dry_run,
+                audit_head=repository.audit_head,
+            )

@@ -125,7 +125,13 @@ class DockerBackupRollbackOperator(DockerHostOperator):
                 self.log.warning("not told by the history, so guessed: %s", ", ".join(outcome.guessed))
             for note in outcome.notes:
                 self.log.info("%s", note)
-            return rollback_summary(outcome, host=host.name, dry_run=request.dry_run, audit_head=repository.audit_head)
+            return rollback_summary(
+                outcome,
+                backup_source=str(backup.source),
+                host=host.name,
+                dry_run=request.dry_run,
+                audit_head=repository.audit_head,
+            )
 
     def _test_daemon(self) -> AbstractContextManager[TestDaemon]:
         from airflow_provider_dockerbackup.transport.given_daemon import test_daemon_at

@@ -17,6 +17,7 @@ from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
+from airflow_provider_dockerbackup.operators import past_runs
 from airflow_provider_dockerbackup.operators.base import actor_of, work_of
 from airflow_provider_dockerbackup.operators.on_host import SavesOnHost
 from airflow_provider_dockerbackup.operators.rendered import flag
@@ -59,6 +60,8 @@ class DockerSaveOperator(SavesOnHost):
     :param allow_single_recipient: accept only one recipient. (templated)
     :param retention: the source's own retention policy as text, such as ``keep_daily=7``, kept with the backup and
         honoured by rotation; empty says that it has none, None says nothing. (templated)
+    :param allow_past_runs: capture also in a run for a past date, such as a backfill, which is skipped otherwise.
+        (templated)
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host. (templated)
     :return: a :class:`~airflow_provider_dockerbackup.operators.summary.BackupSummary`.
     """
@@ -74,6 +77,7 @@ class DockerSaveOperator(SavesOnHost):
         "allow_single_recipient",
         "retention",
         "archive_location",
+        "allow_past_runs",
         "dockerbackup_conn_id",
     )
 
@@ -98,6 +102,7 @@ class DockerSaveOperator(SavesOnHost):
         archive_location: str | None = None,
         deferrable: bool | None = None,
         poll_seconds: float = 10.0,
+        allow_past_runs: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(archive_location=archive_location, deferrable=deferrable, poll_seconds=poll_seconds, **kwargs)
@@ -114,12 +119,18 @@ class DockerSaveOperator(SavesOnHost):
         self.allow_single_recipient = allow_single_recipient
         self.retention = retention
         self.force = force
+        self.allow_past_runs = allow_past_runs
 
     def work(self, context: Context) -> BackupSummary:
         """Save the image."""
         self._check()
+        past = past_runs.refused(context, allow=flag("allow_past_runs", self.allow_past_runs))
         with self.hook.docker_host() as host:
             request = self._request(context, host)
+            if past is not None:
+                return past_runs.backup_or_skip(
+                    past, request.key, repository=self.repository, conn_id=self.repository_conn_id
+                )
             host.inspect_image(request.key.source.name)
             repository = self._repository(host)
             if self.archive_location:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class BackupSummary(TypedDict):
     """What a save or export did.
 
-    ``status`` is ``committed``, ``unchanged`` or ``already``; sizes are bytes; ``audit_head`` is the digest of the
-    newest audit event of this try.
+    ``status`` is ``committed``, ``unchanged`` or ``already``; ``content_digest`` stands for all bytes; sizes are bytes;
+    ``audit_head`` is the digest of the newest audit event of this try.
     """
 
     backup_id: str
@@ -32,6 +32,7 @@ class BackupSummary(TypedDict):
     source: str
     repository: str
     path: str
+    content_digest: str
     diff_ids: list[str]
     size_bytes: int
     stored_size_bytes: int
@@ -48,6 +49,7 @@ class VerificationSummary(TypedDict):
     """
 
     backup_id: str
+    backup_source: str
     level: str
     verification: str
     cleanup: str
@@ -181,6 +183,7 @@ class RestoreSummary(TypedDict):
     """What a restore did, or in a dry run would do."""
 
     backup_id: str
+    backup_source: str
     host: str
     image_id: str
     tags: list[str]
@@ -201,6 +204,7 @@ class RollbackSummary(TypedDict):
     """
 
     backup_id: str
+    backup_source: str
     host: str
     tag: str
     step: int | None
@@ -221,6 +225,7 @@ class ContainerSummary(TypedDict):
     """What the restore of a container did, or in a dry run would do; options and losses by name, never by value."""
 
     backup_id: str
+    backup_source: str
     host: str
     name: str
     status: str
@@ -280,6 +285,7 @@ def backup_summary(outcome: BackupOutcome, *, repository_url: str) -> BackupSumm
         source=record.source.name,
         repository=repository_url,
         path=outcome.backup.path,
+        content_digest=record.content_digest,
         diff_ids=list(record.diff_ids),
         size_bytes=record.size_bytes,
         stored_size_bytes=record.stored_size_bytes,
@@ -289,10 +295,13 @@ def backup_summary(outcome: BackupOutcome, *, repository_url: str) -> BackupSumm
     )
 
 
-def restore_summary(outcome: RestoreOutcome, *, host: str, dry_run: bool, audit_head: str | None) -> RestoreSummary:
+def restore_summary(
+    outcome: RestoreOutcome, *, backup_source: str, host: str, dry_run: bool, audit_head: str | None
+) -> RestoreSummary:
     """Return the summary of a restore."""
     return RestoreSummary(
         backup_id=outcome.backup_id,
+        backup_source=backup_source,
         host=host,
         image_id=outcome.image_id,
         tags=list(outcome.tags),
@@ -305,10 +314,13 @@ def restore_summary(outcome: RestoreOutcome, *, host: str, dry_run: bool, audit_
     )
 
 
-def rollback_summary(outcome: RollbackOutcome, *, host: str, dry_run: bool, audit_head: str | None) -> RollbackSummary:
+def rollback_summary(
+    outcome: RollbackOutcome, *, backup_source: str, host: str, dry_run: bool, audit_head: str | None
+) -> RollbackSummary:
     """Return the summary of a rollback."""
     return RollbackSummary(
         backup_id=outcome.backup_id,
+        backup_source=backup_source,
         host=host,
         tag=outcome.tag,
         step=outcome.step,
@@ -327,11 +339,12 @@ def rollback_summary(outcome: RollbackOutcome, *, host: str, dry_run: bool, audi
 
 
 def container_summary(
-    outcome: RecreateOutcome, *, host: str, dry_run: bool, audit_head: str | None
+    outcome: RecreateOutcome, *, backup_source: str, host: str, dry_run: bool, audit_head: str | None
 ) -> ContainerSummary:
     """Return the summary of the restore of a container."""
     return ContainerSummary(
         backup_id=outcome.backup_id,
+        backup_source=backup_source,
         host=host,
         name=outcome.name,
         status=outcome.status,

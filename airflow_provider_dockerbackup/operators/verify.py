@@ -95,6 +95,7 @@ class DockerBackupVerifyOperator(DockerBackupBaseOperator):
         self.log.info("backup %s of %s: passed level %s", backup.backup_id, backup.source, self.level)
         return VerificationSummary(
             backup_id=backup.backup_id,
+            backup_source=str(backup.source),
             level=verification.level,
             verification=verification.verification,
             cleanup=verification.cleanup,

@@ -16,6 +16,7 @@ from benchmarks.comparisons.stream import Stream
 from benchmarks.comparisons.unchanged import Unchanged
 from benchmarks.comparisons.verify_load import VerifyLoad
 from benchmarks.comparisons.wire import Wire
+from benchmarks.comparisons.worker import Worker
 from benchmarks.comparisons.zstd import Zstd
 from benchmarks.runner import Comparison
 
@@ -34,4 +35,5 @@ COMPARISONS: tuple[Comparison, ...] = (
     Gc(),
     Memory(),
     Fleet(),
+    Worker(),
 )

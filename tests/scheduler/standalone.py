@@ -47,6 +47,8 @@ class Standalone:
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self._url}/execution/",
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            # Several processes write to it, and SQLite's patience is 5 s.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db?timeout=60",
             "AIRFLOW__CORE__PARALLELISM": "3",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
@@ -141,6 +143,25 @@ class Standalone:
         """Return what is known of a task instance that is not mapped."""
         found: dict[str, Any] = self.get(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")
         return found
+
+    def tasks(self, dag_id: str, run_id: str) -> dict[str, str]:
+        """Return the states of a run's tasks; of mapped ones that of the last index."""
+        found = self.get(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        return {each["task_id"]: each["state"] for each in found}
+
+    def task_log(self, dag_id: str, run_id: str, task_id: str) -> str:
+        """Return the logs of all tries of a task."""
+        folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
+        return "".join(path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.log")))
+
+    def command(self, *words: str) -> None:
+        """Run an ``airflow`` command beside it.
+
+        :raises RuntimeError: when it fails; with what it wrote.
+        """
+        done = subprocess.run([_AIRFLOW, *words], env=self._environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"airflow {' '.join(words)}: {done.stdout}{done.stderr}")
 
     def wait(self, condition: Callable[[], bool], what: str, *, seconds: float = 900, interval: float = 0.5) -> None:
         """Return when a condition has come true.
