@@ -29,6 +29,10 @@ REPLACES_LABEL = f"{PREFIX}replaces"
 _OURS = frozenset({RESTORED_LABEL, REPLACES_LABEL})
 
 _MOST_CHARACTERS = 1500
+# Longer ones are no labels but an attack: to split ten million characters into words takes the better part of an hour,
+# and whoever lists a fleet waits for it.
+_LONGEST_VALUE = 32_768
+_MOST_UNKNOWN = 20
 _T = TypeVar("_T")
 
 
@@ -71,14 +75,15 @@ def read_labels(labels: Mapping[str, str], *, where: str) -> BackupLabels:
     if labels.get(ENABLE, "").strip().lower() == "false":
         return BackupLabels(enabled=False)
     ours = {name: text for name, text in labels.items() if name.startswith(PREFIX) and name not in _OURS}
-    problems = [f"label {name}: not known; known are {', '.join(KNOWN)}" for name in sorted(set(ours) - set(KNOWN))]
+    unknown = sorted(set(ours) - set(KNOWN))[:_MOST_UNKNOWN]
+    problems = [f"label {name}: not known; known are {', '.join(KNOWN)}" for name in unknown]
     if ours and ENABLE not in ours:
         problems.append(f"label {ENABLE}: expected true or false beside {', '.join(sorted(ours))}, got none")
 
     def read(label: str, reader: Callable[[str, str], _T], default: _T) -> _T:
         if label in ours:
             try:
-                return reader(ours[label], f"label {label}")
+                return reader(_bounded(ours[label], f"label {label}"), f"label {label}")
             except ConfigurationError as err:
                 problems.append(str(err))
         return default
@@ -98,8 +103,14 @@ def read_labels(labels: Mapping[str, str], *, where: str) -> BackupLabels:
 
 def _printable(text: str) -> str:
     """Return a message without what a terminal would act upon, and short enough for a log: names of labels are free."""
-    shown = "".join(each if each.isprintable() else "?" for each in text)
-    return shown if len(shown) <= _MOST_CHARACTERS else shown[: _MOST_CHARACTERS - 1] + "…"
+    shown = "".join(each if each.isprintable() else "?" for each in text[:_MOST_CHARACTERS])
+    return shown if len(text) <= _MOST_CHARACTERS else shown[:-1] + "…"
+
+
+def _bounded(text: str, what: str) -> str:
+    if len(text) > _LONGEST_VALUE:
+        raise ConfigurationError(f"{what}: expected at most {_LONGEST_VALUE} characters, got {len(text)}")
+    return text
 
 
 def _enabled(text: str, what: str) -> bool:
@@ -122,7 +133,7 @@ def _command(text: str, what: str) -> tuple[str, ...]:
     """Return the words of a command: a JSON list as in a Dockerfile, else words quoted as in a shell."""
     try:
         words = json.loads(text) if text.lstrip().startswith("[") else shlex.split(text)
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         # The error of JSON holds the text it is about; of shlex it does not, and says what is wrong.
         said = "it is no JSON" if isinstance(err, json.JSONDecodeError) else str(err)
         raise ConfigurationError(f"{what}: {said} (value not shown, it may be secret)") from None

@@ -44,7 +44,7 @@ class DockerListDueOperator(DockerFleetOperator):
         setting ``[core] max_map_length``. (templated)
     :param allow_empty: accept that no container asks for a backup; else that is an error. (templated)
     :return: a list of :class:`DueSource`: first the source of each host whose newest backup is oldest, then the second
-        of each, and so on, so that what runs at once is spread over the hosts.
+        of each, and so on, so that what runs at once is spread over the hosts; those with wrong labels last.
     """
 
     template_fields: Sequence[str] = (*DockerFleetOperator.template_fields, "limit", "allow_empty")
@@ -84,13 +84,13 @@ class DockerListDueOperator(DockerFleetOperator):
 
 
 def _spread(listings: Sequence[HostListing], selection: Selection, *, at: datetime) -> list[DueSource]:
-    """Return what is due, in the order in which it is to be taken."""
+    """Return what is due, in the order in which it is to be taken; what is due in every run hinders nothing else."""
     ranked = []
     for listing in listings:
         ages = ((listing.newest[each.source] or _NEVER, each) for each in listing.wanted)
         overdue = [
             (newest, each)
-            for newest, each in sorted(ages, key=lambda pair: pair[0])
+            for newest, each in sorted(ages, key=lambda pair: (bool(pair[1].problem), pair[0]))
             if due(each, listing.newest[each.source], at=at, selection=selection)
         ]
         ranked += [(rank, newest, _entry(listing, each)) for rank, (newest, each) in enumerate(overdue)]

@@ -57,6 +57,9 @@ def test_what_is_not_backed_up_may_have_any_label() -> None:
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
+        ({"enable": "true", "retention": f"keep_last={'9' * 5000}"}, "policy.keep_last: expected an integer"),
+        ({"enable": "true", "pre": "[" * 30_000}, "label dockerbackup.pre: maximum recursion depth .*not shown"),
+        ({"enable": "true", "pre": "x" * 32_769}, "dockerbackup.pre: expected at most 32768 characters, got 32769"),
         ({"enable": "yes"}, "label dockerbackup.enable: expected true or false, got 'yes'"),
         (
             {"schedule": "1h"},
@@ -99,6 +102,11 @@ def test_an_empty_command_is_refused(text: str) -> None:
     """No label means no command."""
     with pytest.raises(ConfigurationError, match=r"label dockerbackup.pre: expected a command"):
         read(enable="true", pre=text)
+
+
+def test_a_command_may_be_as_long_as_a_label() -> None:
+    """Somebody has a script in it."""
+    assert read(enable="true", pre="x" * 32_768).before == ("x" * 32_768,)
 
 
 def test_all_wrong_labels_are_named_at_once() -> None:

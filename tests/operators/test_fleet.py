@@ -157,16 +157,18 @@ def test_rotation_keeps_by_the_label_also_when_the_container_is_gone(run: Run, l
 
 
 def test_a_wrong_label_fails_its_own_task_and_no_other(run: Run, repository_url: str) -> None:
-    """It is due in every run; the error names host, container, label and value."""
+    """It is due in every run, after all others; the error names host, container, label and value."""
     run(1, "shop", enable="true", schedule="fortnightly")
     run(1, "wiki", enable="true")
+    run(1, "evil", enable="true", pre="[" * 30_000, retention=f"keep_last={'9' * 5000}")
     entries = {each["source"]: each for each in list_due(repository_url, hosts=HOSTS[:1])}
+    assert list(entries) == ["wiki", "evil", "shop"]
     said = r"ConfigurationError: host-1 container shop: label dockerbackup.schedule: .* got 'fortnightly'"
     with pytest.raises(AirflowFailException, match=said):
         capture(repository_url, entries["shop"])
     assert capture(repository_url, entries["wiki"])["status"] == "committed"
-    assert [each["source"] for each in list_due(repository_url, hosts=HOSTS[:1])] == ["shop"]
-    with pytest.raises(AirflowFailException, match=r"1 sources have no fresh backup \(hosts list 2\): .*fortnightly"):
+    assert [each["source"] for each in list_due(repository_url, hosts=HOSTS[:1])] == ["evil", "shop"]
+    with pytest.raises(AirflowFailException, match=r"2 sources have no fresh backup \(hosts list 3\): .*fortnightly"):
         check(repository_url, hosts=HOSTS[:1])
 
 

@@ -9,6 +9,7 @@ that stays as well. ``keep_within…`` counts from the newest point that is not 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 
 ALL = -1
+# No count is longer, and Python does not read one of thousands of digits.
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _Period = Callable[[datetime, int], tuple[int, ...]]
 
 _PERIODS: dict[str, _Period] = {
@@ -234,7 +237,7 @@ def _from_text(value: str) -> Any:
     """Return the value of a field that was written as text; what it must be is checked later."""
     if value.lower() in {"true", "false"}:
         return value.lower() == "true"
-    if value.isascii() and value.removeprefix("-").isdigit():
+    if _NUMBER.fullmatch(value):
         return int(value)
     return value
 
