@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 from airflow_provider_dockerbackup.core.catalog import Backup, Catalog
+from airflow_provider_dockerbackup.core.freshness import CLOCK_TOLERANCE
 from airflow_provider_dockerbackup.core.labels import ENABLE, EXCLUDE, BackupLabels, read_labels
 from airflow_provider_dockerbackup.core.model import ContainerSummary, SourceKind
+from airflow_provider_dockerbackup.core.names import is_own_container
 from airflow_provider_dockerbackup.core.ports import DockerHost
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import ImageReference
@@ -19,10 +21,6 @@ from airflow_provider_dockerbackup.core.schedule import Schedule
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, NotFoundError
 
 Select = Literal["labelled", "all"]
-# Containers and images that captures, restores and verifications make for themselves.
-_OURS = "dockerbackup-"
-# Clocks of workers may differ by so much.
-_CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +73,7 @@ def wanted(host: DockerHost, selection: Selection) -> tuple[Wanted, ...]:
 
     :raises DockerBackupError: when the host cannot be listed.
     """
-    listed = [each for each in host.list_containers() if not each.name.startswith(_OURS)]
+    listed = [each for each in host.list_containers() if not is_own_container(each.name)]
     asked = [each for each in (ask(one, host=host.name) for one in listed) if _is_selected(each, selection)]
     found = [_container(each, host, selection) for each in asked if _covers(each, SourceKind.CONTAINER, selection)]
     by_image: dict[str, list[Asked]] = {}
@@ -123,7 +121,7 @@ def counts(backup: Backup, *, now: datetime) -> bool:
     :param now: when that is looked at.
     """
     good = backup.record is not None and backup.complete and backup.trust != "failed"
-    return good and backup.newest_run <= now + _CLOCK_TOLERANCE
+    return good and backup.newest_run <= now + CLOCK_TOLERANCE
 
 
 def _is_selected(asked: Asked, selection: Selection) -> bool:

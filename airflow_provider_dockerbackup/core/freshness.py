@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -19,6 +19,8 @@ from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.retention.duration import Duration
 
 Trust = Literal["any", "verified"]
+# Clocks of workers may differ by so much.
+CLOCK_TOLERANCE = timedelta(minutes=5)
 _ZONE = ZoneInfo("UTC")
 
 
@@ -97,11 +99,13 @@ def freshness_of(
     """Return how fresh the backups of one source are.
 
     A backup counts when its record is readable, its files have the recorded sizes and its last verification did not
-    fail; with ``verified`` only after one that restored it. An archive on its host counts once it was scanned.
+    fail; with ``verified`` only after one that restored it. An archive on its host counts once it was scanned. Moments
+    that are yet to come do not count: a clock was wrong, and the source would be fresh until then whatever happens.
     """
     wanted = {"verified"} if trust == "verified" else {"none", "checked", "verified"}
     good = (each for each in backups if each.record is not None and each.complete and each.trust in wanted)
-    newest, limit = max((each.newest_point for each in good), default=None), rpo.of(source)
+    moments = (point for each in good for point in each.points if point <= now + CLOCK_TOLERANCE)
+    newest, limit = max(moments, default=None), rpo.of(source)
     if newest is None:
         return SourceFreshness(source=source, newest=None, age_seconds=None, limit=limit, state="missing")
     return SourceFreshness(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of images on a target host: those that were asked for, those that keep what stood there, and our own."""
+"""Names on a host: images that were asked for, those that keep what stood there, and what we make for ourselves."""
 
 from __future__ import annotations
 
@@ -9,9 +9,25 @@ from collections.abc import Collection, Iterator
 from itertools import count
 
 from airflow_provider_dockerbackup.core.model import ImageInspect
+from airflow_provider_dockerbackup.core.places import BACKUP_ID
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, NotFoundError
+
+_OWN_CONTAINER = re.compile(
+    r"dockerbackup-temporary-[0-9a-f]{16}-[0-9a-f]{12}-\d{10,11}"
+    rf"|dockerbackup-(?:restored|rollback)-{BACKUP_ID.pattern}-[0-9a-f]{{8}}"
+    rf"|.+-dockerbackup-(?:new|failed)-{BACKUP_ID.pattern}",
+    re.ASCII,
+)
+
+
+def is_own_container(name: str) -> bool:
+    """Tell whether a container is one that a capture, rollback or restore made for itself, by the whole of its name.
+
+    Its labels are those of what it was made from. One that is merely called ``dockerbackup-agent`` is somebody's.
+    """
+    return _OWN_CONTAINER.fullmatch(name) is not None
 
 
 def whole_tag(text: str, *, parameter: str) -> str:

@@ -44,8 +44,18 @@ def test_all_containers_are_wanted_but_those_that_say_no_and_those_of_a_capture(
     host = docker_host()
     add(host, "shop", enable="true")
     add(host, "cache", enable="false")
-    add(host, "dockerbackup-temporary-1", enable="true")
+    add(host, f"dockerbackup-temporary-{'5f' * 8}-{'0a' * 6}-1795555555", enable="true")
+    add(host, "dockerbackup-rollback-20261123T210400Z-5f5f5f5f5f5f5f5f-0a0a0a0a", enable="true")
+    add(host, "shop-dockerbackup-new-20261123T210400Z-5f5f5f5f5f5f5f5f", enable="true")
     assert names(wanted(host, Selection(select="all"))) == ["container shop", "container web"]
+
+
+def test_a_container_whose_name_only_begins_as_ours_is_wanted() -> None:
+    """Leaving it out would be to lose it silently."""
+    host = docker_host()
+    add(host, "dockerbackup-agent", enable="true")
+    add(host, "dockerbackup-temporary-1", enable="true")
+    assert names(wanted(host, Selection())) == ["container dockerbackup-agent", "container dockerbackup-temporary-1"]
 
 
 def test_labels_decide_on_schedule_and_retention() -> None:

@@ -15,6 +15,7 @@ from airflow_provider_dockerbackup.core.audit.signature import PublicKeys
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.freshness import freshness_of
 from airflow_provider_dockerbackup.core.model import SourceKind
+from airflow_provider_dockerbackup.core.names import is_own_container
 from airflow_provider_dockerbackup.core.ports import DockerHost
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.report.controls import evaluate
@@ -45,13 +46,14 @@ def live_things(host: DockerHost) -> tuple[LiveThing, ...]:
             source=Source(host=host.name, kind=SourceKind.CONTAINER, name=each.name), state=each.state, image=each.image
         )
         for each in host.list_containers()
+        if not is_own_container(each.name)
     ]
     things += [
         LiveThing(source=Source(host=host.name, kind=SourceKind.IMAGE, name=each.reference), state="image")
         for each in host.list_images()
-        if not each.reference.startswith("sha256:")
+        if not each.reference.startswith(("sha256:", "dockerbackup-"))
     ]
-    return tuple(each for each in things if not each.source.name.startswith("dockerbackup-"))
+    return tuple(things)
 
 
 def build_report(
