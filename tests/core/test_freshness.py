@@ -48,6 +48,19 @@ def test_a_source_is_stale_when_its_newest_point_is_older_than_its_limit() -> No
     assert again.newest - first.newest >= timedelta(hours=20)
 
 
+def test_a_backup_of_the_future_makes_nothing_fresh() -> None:
+    """A clock was wrong: the source would be fresh for years, and nobody would miss its backups."""
+    world = World()
+    right = world.backup(1).backup.newest_point
+    world.clock.advance(timedelta(days=900))
+    world.backup(2)
+    world.backup(3, force=False)
+    world.clock.advance(timedelta(days=-900))
+    found = looked(world, hours=30)[str(IMAGE)]
+    assert (found.state, found.newest) == ("stale", right)
+    assert looked(world, hours=900 * 24 - 0.05)[str(IMAGE)].state == "ok"
+
+
 def test_a_backup_that_was_never_restored_counts_only_when_asked() -> None:
     """What is not verified may not be one."""
     world = World()

@@ -128,9 +128,9 @@ def plan_rotation(
 
     A source's own policy, as its newest point that knows of it has it, takes the place of the given one, see
     :meth:`~airflow_provider_dockerbackup.core.retention.policy.RetentionPolicy.over`. A source with an unreadable
-    record, or an unreadable policy of its own, keeps everything. Whatever the rules say, a backup stays that is held,
-    younger than ``min_age``, among the ``min_verified`` newest verified ones, or newer than the newest verified one and
-    not proven yet; so does one of the future, which takes no other's place.
+    record, or a policy of its own that is unreadable or of the future, keeps everything. Whatever the rules say, a
+    backup stays that is held, younger than ``min_age``, among the ``min_verified`` newest verified ones, or newer than
+    the newest verified one and not proven yet; so does one of the future, which takes no other's place.
 
     :param own_policies: whether policies of sources count.
     :raises ConfigurationError: when the policy keeps nothing.
@@ -146,7 +146,10 @@ def plan_rotation(
         backups = by_source[source]
         if own_policies and (own := _own_policy(backups)):
             policies[source] = own
-        decided = _decide_by(policies.get(source, ""), backups, policy, now)
+        if own_policies and (why := _disputed(backups, now)):
+            decided = _all_blocked(backups, why)
+        else:
+            decided = _decide_by(policies.get(source, ""), backups, policy, now)
         if not any(each.keep for each in decided):
             raise ConflictError(f"the plan would leave {source} without any backup; nothing was removed")
         decisions += decided
@@ -157,6 +160,19 @@ def _own_policy(backups: Sequence[Candidate]) -> str:
     """Return the source's own policy as it was known last, empty for none."""
     told = [each.told for each in backups if each.told is not None]
     return max(told)[1] if told else ""
+
+
+def _disputed(backups: Sequence[Candidate], now: datetime) -> str:
+    """Return why nobody can say which of its own policies a source has now; empty when that is plain."""
+    told = {each.told: each.backup_id for each in backups if each.told is not None}
+    newest = max(told, default=None)
+    present = max((each for each in told if each[0] <= now), default=None)
+    if newest is None or present is None or newest[1] == present[1]:
+        return ""
+    return (
+        f"{told[newest]} says at {newest[0]:%Y-%m-%d %H:%M} UTC, in the future, that the source's own policy is "
+        f"{newest[1] or 'none'!r}, another says {present[1] or 'none'!r}: a clock was wrong; quarantine it"
+    )
 
 
 def _decide_by(own: str, backups: Sequence[Candidate], policy: RetentionPolicy, now: datetime) -> list[Decision]:

@@ -84,6 +84,21 @@ def test_an_unreadable_policy_keeps_everything_of_its_source_and_says_so() -> No
     assert "unknown keep_fortnightly" in plan.decisions[0].reasons[0]
 
 
+def test_a_policy_of_the_future_that_says_something_else_keeps_everything() -> None:
+    """A clock was wrong; the label that came after it would else count for nothing until that moment comes."""
+    late = Candidate(
+        backup_id="late", source=SHOP, points=(at := NOW + timedelta(days=900),), trust="none", told=(at, "keep_last=1")
+    )
+    shop = [late, *backups(SHOP, "keep_last=2", "keep_last=1", None, None)]
+    plan = plan_rotation(shop, RetentionPolicy(keep_last=1), now=NOW)
+    assert plan.removed == ()
+    assert plan.blocked == (SHOP,)
+    assert "late says at 2028-09-16 12:00 UTC, in the future" in plan.decisions[0].reasons[0]
+    assert kept(shop, own_policies=False) == ["late", "shop-0", "shop-1"]
+    assert kept([late, *backups(SHOP, "keep_last=1", None)]) == ["late", "shop-0"]
+    assert kept([late, *backups(SHOP, None, None)]) == ["late", "shop-0"]
+
+
 @pytest.mark.parametrize(
     "policy",
     [
