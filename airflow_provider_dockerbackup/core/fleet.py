@@ -118,9 +118,11 @@ def newest_run(catalog: Catalog, source: Source, *, now: datetime) -> datetime |
 def counts(backup: Backup, *, now: datetime) -> bool:
     """Tell whether a backup is readable and whole, did not fail its last verification, and is not of a time to come.
 
+    An archive on its host that nobody has scanned does not count, as it does for no check of freshness.
+
     :param now: when that is looked at.
     """
-    good = backup.record is not None and backup.complete and backup.trust != "failed"
+    good = backup.record is not None and backup.complete and backup.trust not in {"failed", "unscanned"}
     return good and backup.newest_run <= now + CLOCK_TOLERANCE
 
 

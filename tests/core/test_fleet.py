@@ -14,6 +14,7 @@ from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.core.schedule import Schedule
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost, MemoryStorage
+from tests.core.onhost.hosts import a_world
 from tests.core.world import BEGIN, CONTAINER, FILESYSTEM, IMAGE, World, app_archive, docker_host, paths, spoil
 
 BOTH = frozenset(SourceKind)
@@ -185,6 +186,15 @@ def test_a_backup_of_the_future_does_not_stop_those_of_today() -> None:
     assert newest(world, day=5) == run_of(1)
     assert newest(world, day=9) == run_of(9)
     assert newest_run(world.repository.catalog, IMAGE, now=run_of(9) - timedelta(minutes=4)) == run_of(9)
+
+
+def test_an_archive_on_its_host_counts_once_it_was_scanned() -> None:
+    """Nobody but the host has read it: what is due would else not be, and the check would be content."""
+    world = a_world()
+    backup = world.save(1).backup
+    assert newest_run(world.repository.catalog, IMAGE, now=run_of(9)) is None
+    assert world.verify(backup, "digests").verification == "passed"
+    assert newest_run(world.repository.catalog, IMAGE, now=run_of(9)) == run_of(1)
 
 
 def test_a_folder_with_an_impossible_time_is_no_backup_and_no_error() -> None:

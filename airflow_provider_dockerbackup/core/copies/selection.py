@@ -11,12 +11,12 @@ from itertools import groupby
 from zoneinfo import ZoneInfo
 
 from airflow_provider_dockerbackup.core.catalog import Backup, Catalog
+from airflow_provider_dockerbackup.core.document import time_of
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, NotFoundError
 
 _ZONE = ZoneInfo("UTC")
-_TIME_IN_ID = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class Selection:
             if since is not None and _last_moment(backup) < since:
                 continue
             yield backup
-            good += backup.record is not None and backup.complete and backup.trust != "failed"
+            good += backup.record is not None and backup.complete and backup.trust not in {"failed", "unscanned"}
             if self.newest is not None and good >= self.newest:
                 return
 
@@ -96,7 +96,10 @@ class Selection:
 
 
 def _last_moment(backup: Backup) -> datetime:
-    """Return the newest point of a backup; of one with an unreadable record the time in its id."""
+    """Return the newest point of a backup; of one with an unreadable record the time in its id, if that is one."""
     if backup.record is not None:
         return backup.newest_point
-    return datetime.strptime(backup.backup_id.partition("-")[0], _TIME_IN_ID).replace(tzinfo=UTC)
+    try:
+        return time_of(backup.backup_id.partition("-")[0])
+    except ValueError:  # somebody made the folder by hand; it is seen
+        return datetime.max.replace(tzinfo=UTC)

@@ -11,6 +11,7 @@ from airflow_provider_dockerbackup.core.copies.selection import Selection
 from airflow_provider_dockerbackup.core.places import RECORD_FILE
 from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, NotFoundError
+from tests.core.onhost.hosts import a_world
 from tests.core.world import BEGIN, CONTAINER, IMAGE, World, app_archive, docker_host, spoil
 
 
@@ -67,6 +68,16 @@ def test_a_damaged_newest_backup_hides_no_good_one_and_is_seen() -> None:
     assert _chosen(world, names=["lab/*"], hosts=["ship-1"], newest=1) == ["ship-1 2", "ship-1 3"]
 
 
+def test_an_archive_that_nobody_scanned_on_its_host_hides_no_good_one() -> None:
+    """It is chosen, and scanned on its way, but whether it can be restored is not known before."""
+    world = a_world()
+    World(storage=world.storage, host=world.host, clock=world.clock).backup(1)
+    unscanned = world.save(2).backup
+    assert _chosen(world, newest=1) == ["ship-1 1", "ship-1 2"]
+    world.verify(unscanned, "digests")
+    assert _chosen(world, newest=1) == ["ship-1 2"]
+
+
 def test_since_counts_by_the_newest_point() -> None:
     """A backup that was found unchanged yesterday is the state of yesterday, however old its capture is."""
     world = World()
@@ -88,6 +99,16 @@ def test_since_counts_an_unreadable_backup_by_its_id() -> None:
     for days, seen in (("40d", 1), ("2d", 0)):
         selection = Selection(since=Duration.parse(days))
         assert len(list(selection.chosen(world.repository.catalog, now=BEGIN.replace(month=4)))) == seen
+
+
+def test_since_is_no_error_where_a_folder_was_made_by_hand() -> None:
+    """Its name is that of a backup and its time is none: it is named as damaged, and the others are copied."""
+    world = World()
+    backup = world.backup(1).backup
+    odd = backup.path.replace(backup.backup_id.split("-")[0], "99999999T999999Z")
+    world.storage.create(odd + RECORD_FILE, world.storage.read(backup.path + RECORD_FILE))
+    chosen = Selection(since=Duration.parse("2d")).chosen(world.repository.catalog, now=world.clock.now())
+    assert {each.path for each in chosen} == {backup.path, odd}
 
 
 def test_ids_choose_alone_and_must_be_there() -> None:
