@@ -246,8 +246,8 @@ class Run:
     def _carry_late(self, backup: Backup, made: Backup) -> None:
         """Copy what came to the backup in the source while it was brought."""
         again = self._source.catalog.at(backup.path)
-        if again is None or not carried(again.sizes) - carried(backup.sizes):
-            return
+        if again is None or again.record is None or not carried(again.sizes) - carried(backup.sizes):
+            return  # what cannot be read would make the copy unreadable as well; the next run names it
         documents = carry_documents(self._source, self._target, again, present=backup.sizes)
         self._tell_brought(again, made, documents)
 

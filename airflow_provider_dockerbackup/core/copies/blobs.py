@@ -136,6 +136,10 @@ def _holding(pieces: Iterator[bytes], layer: LayerBlob, diff_id: str) -> Iterato
             found.update(piece)
         yield chunk
     stream.finish()
+    if size_bytes != layer.size_bytes:
+        raise BadBlobError(
+            f"blob {layer.digest} holds {size_bytes} bytes, the record says {layer.size_bytes}", digest=layer.digest
+        )
     _require_layer(f"sha256:{found.hexdigest()}", layer, diff_id)
 
 

@@ -252,6 +252,23 @@ def test_what_comes_to_a_backup_while_it_is_copied_comes_along() -> None:
     assert [each.reason for each in made.repository.catalog.backups()[0].holds.values()] == ["now"]
 
 
+def test_a_torn_document_in_the_source_does_not_come_along() -> None:
+    """It makes the backup unreadable there; the copy, which is whole, must not become so."""
+    made = Copies()
+    backup = made.world.backup(1).backup
+
+    class Tearing(FaultyStorage):
+        def create(self, path: str, data: bytes) -> None:
+            super().create(path, data)
+            if path.endswith(RECORD_FILE):
+                made.world.storage.create(f"{backup.path}hold-20260401T000000.000000Z.json", b'{"schema_ver')
+
+    assert [each.state for each in made.run(target=Tearing(made.target, Plan())).results] == ["copied"]
+    assert_all_whole(made.repository)
+    assert made.states() == ["failed"]
+    assert_all_whole(made.repository)
+
+
 def test_passed_verifications_stay_behind_and_failed_ones_come_along() -> None:
     """The copy is to be verified itself; what failed for what is in the image takes no place in retention there."""
     made = Copies().fill()
@@ -379,6 +396,22 @@ def test_a_blob_that_holds_another_layer_than_the_source_says_does_not_poison_th
     spoil(made.world.storage, backup.path + RECORD_FILE, data=record.model_copy(update={"blobs": wrong}).to_bytes())
     (failed,) = made.run().failed
     assert failed.decision.path == backup.path
+    assert map_path(top.diff_id) not in paths(made.target, prefix="layers")
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_layer_of_another_size_than_the_source_says_does_not_poison_the_target(change: int) -> None:
+    """Its blob holds it, its record says another size: every backup there that has the layer would not restore."""
+    made = Copies("layers")
+    backup = made.world.backup(1).backup
+    record = backup.whole()
+    assert record.blobs is not None
+    base, top = record.blobs.layers
+    layers = (base, top.model_copy(update={"size_bytes": top.size_bytes + change}))
+    wrong = record.model_copy(update={"blobs": record.blobs.model_copy(update={"layers": layers})})
+    spoil(made.world.storage, backup.path + RECORD_FILE, data=wrong.to_bytes())
+    (failed,) = made.run().failed
+    assert "the record says" in failed.reason
     assert map_path(top.diff_id) not in paths(made.target, prefix="layers")
 
 
