@@ -41,7 +41,7 @@ class SavesOnHost(DockerHostOperator):
 
     :param archive_location: ``host:/path``, or None for an archive in the repository. (templated)
     :param deferrable: whether the triggerer waits for the host; None for Airflow's default, where it can be done.
-    :param poll_seconds: how often the triggerer looks at the host; more often at first.
+    :param poll_seconds: how often the triggerer looks at the host.
     """
 
     def __init__(

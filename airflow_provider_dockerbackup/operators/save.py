@@ -53,7 +53,7 @@ class DockerSaveOperator(SavesOnHost):
         itself, and only its digests and the record go to the repository; None sends the archive there too. (templated)
     :param deferrable: with ``archive_location``: wait for the host in the triggerer and not in a worker. None takes
         Airflow's ``[operators] default_deferrable`` where it can be done.
-    :param poll_seconds: how often the triggerer looks at the host; more often at first.
+    :param poll_seconds: how often the triggerer looks at the host.
     :param recipients: age recipients, at least two, to which backups in a new repository are encrypted: public keys
         ``age1…``, ``ssh-ed25519 …`` or ``ssh-rsa …``, with ``NAME=`` before each if wanted. An existing repository
         must have the same; none takes it as it is. (templated)

@@ -18,7 +18,6 @@ from airflow_provider_dockerbackup.core.onhost.save import Begun
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, TransientError
 from airflow_provider_dockerbackup.transport import host_jobs
 
-_FIRST_POLL_SECONDS = 1.0
 _LONGEST_BACKOFF_SECONDS = 60.0
 _MOST_FAILURES = 20
 # Airflow gives an on_kill thirty seconds.
@@ -86,7 +85,8 @@ class SaveOnHostTrigger(BaseTrigger):
     :param conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host.
     :param begun: the save that it waits for.
     :param deadline: until when, in seconds since the epoch.
-    :param poll_seconds: how often it looks; more often at first.
+    :param poll_seconds: how often it looks, the first time after that long: a busy scheduler of Airflow 3.3 can mark a
+        task as failed whose trigger fires within seconds.
     """
 
     def __init__(self, *, conn_id: str, begun: BegunWire, deadline: float, poll_seconds: float = 10.0) -> None:
@@ -111,6 +111,7 @@ class SaveOnHostTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one :class:`SaveOnHostEvent`."""
+        await asyncio.sleep(max(0.0, min(self.poll_seconds, self.deadline - time.time())))
         yield TriggerEvent(dict(await self._outcome()))  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
@@ -147,7 +148,7 @@ class SaveOnHostTrigger(BaseTrigger):
         """Return once the job is over, or the deadline has passed, which is False; one connection serves all looks."""
         from airflow_provider_dockerbackup.hooks.async_ssh import connected
 
-        line, pause = host_jobs.state_line(from_wire(self.begun).place), _FIRST_POLL_SECONDS
+        line = host_jobs.state_line(from_wire(self.begun).place)
         self._moved = False
         async with connected(self.conn_id) as ssh:
             while True:
@@ -160,8 +161,7 @@ class SaveOnHostTrigger(BaseTrigger):
                 left = self.deadline - time.time()
                 if left <= 0:
                     return False
-                pause = min(pause * 1.5, self.poll_seconds)
-                await asyncio.sleep(min(pause, left))
+                await asyncio.sleep(min(self.poll_seconds, left))
 
     def _event(
         self, status: Literal["over", "deadline", "unreachable", "refused"], problem: str = ""
