@@ -42,6 +42,8 @@ class Airflow:
         self._environment = {
             **os.environ,
             **environment,
+            # It starts its parts by their name.
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             # As an installed package has it; the round that is thrown away writes it.
             "PYTHONPYCACHEPREFIX": str(directory / "bytecode"),

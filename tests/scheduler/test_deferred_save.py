@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,9 @@ def test_marking_the_task_failed_ends_the_job_and_clearing_it_saves_anew(airflow
     """The trigger ends the job of its own try; the next try has a job of its own and commits."""
     before = len(backups(place)) if (place / "repository").exists() else 0
     run_id = deferred(airflow, place)
+    # Before a triggerer has taken the trigger there is nobody who could end the job.
+    airflow.wait(lambda: bool(airflow.task("on_host", run_id, "save")["triggerer_job"]), "a triggerer for the trigger")
+    time.sleep(3)
     airflow.patch(f"dags/on_host/dagRuns/{run_id}/taskInstances/save", {"new_state": "failed"})
     airflow.wait(lambda: jobs(place) == [], "the end of the job", seconds=120)
     assert len(backups(place)) == before
