@@ -49,7 +49,7 @@ class SavesOnHost(DockerHostOperator):
         *,
         archive_location: str | None = None,
         deferrable: bool | None = None,
-        poll_seconds: float = 10.0,
+        poll_seconds: float = 15.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -101,7 +101,7 @@ class DockerSaveOperator(SavesOnHost):
         retention: str | None = None,
         archive_location: str | None = None,
         deferrable: bool | None = None,
-        poll_seconds: float = 10.0,
+        poll_seconds: float = 15.0,
         allow_past_runs: bool | str = False,
         **kwargs: Any,
     ) -> None:

@@ -89,7 +89,7 @@ class SaveOnHostTrigger(BaseTrigger):
         task as failed whose trigger fires within seconds.
     """
 
-    def __init__(self, *, conn_id: str, begun: BegunWire, deadline: float, poll_seconds: float = 10.0) -> None:
+    def __init__(self, *, conn_id: str, begun: BegunWire, deadline: float, poll_seconds: float = 15.0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id = conn_id
         self.begun = begun

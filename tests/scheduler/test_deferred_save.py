@@ -30,7 +30,7 @@ with DAG("on_host", schedule=None):
         repository="file://PLACE/repository",
         archive_location="host:PLACE/archives",
         deferrable=True,
-        poll_seconds=1.0,
+        poll_seconds=15.0,
         dockerbackup_conn_id="slow",
     )
 """
