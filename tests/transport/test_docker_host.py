@@ -11,12 +11,16 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import zstd_frame
+from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, image_archive
+from airflow_provider_dockerbackup.core.archive.tar_header import padding
+from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.ports import DockerHost
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
@@ -452,6 +456,16 @@ def test_archive_whose_chunks_raise_is_not_loaded(host: SshDockerHost, lab_host:
         host.inspect_image(reference)
 
 
+def tar_layer(name: str, data: bytes) -> bytes:
+    """Return a layer of one file."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = len(data)
+        tar.addfile(member, io.BytesIO(data))
+    return file.getvalue()
+
+
 def frames_of(archive: bytes) -> list[bytes]:
     """Compress an archive in a series of frames, cut anywhere."""
     return [zstd_frame(archive[at : at + 700_001]) for at in range(0, len(archive), 700_001)]
@@ -467,6 +481,35 @@ def test_archive_in_zstd_frames_is_loaded(host: SshDockerHost, lab_host: LabHost
     assert host.takes_zstd()
     assert host.load_image(frames_of(archive)).names == (reference,)
     assert host.inspect_image(reference).id == before
+
+
+def plain_image(layer: bytes, text: str) -> bytes:
+    """Return the configuration of an image of one layer."""
+    rootfs = {"type": "layers", "diff_ids": [sha256_of(layer)]}
+    config = {"Env": [f"TEXT={text}"]}
+    return json.dumps({"architecture": "amd64", "os": "linux", "config": config, "rootfs": rootfs}).encode()
+
+
+def test_a_blob_that_holds_more_than_its_layer_brings_no_image_of_its_own(host: SshDockerHost) -> None:
+    """What follows its layer would be members of the archive, and take over any tag on the host."""
+    layer, victim = tar_layer("file", b"x" * 700), "lab/victim:1"
+
+    def archive(text: str, tag: str, blob: bytes, *, packed: bool) -> Iterator[bytes]:
+        piece = PlainLayer(
+            diff_id=sha256_of(layer),
+            size_bytes=len(layer),
+            chunks=lambda: nullcontext([layer]),
+            frames=lambda: nullcontext([zstd_frame(blob)]),
+        )
+        return image_archive(config=plain_image(layer, text), layers=[piece], tags=[tag], packed=packed)
+
+    host.load_image(archive("good", victim, layer, packed=False))
+    good = host.inspect_image(victim).id
+    evil = b"".join(archive("evil", victim, layer, packed=False))
+    with suppress(DockerBackupError):
+        host.load_image(archive("mine", "lab/mine:1", layer + padding(len(layer)) + evil, packed=True))
+    assert host.inspect_image(victim).id == good
+    host.remove_image(victim)
 
 
 @pytest.mark.parametrize("at", [0.1, 0.5, 0.9])

@@ -14,12 +14,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_dockerbackup.core.archive.compression import zstd_frame
+from airflow_provider_dockerbackup.core.archive.compression import Compression, inflater, zstd_frame
 from airflow_provider_dockerbackup.core.archive.contents import BLOBS
 from airflow_provider_dockerbackup.core.archive.load_form import compact_json, name_annotations, tag_references
 from airflow_provider_dockerbackup.core.archive.tar_header import ZERO_BLOCK, file_header, padding
 from airflow_provider_dockerbackup.core.document import sha256_of
-from airflow_provider_dockerbackup.exceptions import BadBlobError, ConfigurationError
+from airflow_provider_dockerbackup.exceptions import BadBlobError, ConfigurationError, IntegrityError
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -35,7 +35,8 @@ class PlainLayer:
     :param diff_id: ``sha256:<hex>`` of it.
     :param chunks: gives its bytes, each time anew.
     :param blob: digest of the blob that they are read from, for who must know when they are wrong; else empty.
-    :param frames: gives the same as whole zstd frames, proven when drawn to its end; None where there are none.
+    :param frames: gives the same as whole zstd frames, compared with the blob's name when drawn to its end; None where
+        there are none.
     """
 
     diff_id: str
@@ -163,13 +164,35 @@ def _plain(layer: PlainLayer) -> Iterator[bytes]:
 
 
 def _frames(layer: PlainLayer) -> Iterator[bytes]:
-    """Pass on a layer as it is stored: who gives it compares it, and the daemon what it decompresses to."""
+    """Pass on a layer as it is stored: who gives it compares it, its size is told here, its digest by the daemon."""
     if layer.frames is None:
         with layer.chunks() as chunks:
             yield from map(zstd_frame, _proven(chunks, layer))
         return
     with layer.frames() as frames:
-        yield from frames
+        yield from _fitting(frames, layer)
+
+
+def _fitting(frames: Iterable[bytes], layer: PlainLayer) -> Iterator[bytes]:
+    """Pass frames through that decompress to exactly as many bytes as the tar's header says, none that makes it more.
+
+    What follows a layer is read as further members, and with them another image could take over any tag.
+    """
+    stream, seen = inflater(Compression.ZSTD), 0
+    try:
+        for chunk in frames:
+            for piece in stream.feed(chunk):
+                seen += len(piece)
+                if seen > layer.size_bytes:
+                    raise _longer(layer)
+            yield chunk
+        stream.finish()
+    except BadBlobError:
+        raise
+    except IntegrityError as err:
+        raise _wrong(layer, f"layer {layer.diff_id}: {err}") from err
+    if seen != layer.size_bytes:
+        raise _shorter(layer, seen)
 
 
 def _proven(chunks: Iterable[bytes], layer: PlainLayer) -> Iterator[bytes]:
@@ -178,13 +201,21 @@ def _proven(chunks: Iterable[bytes], layer: PlainLayer) -> Iterator[bytes]:
     for chunk in chunks:
         seen += len(chunk)
         if seen > layer.size_bytes:
-            raise _wrong(layer, f"layer {layer.diff_id} is longer than its recorded {layer.size_bytes} bytes")
+            raise _longer(layer)
         digest.update(chunk)
         yield chunk
     if seen != layer.size_bytes:
-        raise _wrong(layer, f"layer {layer.diff_id} has {seen} bytes, the record says {layer.size_bytes}")
+        raise _shorter(layer, seen)
     if f"sha256:{digest.hexdigest()}" != layer.diff_id:
         raise _wrong(layer, f"a layer has sha256:{digest.hexdigest()}, the record says {layer.diff_id}")
+
+
+def _longer(layer: PlainLayer) -> BadBlobError:
+    return _wrong(layer, f"layer {layer.diff_id} is longer than its recorded {layer.size_bytes} bytes")
+
+
+def _shorter(layer: PlainLayer, seen: int) -> BadBlobError:
+    return _wrong(layer, f"layer {layer.diff_id} has {seen} bytes, the record says {layer.size_bytes}")
 
 
 def _wrong(layer: PlainLayer, said: str) -> BadBlobError:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 
 import pytest
 
-from airflow_provider_dockerbackup.core.archive.compression import Compression, decompressed
+from airflow_provider_dockerbackup.core.archive.compression import Compression, decompressed, inflater, zstd_frame
+from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, image_archive
 from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.model import LoadedImage
 from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.reading import load_stream
 from airflow_provider_dockerbackup.core.restore import RestoreRequest
-from airflow_provider_dockerbackup.exceptions import IntegrityError
+from airflow_provider_dockerbackup.exceptions import BadBlobError, IntegrityError
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost
 from tests.core.encryption.keys import age_pair
 from tests.core.world import CONTAINER, IMAGE, World, app_archive, spoil
@@ -132,3 +135,35 @@ def test_a_damaged_blob_is_never_sent_to_its_end(make: type[World], *, known: bo
         assert target.ends == 0, position
         assert target.list_images() == before
         spoil(world.storage, path, position=position)
+
+
+@pytest.mark.parametrize("cut", ["longer", "shorter", "torn", "torn in pieces"])
+def test_frames_that_are_not_as_long_as_their_layer_are_never_sent_to_their_end(cut: str) -> None:
+    """The blob has its name and the layer's diff_id is in the record; only what it decompresses to has another size."""
+    body = b"layer " * 50_000
+    held = {"longer": body + b"x", "shorter": body[:-1]}.get(cut, body)
+    frames = zstd_frame(held[:100_000]) + zstd_frame(held[100_000:])
+    frames = frames[:-3] if cut.startswith("torn") else frames
+    pieces = [frames] if cut == "torn" else [frames[:1000], frames[1000:]]
+    layer = PlainLayer(
+        diff_id=sha256_of(body),
+        size_bytes=len(body),
+        chunks=lambda: nullcontext([body]),
+        blob=sha256_of(frames),
+        frames=lambda: nullcontext(pieces),
+    )
+    got: list[bytes] = []
+    with pytest.raises(BadBlobError) as caught:
+        got.extend(image_archive(config=b"{}", layers=[layer], tags=[TAG], packed=True))
+    assert caught.value.digest == sha256_of(frames)
+    plain = b"".join(_inflated(got))
+    assert plain.count(b"layer ") <= 50_000
+    assert b"layer x" not in plain
+    assert b"index.json" not in plain
+
+
+def _inflated(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Decompress what was sent, however it ends."""
+    stream = inflater(Compression.ZSTD)
+    for piece in pieces:
+        yield from stream.feed(piece)
