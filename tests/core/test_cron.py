@@ -62,6 +62,8 @@ def test_it_finds_what_croniter_finds(minute: str, hour: str, days: tuple[str, s
     [
         ("0 0 13 * fri", datetime(2026, 11, 14, tzinfo=UTC), datetime(2026, 11, 13, tzinfo=UTC)),
         ("0 0 13 * fri", datetime(2026, 11, 12, tzinfo=UTC), datetime(2026, 11, 6, tzinfo=UTC)),
+        ("0 0 13 * fri", datetime(2026, 10, 14, tzinfo=UTC), datetime(2026, 10, 13, tzinfo=UTC)),
+        ("0 0 30 2 mon", datetime(2026, 11, 27, tzinfo=UTC), datetime(2026, 2, 23, tzinfo=UTC)),
         ("0 0 * * 7", datetime(2026, 11, 27, tzinfo=UTC), datetime(2026, 11, 22, tzinfo=UTC)),
         ("0 0 * * 5-7", datetime(2026, 11, 27, tzinfo=UTC), datetime(2026, 11, 27, tzinfo=UTC)),
         ("30 2 29 2 *", datetime(2026, 11, 27, tzinfo=UTC), datetime(2024, 2, 29, 2, 30, tzinfo=UTC)),

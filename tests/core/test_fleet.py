@@ -116,6 +116,17 @@ def test_containers_that_disagree_about_their_image_spoil_the_image_only() -> No
     assert "of containers one, two: they differ" in found[2].problem
 
 
+def test_a_container_that_says_what_holds_for_all_agrees_with_one_that_says_nothing() -> None:
+    """About the schedule of their image."""
+    host = docker_host()
+    add(host, "one", enable="true", schedule="24h")
+    add(host, "two", enable="true")
+    (image,) = wanted(
+        host, Selection(kinds=frozenset({SourceKind.IMAGE}), schedule=Schedule.parse("24h", what="schedule"))
+    )
+    assert (image.problem, str(image.schedule)) == ("", "24h")
+
+
 def test_an_image_whose_name_moved_on_is_not_what_runs() -> None:
     """Saving it would back up something else, and what runs would be lost with the next prune."""
     host = docker_host()
