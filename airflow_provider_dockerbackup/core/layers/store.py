@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from types import TracebackType
@@ -170,7 +171,8 @@ class LayerStore:
     ) -> LayerBlob:
         """Store the blob of another repository as it is, unless it is there, and return it as records name it here.
 
-        The layer's map stays where it names another blob that is there.
+        The layer's map stays where it names another blob that is there. A new one is never written before the blob was
+        read: one that is there already may hold anything.
 
         :param layer: as the other repository's records name it.
         :param diff_id: ``sha256:<hex>`` of the uncompressed layer.
@@ -183,6 +185,9 @@ class LayerStore:
             if found is not None:
                 self._set_aside(blob.digest)
             self._write(blob, chunks)
+        elif not self.held([diff_id]):
+            with chunks() as pieces:
+                deque(pieces, maxlen=0)
         self._map(blob, diff_id=diff_id)
         return blob
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.archive.hybrid import descriptor, image_manifest
 from airflow_provider_dockerbackup.core.audit.checkpoint import CheckpointRequest, make_checkpoint
 from airflow_provider_dockerbackup.core.audit.proof import prove
 from airflow_provider_dockerbackup.core.audit.reading import stored_events
@@ -18,13 +19,16 @@ from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.copies.copy import CopyRequest, copy, target_on
 from airflow_provider_dockerbackup.core.copies.selection import Selection
 from airflow_provider_dockerbackup.core.document import compact_time, sha256_of
+from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
 from airflow_provider_dockerbackup.core.gc.collect import GcRequest, collect_garbage
 from airflow_provider_dockerbackup.core.hold import HoldRequest, ReleaseRequest, hold_backup, release_backup
+from airflow_provider_dockerbackup.core.layers.backup import ZSTD_LAYER_TYPE
 from airflow_provider_dockerbackup.core.layers.documents import map_path
 from airflow_provider_dockerbackup.core.places import RECORD_FILE, blob_path
 from airflow_provider_dockerbackup.core.ports import ObjectWriter, StagedWriter, Storage
 from airflow_provider_dockerbackup.core.quarantine import quarantine
 from airflow_provider_dockerbackup.core.reading import archive_stream
+from airflow_provider_dockerbackup.core.record import Blob
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.restore import RestoreRequest
 from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
@@ -34,6 +38,7 @@ from airflow_provider_dockerbackup.core.since import Deletion
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost, MemoryStorage, MemoryTestDaemon
 from tests.core.copies.making import ACTOR, Copies
+from tests.core.encryption.keys import age_pair
 from tests.core.faults import FaultyStorage, Plan
 from tests.core.world import (
     CONTAINER,
@@ -383,8 +388,11 @@ class Flipping(FaultyStorage):
         return flipped
 
 
-def test_a_blob_that_holds_another_layer_than_the_source_says_does_not_poison_the_target() -> None:
-    """Its name is right, its content is not what record and map say: no map of the target may say so."""
+@pytest.mark.parametrize("recipients", [(), (age_pair().recipient, age_pair().recipient)], ids=["plain", "encrypted"])
+def test_a_blob_that_holds_another_layer_than_the_source_says_does_not_poison_the_target(
+    recipients: tuple[Recipient, ...],
+) -> None:
+    """Its name is right, its content is not what record, manifest and map say: no map of the target may say so."""
     made = Copies("layers")
     made.world.backup(1)
     backup = made.world.repository.catalog.backups()[0]
@@ -392,11 +400,18 @@ def test_a_blob_that_holds_another_layer_than_the_source_says_does_not_poison_th
     assert record.blobs is not None
     assert record.image is not None
     base, top = record.blobs.layers
-    wrong = record.blobs.model_copy(update={"layers": (base, base.model_copy(update={"diff_id": top.diff_id}))})
+    layers = (base, base.model_copy(update={"diff_id": top.diff_id}))
+    config = made.world.storage.read(blob_path(record.blobs.config.digest))
+    manifest = image_manifest(
+        config, [descriptor(ZSTD_LAYER_TYPE, each.digest, each.stored_size_bytes) for each in layers]
+    )
+    made.world.storage.create(blob_path(sha256_of(manifest)), manifest)
+    named = Blob(digest=sha256_of(manifest), size_bytes=len(manifest))
+    wrong = record.blobs.model_copy(update={"layers": layers, "manifest": named})
     spoil(made.world.storage, backup.path + RECORD_FILE, data=record.model_copy(update={"blobs": wrong}).to_bytes())
-    (failed,) = made.run().failed
-    assert failed.decision.path == backup.path
-    assert map_path(top.diff_id) not in paths(made.target, prefix="layers")
+    (failed,) = made.run(CopyRequest(recipients=recipients)).failed
+    assert failed.reason.startswith(f"blob {base.digest} holds layer {base.diff_id}, the record says {top.diff_id}")
+    assert len(paths(made.target, prefix="layers/sha256")) == 1
 
 
 @pytest.mark.parametrize("change", [-1, 1])

@@ -68,6 +68,20 @@ def test_a_damaged_newest_backup_hides_no_good_one_and_is_seen() -> None:
     assert _chosen(world, names=["lab/*"], hosts=["ship-1"], newest=1) == ["ship-1 2", "ship-1 3"]
 
 
+def test_a_backup_whose_bytes_are_gone_hides_no_good_one_and_is_seen() -> None:
+    """Its record is as good as ever, and it cannot be restored."""
+    world = _world()
+    newest = world.repository.catalog.backups(source=IMAGE)[0]
+    world.storage.delete(newest.path + newest.whole().archive_file.name)
+    assert _chosen(world, names=["lab/*"], hosts=["ship-1"], newest=1) == ["ship-1 2", "ship-1 3"]
+
+
+def test_of_an_empty_repository_nothing_is_chosen_whatever_the_patterns() -> None:
+    """There is no backup yet that they could have missed."""
+    world = World()
+    assert _chosen(world, hosts=["web-*"]) == []
+
+
 def test_an_archive_that_nobody_scanned_on_its_host_hides_no_good_one() -> None:
     """It is chosen, and scanned on its way, but whether it can be restored is not known before."""
     world = a_world()
