@@ -490,6 +490,45 @@ def test_what_is_deleted_from_the_source_while_it_is_copied_is_skipped(layout: s
     assert victim.path not in {each.path for each in made.repository.catalog.backups()}
 
 
+def test_what_is_put_aside_in_the_source_while_it_is_copied_is_skipped() -> None:
+    """Its record was found torn, after the plan was made."""
+    made = Copies()
+    other, victim = made.world.backup(1).backup, made.world.backup(2).backup
+
+    class PuttingAside(FaultyStorage):
+        @contextmanager
+        def chunks(self, path: str) -> Iterator[Iterator[bytes]]:
+            if path.startswith(victim.path):
+                spoil(made.world.storage, victim.path + RECORD_FILE, data=b"{")
+                quarantine(
+                    made.world.repository, victim.backup_id, reason="bad", actor=ACTOR, progress=made.world.progress
+                )
+                made.world.storage.delete(path)
+            with super().chunks(path) as pieces:
+                yield pieces
+
+    results = made.run(source=PuttingAside(made.world.storage, Plan())).results
+    assert [(each.state, each.reason) for each in results] == [
+        ("skipped", "it is in quarantine in the source"),
+        ("copied", ""),
+    ]
+    assert [each.path for each in assert_all_whole(made.repository)] == [other.path]
+
+
+@LAYOUTS
+def test_a_copy_whose_bytes_are_gone_from_the_target_is_named_and_not_said_to_be_there(layout: str) -> None:
+    """The record alone restores nothing."""
+    made = Copies(layout).fill()
+    made.run()
+    lost = made.repository.catalog.newest(CONTAINER)
+    assert lost is not None
+    blobs = lost.whole().blobs
+    made.target.delete(blob_path(blobs.layers[0].digest) if blobs else lost.path + lost.whole().archive_file.name)
+    (failed,) = made.run().failed
+    assert failed.decision.path == lost.path
+    assert failed.reason.startswith("files or blobs that its record in the target names are missing")
+
+
 def test_another_backup_under_the_same_id_is_left_alone() -> None:
     """Both repositories were used for the same work: neither is taken for the other."""
     made = Copies()

@@ -162,6 +162,18 @@ def test_frames_that_are_not_as_long_as_their_layer_are_never_sent_to_their_end(
     assert b"index.json" not in plain
 
 
+def test_what_makes_a_plain_layer_longer_is_never_sent() -> None:
+    """Nor is it where the worker decompresses."""
+    body = b"layer " * 100
+    layer = PlainLayer(
+        diff_id=sha256_of(body), size_bytes=len(body), chunks=lambda: nullcontext([body, b"more", b"and more"])
+    )
+    got: list[bytes] = []
+    with pytest.raises(BadBlobError, match="is longer than its recorded 600 bytes"):
+        got.extend(image_archive(config=b"{}", layers=[layer], tags=[TAG]))
+    assert b"more" not in b"".join(got)
+
+
 def _inflated(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Decompress what was sent, however it ends."""
     stream = inflater(Compression.ZSTD)

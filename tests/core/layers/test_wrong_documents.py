@@ -8,11 +8,12 @@ import pytest
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.layers.choice import Way
 from airflow_provider_dockerbackup.core.layers.documents import HINTS_FOLDER, EngineHint, LayerMap, hint_path, map_path
-from airflow_provider_dockerbackup.core.places import blob_path
+from airflow_provider_dockerbackup.core.places import RECORD_FILE, blob_path
 from airflow_provider_dockerbackup.core.ports import ObjectWriter, Storage
 from airflow_provider_dockerbackup.core.reading import archive_stream
 from airflow_provider_dockerbackup.core.record import BlobSet, LayerBlob
-from airflow_provider_dockerbackup.exceptions import TransientError
+from airflow_provider_dockerbackup.exceptions import IntegrityError, TransientError
+from tests.core.encryption.keys import age_pair
 from tests.core.faults import FaultyStorage, Plan
 from tests.core.world import CONTAINER, FILESYSTEM, World, app_archive, assert_all_whole, paths, spoil
 
@@ -93,6 +94,22 @@ def test_a_map_that_is_wrong_for_an_exported_filesystem_is_healed_as_well() -> N
     assert world.verify(bad, "digests").verification == "failed"
     with archive_stream(world.repository, world.backup(3, CONTAINER).backup) as tar:
         assert b"".join(tar) == FILESYSTEM
+
+
+def test_a_record_of_an_encrypted_backup_that_names_other_layers_than_its_configuration_is_refused() -> None:
+    """Its blobs do not say which layers they hold, so that nothing but the configuration can tell."""
+    pairs = age_pair(), age_pair()
+    world = World(layout="layers", recipients=tuple(each.recipient for each in pairs), identities=pairs[0].identities)
+    backup = world.backup(1).backup
+    record = backup.whole()
+    assert record.image is not None
+    image = record.image.model_copy(update={"diff_ids": record.image.diff_ids[::-1]})
+    spoil(world.storage, backup.path + RECORD_FILE, data=record.model_copy(update={"image": image}).to_bytes())
+    with (
+        pytest.raises(IntegrityError, match="names other diff_ids than the record"),
+        archive_stream(world.repository, world.again(backup)) as tar,
+    ):
+        b"".join(tar)
 
 
 class Repairing(FaultyStorage):
