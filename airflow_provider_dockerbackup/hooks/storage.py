@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Repository URLs and connection ids, turned into storage through Airflow's ObjectStoragePath."""
+"""Repository URLs and connection ids, turned into storage; what is not local through Airflow's ObjectStoragePath."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import get_args
 from urllib.parse import urlsplit
-
-from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
 from airflow_provider_dockerbackup.core.encryption.recipient import parse_recipients
@@ -19,7 +17,7 @@ from airflow_provider_dockerbackup.hooks.connection import connection_of
 from airflow_provider_dockerbackup.hooks.decryption import configured_identities
 from airflow_provider_dockerbackup.hooks.signing import configured_signer
 from airflow_provider_dockerbackup.transport.clock import SystemClock
-from airflow_provider_dockerbackup.transport.storage import storage_for
+from airflow_provider_dockerbackup.transport.storage import is_local, storage_for, storage_from_url
 
 _S3_SCHEMES = frozenset({"s3", "s3a", "s3n"})
 
@@ -37,6 +35,11 @@ def storage_of(url: str, *, conn_id: str | None = None) -> Storage:
         raise ConfigurationError(f"repository: expected an absolute path or a URL with its scheme, got {url!r}")
     shown = without_userinfo(url)
     _check_connection(url, conn_id, shown=shown)
+    if is_local(url):
+        # Airflow would import every provider that has a filesystem, boto3 among them, for each task.
+        return storage_from_url(url)
+    from airflow.sdk import ObjectStoragePath
+
     try:
         path = ObjectStoragePath(url, conn_id=conn_id)
         return storage_for(path.fs, path.path, url=shown)

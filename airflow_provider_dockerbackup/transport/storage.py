@@ -14,6 +14,7 @@ from airflow_provider_dockerbackup.transport.storage_local import LocalStorage
 from airflow_provider_dockerbackup.transport.storage_path import without_credentials
 
 _LOCAL: Final = frozenset({"", "file", "local"})
+_HERE: Final = frozenset({"", "localhost"})
 _S3: Final = frozenset({"s3", "s3a", "s3n"})
 _PACKAGES: Final = {"gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "abfss": "adlfs", "az": "adlfs", "sftp": "paramiko"}
 
@@ -46,10 +47,10 @@ def storage_from_url(url: str, **storage_options: Any) -> Storage:
         without them what AWS tools read holds: ``AWS_*`` environment variables (``AWS_ENDPOINT_URL`` too) and profiles.
     :raises ConfigurationError: when the scheme is unknown, a library is missing, or the URL holds credentials.
     """
+    if is_local(url):
+        return LocalStorage(_local_path(url))
     split = urlsplit(url)
     scheme = split.scheme.lower() if "://" in url else ""
-    if scheme in _LOCAL:
-        return _local(url, unquote(split.path) if scheme else url)
     shown = without_credentials(url)
     if "@" in split.netloc and scheme in _S3:
         raise ConfigurationError(
@@ -66,20 +67,27 @@ def storage_from_url(url: str, **storage_options: Any) -> Storage:
 
 def place_of(url: str) -> str:
     """Return the place that a URL names, always written in the same way; links on the local disk are followed."""
+    if is_local(url):
+        return f"file://{_local_path(url).resolve()}"
     split = urlsplit(url)
-    scheme = split.scheme.lower() if "://" in url else ""
-    if scheme in _LOCAL:
-        return f"file://{Path(unquote(split.path) if scheme else url).resolve()}"
     shown = without_credentials(url)
-    return shown if scheme not in _S3 else f"s3://{split.netloc}{split.path}"
+    return shown if split.scheme.lower() not in _S3 else f"s3://{split.netloc}{split.path}"
 
 
-def _local(url: str, path: str) -> LocalStorage:
-    if not path.startswith("/"):
+def is_local(url: str) -> bool:
+    """Tell whether ``url`` is a path, or names one: ``file:///path``."""
+    return "://" not in url or urlsplit(url).scheme.lower() in _LOCAL
+
+
+def _local_path(url: str) -> Path:
+    split = urlsplit(url)
+    path = unquote(split.path) if "://" in url else url
+    if not path.startswith("/") or ("://" in url and split.netloc not in _HERE):
         raise ConfigurationError(
-            f"repository {url!r}: expected an absolute path such as /srv/backups, or a URL such as s3://bucket/prefix"
+            f"repository {url!r}: expected an absolute path such as /srv/backups, or a URL such as file:///srv/backups "
+            "or s3://bucket/prefix"
         )
-    return LocalStorage(Path(path))
+    return Path(path)
 
 
 def _s3_options(given: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from airflow_provider_dockerbackup.transport.storage_object import ObjectStorage
 from airflow_provider_dockerbackup.transport.storage_s3 import S3Storage
 
 
-@pytest.mark.parametrize("form", ["{}/a b", "file://{}/a b", "file://{}/a%20b", "local://{}/a%20b"])
+@pytest.mark.parametrize("form", ["{}/a b", "file://{}/a b", "file://{}/a%20b", "file://localhost{}/a%20b", "local://{}/a%20b"])
 def test_paths_and_file_urls_are_local(tmp_path: Path, form: str) -> None:
     """A plain path needs no scheme, a URL may be quoted."""
     storage = storage_from_url(form.format(tmp_path))
@@ -50,6 +50,9 @@ def test_other_filesystems_are_for_one_writer() -> None:
     [
         ("relative/path", "absolute path"),
         ("", "absolute path"),
+        ("file://srv/backups", "file:///srv/backups"),
+        ("file://nas/srv/backups", "file:///srv/backups"),
+        ("file:srv/backups", "absolute path"),
         ("nosuch://x/y", "no filesystem for 'nosuch://'"),
         ("gs://bucket/x", "pip install 'gcsfs'"),
         ("s3:///prefix", "s3://BUCKET"),
