@@ -81,7 +81,7 @@ def save(
     """
     reference = str(ImageReference.parse(image))
     with host.connected() as docker:
-        docker.inspect_image(reference)
+        found = docker.inspect_image(reference)
         opened = open_or_create_repository(repository, compression=compression, layout=layout, recipients=recipients)
         source = Source(host=docker.name, kind=SourceKind.IMAGE, name=reference)
         request = SaveRequest(
@@ -94,7 +94,7 @@ def save(
         )
         opened.host_files = only_host(docker.name, docker.archives)
         if archive_location is None:
-            outcome = save_image(request, host=docker, repository=opened, progress=BarProgress())
+            outcome = save_image(request, host=docker, repository=opened, progress=BarProgress(), image=found)
         else:
             outcome = save_on_host(
                 request,

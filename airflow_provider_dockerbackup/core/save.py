@@ -85,9 +85,17 @@ class SaveRequest:
             raise ConfigurationError("capture: 'push' is for repositories of layout 'layers'; leave it out")
 
 
-def save_image(request: SaveRequest, *, host: DockerHost, repository: Repository, progress: Progress) -> BackupOutcome:
+def save_image(
+    request: SaveRequest,
+    *,
+    host: DockerHost,
+    repository: Repository,
+    progress: Progress,
+    image: ImageInspect | None = None,
+) -> BackupOutcome:
     """Return the backup of an image, made now, found unchanged, or committed by an earlier try of the same work.
 
+    :param image: what the host holds by that name, for who has looked just now; None looks.
     :raises ConfigurationError: when the repository's layout does not have that compression or way of fetching.
     :raises NotFoundError: when the host has no such image.
     :raises IntegrityError: when the stream is not exactly the announced image; nothing was published.
@@ -100,15 +108,14 @@ def save_image(request: SaveRequest, *, host: DockerHost, repository: Repository
     if (standing := winner_of(repository, request.key)) is not None:
         return BackupOutcome(status="already", backup=standing, audit_head=trail.head)
     reap(repository, request.key.source)
-    engine = host.engine()
-    image = host.inspect_image(reference)
+    image = image or host.inspect_image(reference)
     if not request.force:
         confirmed = confirm.unchanged(repository, request.key, image, actor=request.actor, retention=request.retention)
         if confirmed is not None:
             telling.tell("backup.confirmed", outcome="success", backup_id=confirmed.backup_id, image_id=image.id)
             return BackupOutcome(status="unchanged", backup=confirmed, audit_head=trail.head)
     with telling.of_backup():
-        return _save(request, host=host, engine=engine, image=image, repository=repository, telling=telling)
+        return _save(request, host=host, engine=host.engine(), image=image, repository=repository, telling=telling)
 
 
 def _save(

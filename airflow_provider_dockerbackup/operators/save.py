@@ -131,12 +131,14 @@ class DockerSaveOperator(SavesOnHost):
                 return past_runs.backup_or_skip(
                     past, request.key, repository=self.repository, conn_id=self.repository_conn_id
                 )
-            host.inspect_image(request.key.source.name)
+            image = host.inspect_image(request.key.source.name)
             repository = self._repository(host)
             if self.archive_location:
                 outcome = self._save_on_host(request, host=host, repository=repository)
             else:
-                outcome = save_image(request, host=host, repository=repository, progress=self.progress)
+                outcome = save_image(
+                    request, host=host, repository=repository, progress=self.progress, image=image
+                )
         return self._summary(outcome, repository)
 
     def _check(self) -> None:

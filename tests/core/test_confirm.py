@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
 from airflow_provider_dockerbackup.exceptions import TransientError
 from airflow_provider_dockerbackup.transport.memory import MemoryStorage
 from tests.core.faults import Fault, FaultyStorage, Plan
@@ -31,6 +32,21 @@ def test_an_unchanged_image_is_confirmed_and_not_saved() -> None:
     assert len(outcome.backup.confirmations) == 1
     assert host.streams == []
     assert_nothing_left(world.repository)
+
+
+def test_an_unchanged_image_costs_one_question() -> None:
+    """A fleet's night is mostly these: nothing is asked that only a save needs, and nothing twice."""
+    world, plan = World(), Plan()
+    world.backup(1, force=False)
+    host = FaultyHost(world.host, plan)
+    outcome = save_image(
+        SaveRequest(key=world.key(2)),
+        host=host,
+        repository=world.repository,
+        progress=world.progress,
+        image=host.inspect_image(IMAGE.name),
+    )
+    assert (outcome.status, plan.calls) == ("unchanged", ["inspect_image"])
 
 
 def test_a_changed_image_is_saved() -> None:
