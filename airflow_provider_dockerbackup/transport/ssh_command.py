@@ -165,7 +165,11 @@ class RunningCommand:
             status = self._channel.recv_exit_status()
         self._drain.join(_DRAIN_JOIN_SECONDS)
         if status < 0 or not self._channel.eof_received:
-            raise self._lost("the link was lost, or the command was killed, before its end")
+            transport = self._client.get_transport()
+            alive = transport is not None and transport.is_active()
+            # Of a command that a signal ended sshd tells the signal, which paramiko drops, and no exit status.
+            lost = "a signal killed the command" if alive else "the link was lost"
+            raise self._lost(f"{lost} before its end")
         return status
 
     def stderr(self) -> bytes:
