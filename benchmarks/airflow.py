@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -118,11 +119,21 @@ class Airflow:
             ):
                 if state in _ENDED and ended:
                     if state != "success":
-                        raise BenchError(f"a run of {dag_id} {state}; see {self._log.parent / 'logs'}")
+                        raise BenchError(f"a run of {dag_id} {state}: {self._failure(run_id)}")
                     return (datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds()
             self._require_running()
             time.sleep(0.5)
         raise BenchError(f"a run of {dag_id} did not end within {_RUN_SECONDS} s")
+
+    def _failure(self, run_id: str) -> str:
+        """Return what tasks that failed said; their logs go with this Airflow."""
+        logs = self._log.parent / "logs"
+        said = []
+        for log in sorted(logs.glob(f"dag_id=*/run_id={run_id}/**/*.log")):
+            for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+                with suppress(ValueError, LookupError):
+                    said += [f"{each['exc_type']}: {each['exc_value']}" for each in json.loads(line)["error_detail"]]
+        return "; ".join(dict.fromkeys(said)) or "no task says why"
 
     def _require_running(self) -> None:
         if self._process is None or self._process.poll() is not None:
