@@ -159,63 +159,58 @@ def _streamed(head: bytes, layers: Sequence[PlainLayer], tail: bytes, *, packed:
 
 
 def _plain(layer: PlainLayer) -> Iterator[bytes]:
+    proof = _Proof(layer)
     with layer.chunks() as chunks:
-        yield from _proven(chunks, layer)
+        for chunk in chunks:
+            proof.take(chunk)
+            yield chunk
+    proof.finish()
 
 
 def _frames(layer: PlainLayer) -> Iterator[bytes]:
-    """Pass on a layer as it is stored: who gives it compares it, its size is told here, its digest by the daemon."""
+    """Pass on a layer as it is stored, if it is; what it decompresses to is compared beside that."""
     if layer.frames is None:
-        with layer.chunks() as chunks:
-            yield from map(zstd_frame, _proven(chunks, layer))
+        yield from map(zstd_frame, _plain(layer))
         return
+    stream, proof = inflater(Compression.ZSTD), _Proof(layer)
     with layer.frames() as frames:
-        yield from _fitting(frames, layer)
+        try:
+            for chunk in frames:
+                for piece in stream.feed(chunk):
+                    proof.take(piece)
+                yield chunk
+            stream.finish()
+        except BadBlobError:
+            raise
+        except IntegrityError as err:
+            raise _wrong(layer, f"layer {layer.diff_id}: {err}") from err
+    proof.finish()
 
 
-def _fitting(frames: Iterable[bytes], layer: PlainLayer) -> Iterator[bytes]:
-    """Pass frames through that decompress to exactly as many bytes as the tar's header says, none that makes it more.
+class _Proof:
+    """Compares a layer with the length in its tar header before it is sent on, and with its digest at its end.
 
     What follows a layer is read as further members, and with them another image could take over any tag.
     """
-    stream, seen = inflater(Compression.ZSTD), 0
-    try:
-        for chunk in frames:
-            for piece in stream.feed(chunk):
-                seen += len(piece)
-                if seen > layer.size_bytes:
-                    raise _longer(layer)
-            yield chunk
-        stream.finish()
-    except BadBlobError:
-        raise
-    except IntegrityError as err:
-        raise _wrong(layer, f"layer {layer.diff_id}: {err}") from err
-    if seen != layer.size_bytes:
-        raise _shorter(layer, seen)
 
+    def __init__(self, layer: PlainLayer) -> None:
+        self._layer = layer
+        self._digest = hashlib.sha256()
+        self._seen = 0
 
-def _proven(chunks: Iterable[bytes], layer: PlainLayer) -> Iterator[bytes]:
-    """Pass a layer through; its size and digest are compared at its end."""
-    digest, seen = hashlib.sha256(), 0
-    for chunk in chunks:
-        seen += len(chunk)
-        if seen > layer.size_bytes:
-            raise _longer(layer)
-        digest.update(chunk)
-        yield chunk
-    if seen != layer.size_bytes:
-        raise _shorter(layer, seen)
-    if f"sha256:{digest.hexdigest()}" != layer.diff_id:
-        raise _wrong(layer, f"a layer has sha256:{digest.hexdigest()}, the record says {layer.diff_id}")
+    def take(self, piece: bytes) -> None:
+        self._seen += len(piece)
+        if self._seen > self._layer.size_bytes:
+            said = f"layer {self._layer.diff_id} is longer than its recorded {self._layer.size_bytes} bytes"
+            raise _wrong(self._layer, said)
+        self._digest.update(piece)
 
-
-def _longer(layer: PlainLayer) -> BadBlobError:
-    return _wrong(layer, f"layer {layer.diff_id} is longer than its recorded {layer.size_bytes} bytes")
-
-
-def _shorter(layer: PlainLayer, seen: int) -> BadBlobError:
-    return _wrong(layer, f"layer {layer.diff_id} has {seen} bytes, the record says {layer.size_bytes}")
+    def finish(self) -> None:
+        if self._seen != self._layer.size_bytes:
+            said = f"layer {self._layer.diff_id} has {self._seen} bytes, the record says {self._layer.size_bytes}"
+            raise _wrong(self._layer, said)
+        if (found := f"sha256:{self._digest.hexdigest()}") != self._layer.diff_id:
+            raise _wrong(self._layer, f"a layer has {found}, the record says {self._layer.diff_id}")
 
 
 def _wrong(layer: PlainLayer, said: str) -> BadBlobError:
