@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import Asset, AssetAlias
 from airflow.sdk.definitions.asset import AssetRef
 
 from airflow_provider_dockerbackup.core.model import SourceKind
+from airflow_provider_dockerbackup.operators.summary import is_of_backup
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -57,7 +58,7 @@ def tell_outlets(context: Context, outlets: Iterable[Any], summary: Mapping[str,
 
 
 def _made_backup(summary: Mapping[str, Any]) -> bool:
-    return summary.get("status") in _MADE and {"backup_id", "host", "kind", "source"} <= summary.keys()
+    return is_of_backup(summary) and summary.get("status") in _MADE
 
 
 def backup_ids(triggering_asset_events: Mapping[Any, Iterable[Any]]) -> list[str]:

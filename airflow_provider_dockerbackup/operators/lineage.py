@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.places import source_path
 from airflow_provider_dockerbackup.core.record import Source
+from airflow_provider_dockerbackup.operators.summary import is_of_backup
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -45,7 +46,7 @@ def movement(summary: Mapping[str, Any], *, repository: str) -> Movement:
 
     :param repository: URL of its repository without credentials; empty for none.
     """
-    if {"backup_id", "kind", "source"} <= summary.keys():
+    if is_of_backup(summary):
         source = Source(host=summary["host"], kind=SourceKind(summary["kind"]), name=summary["source"])
         made = _in_repository(repository, source, summary["backup_id"], size_bytes=summary["stored_size_bytes"])
         return Movement(read=(_on_host(source),), written=() if summary["status"] == "unchanged" else (made,))

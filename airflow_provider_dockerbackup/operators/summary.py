@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, TypedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     from airflow_provider_dockerbackup.core.capture import BackupOutcome
@@ -293,6 +294,14 @@ def backup_summary(outcome: BackupOutcome, *, repository_url: str) -> BackupSumm
         not_covered=[mount.destination for mount in record.not_covered],
         audit_head=outcome.audit_head,
     )
+
+
+def is_of_backup(summary: Mapping[str, Any]) -> bool:
+    """Tell whether a summary, or what an asset event has of one, is a :class:`BackupSummary`.
+
+    A removal names host, kind and source, too, and the backup that covers them; it has no digest of any content.
+    """
+    return {"backup_id", "host", "kind", "source", "content_digest"} <= summary.keys()
 
 
 def restore_summary(

@@ -9,11 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.openlineage.extractors.base import DefaultExtractor
 from airflow.sdk import Asset, AssetAlias
 
 from airflow_provider_dockerbackup.operators.asset_events import backup_asset, backup_ids
+from airflow_provider_dockerbackup.operators.remove import DockerRemoveOperator
 from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
 from airflow_provider_dockerbackup.operators.verify import DockerBackupVerifyOperator
+from tests.lab.lab import LabHost
 from tests.operators.context import context
 
 ASSET = Asset("nightly")
@@ -21,12 +24,12 @@ ALIAS = AssetAlias("dockerbackup_saved")
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-def save(repository: str, **run: Any) -> tuple[Any, Any]:
+def save(repository: str, *, image: str = "lab/base:1", **run: Any) -> tuple[Any, Any]:
     """Save one of the lab's images; return the summary and what the outlets tell."""
     operator = DockerSaveOperator(
         task_id="save",
         dockerbackup_conn_id="docker_host_1",
-        image="lab/base:1",
+        image=image,
         repository=repository,
         # Outlets may be anything that lineage knows, not only assets.
         outlets=[ASSET, ALIAS, {"not": "an asset"}],
@@ -85,6 +88,38 @@ def test_other_tasks_tell_their_assets_what_they_found(repository_url: str) -> N
     assert given["outlet_events"][ALIAS].asset_alias_events == []
 
 
+@pytest.mark.usefixtures("connections")
+def test_a_removal_that_names_a_backup_has_made_none(host: LabHost, repository_url: str) -> None:
+    """Though it names host, kind and source as a save does, and is ``already`` when there is nothing left to remove."""
+    tag = "lab-events/gone:1"
+    host.daemon.docker("tag", "lab/base:1", tag)
+    try:
+        made, _ = save(repository_url, image=tag)
+    finally:
+        host.daemon.docker("rmi", tag)
+    verify = DockerBackupVerifyOperator(
+        task_id="verify", repository=repository_url, backup_id=made["backup_id"], level="digests"
+    )
+    verify.execute(context(task_id="verify"))
+    remove = DockerRemoveOperator(
+        task_id="remove",
+        dockerbackup_conn_id="docker_host_1",
+        image=tag,
+        repository=repository_url,
+        required_level="digests",
+        outlets=[ASSET, ALIAS],
+    )
+    given = context(task_id="remove")
+    summary = remove.execute(given)
+    extra = given["outlet_events"][ASSET].extra
+    assert (summary["status"], extra["status"], extra["backup_id"]) == ("already", "already", made["backup_id"])
+    assert given["outlet_events"][ALIAS].asset_alias_events == []
+    assert backup_ids({"asset": [event(1, **extra)]}) == []
+    lineage = DefaultExtractor(remove).extract_on_complete(None)
+    assert lineage is not None
+    assert (lineage.inputs, lineage.outputs) == ([], [])
+
+
 @pytest.mark.parametrize(
     ("source", "uri"),
     [
@@ -114,7 +149,7 @@ def event(minutes: int, **extra: Any) -> Any:
 
 def test_a_triggered_run_reads_each_backup_once_oldest_first() -> None:
     """An event is found under its asset and under its alias; events of others, and of nothing new, are left out."""
-    made = {"host": "web1", "kind": "image", "source": "app:1", "status": "committed"}
+    made = {"host": "web1", "kind": "image", "source": "app:1", "status": "committed", "content_digest": "sha256:00"}
     late, early = event(9, backup_id="b", **made), event(1, backup_id="a", **made)
     others = [event(2), event(3, backup_id="x"), event(4, backup_id="y", **{**made, "status": "unchanged"})]
     assert backup_ids({"asset": [late, early], "alias": [late, early], "other": others}) == ["a", "b"]
