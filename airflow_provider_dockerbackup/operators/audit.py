@@ -19,7 +19,7 @@ from airflow_provider_dockerbackup.core.report.output import to_csv, to_dict, to
 from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, actor_of
-from airflow_provider_dockerbackup.operators.rendered import columns, share
+from airflow_provider_dockerbackup.operators.rendered import columns, number
 from airflow_provider_dockerbackup.operators.summary import AuditSummary
 
 if TYPE_CHECKING:
@@ -146,8 +146,8 @@ class DockerBackupAuditOperator(DockerBackupBaseOperator):
         return ReportRequest(
             period=Duration.parse(self.period, what="period"),
             rpo=Rpo.parse(self.rpo, self.rpo_by_source or {}),
-            rto_minutes=share("rto_minutes", self.rto_minutes),
-            min_retention_days=share("min_retention_days", self.min_retention_days),
+            rto_minutes=number("rto_minutes", self.rto_minutes),
+            min_retention_days=number("min_retention_days", self.min_retention_days),
             max_interval=Duration.parse(self.max_interval, what="max_interval"),
         )
 

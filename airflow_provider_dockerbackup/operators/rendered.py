@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
@@ -21,17 +22,21 @@ def flag(name: str, value: bool | str) -> bool:
     raise ConfigurationError(f"{name}: expected true or false, got {value!r}")
 
 
-def whole_number(name: str, value: int | str) -> int:
-    """Return a whole number.
+def whole_number(name: str, value: float | str) -> int:
+    """Return a whole number; 3.0 is one, 3.5 is not cut to one.
 
     :raises ConfigurationError: names the parameter.
     """
-    if not isinstance(value, bool):
+    expected = "a whole number"
+    if isinstance(value, str):
         try:
             return int(value)
-        except (TypeError, ValueError):
-            pass
-    raise ConfigurationError(f"{name}: expected a whole number, got {value!r}")
+        except ValueError as err:
+            raise _unexpected(name, value, expected) from err
+    found = number(name, value, expected=expected)
+    if not found.is_integer():
+        raise _unexpected(name, value, expected)
+    return int(value)
 
 
 def share(name: str, value: float | str) -> float:
@@ -43,17 +48,22 @@ def share(name: str, value: float | str) -> float:
 
 
 def number(name: str, value: float | str, *, expected: str = "a number") -> float:
-    """Return a number.
+    """Return a number; neither infinite nor one that is less and more than nothing.
 
     :param expected: what messages ask for.
     :raises ConfigurationError: names the parameter.
     """
-    if not isinstance(value, bool):
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            pass
-    raise ConfigurationError(f"{name}: expected {expected}, got {value!r}")
+    try:
+        found = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError) as err:
+        raise _unexpected(name, value, expected) from err
+    if not math.isfinite(found):
+        raise _unexpected(name, value, expected)
+    return found
+
+
+def _unexpected(name: str, value: object, expected: str) -> ConfigurationError:
+    return ConfigurationError(f"{name}: expected {expected}, got {value!r}")
 
 
 def columns(names: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
