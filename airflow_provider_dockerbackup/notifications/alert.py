@@ -74,10 +74,15 @@ def _error(exception: Any) -> tuple[str | None, str | None]:
     if exception is None:
         return None, None
     if not isinstance(exception, BaseException):
-        return None, str(exception)[:_ERROR_CHARACTERS]
+        return None, _shortened(exception)
     cause = exception.__cause__
     told = cause if cause is not None and str(exception) == f"{type(cause).__name__}: {cause}" else exception
-    return type(told).__name__, str(told)[:_ERROR_CHARACTERS]
+    return type(told).__name__, _shortened(told)
+
+
+def _shortened(error: Any) -> str:
+    # Masked before it is cut: of a secret that is cut in two Airflow knows neither half.
+    return str(redact(str(error)))[:_ERROR_CHARACTERS]
 
 
 def _sentence(alert: Alert) -> str:

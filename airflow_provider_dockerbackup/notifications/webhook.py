@@ -133,8 +133,9 @@ class Webhook:
         if not isinstance(given, Mapping):
             raise ConfigurationError(f"connection {conn_id}: headers: expected an object of names and values")
         headers = {str(name): str(value) for name, value in given.items()}
-        for value in headers.values():
-            mask_secret(value)
+        # Where somebody raises httpx's log level, it logs each URL, with the host in a spelling of its own.
+        for secret in (parts._replace(scheme="", netloc="").geturl(), *headers.values()):
+            mask_secret(secret)
         if connection.login:
             headers["Authorization"] = "Basic " + b64encode(f"{connection.login}:{password}".encode()).decode()
         elif password:

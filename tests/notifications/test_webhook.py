@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, mask_secret
+from airflow.providers.common.compat.sdk import AirflowFailException, mask_secret, redact
 from airflow.sdk import AsyncCallback  # type: ignore[attr-defined] # not in Airflow's stub
 from airflow.triggers.callback import CallbackTrigger
 
@@ -169,12 +169,38 @@ def test_neither_log_nor_error_shows_the_url(
     assert SECRET not in "".join(str(each) for each in chain) + caplog.text
 
 
+@BOTH
+def test_where_airflow_masks_secrets_no_library_logs_the_url(
+    send: Any, webhook: LabWebhook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The HTTP client logs each request, where somebody raises its level, with the host in lower case."""
+    caplog.set_level(logging.INFO, logger="httpx")
+    url = f"http://LOCALHOST:{webhook.port}/hooks/of-a-chat?key=in-the-query"
+    monkeypatch.setenv("AIRFLOW_CONN_CHAT", f'{{"conn_type": "http", "extra": {{"webhook_url": "{url}"}}}}')
+    send(dict(MISSED), webhook_conn_id="chat")
+    assert [post.path for post in webhook.posts] == ["/hooks/of-a-chat?key=in-the-query"]
+    logged = str(redact(caplog.text))
+    assert f"HTTP Request: POST http://localhost:{webhook.port}" in logged
+    assert "of-a-chat" not in logged
+    assert "in-the-query" not in logged
+
+
 def test_secrets_that_airflow_knows_are_masked(webhook: LabWebhook) -> None:
     """An error of a library may hold what a connection holds."""
     mask_secret("hunter2-hunter2")
     notify(failed(ValueError("cannot log in with hunter2-hunter2")))
     assert "hunter2" not in str(webhook.posts[0].body)
     assert webhook.posts[0].body["message"] == "cannot log in with ***"
+
+
+@pytest.mark.parametrize("made", [ValueError, str])
+def test_a_secret_at_which_a_long_error_is_cut_is_masked(made: Any, webhook: LabWebhook) -> None:
+    """Of its first half alone nobody would know that it is one."""
+    mask_secret("pass-of-the-registry")
+    notify(failed(made("x" * 1990 + "pass-of-the-registry" + "y" * 100)))
+    message = webhook.posts[0].body["message"]
+    assert message.startswith("x" * 1990 + "***")
+    assert (len(message), "pass-of" in str(webhook.posts[0].body)) == (2000, False)
 
 
 @pytest.mark.parametrize(
