@@ -26,8 +26,8 @@ class ImageChangedEvent(TypedDict):
     """Why the trigger fired.
 
     ``status`` is ``look`` when a worker should look, ``timeout`` when nothing changed in time, ``unreachable`` when the
-    host was not reached for long, ``refused`` when it cannot be: then ``problem`` says why. ``deadline`` is the
-    trigger's own.
+    host was not reached for long or at the end of the time, ``refused`` when it cannot be: then ``problem`` says why.
+    ``deadline`` is the trigger's own.
     """
 
     status: Literal["look", "timeout", "unreachable", "refused"]
@@ -87,13 +87,12 @@ class ImageChangedTrigger(BaseTrigger):
                 return self._event("look" if await self._changes() else "timeout")
             except TransientError as err:
                 failures = 1 if self._answered else failures + 1
-                if failures > _MOST_FAILURES:
+                # What the image is by now is not known, so that nobody may say that it did not change in time.
+                if failures > _MOST_FAILURES or time.time() >= self.deadline:
                     return self._event("unreachable", str(err))
                 self.log.warning("looking at image %s failed, trying again: %s", self.image, err)
             except DockerBackupError as err:
                 return self._event("refused", str(err))
-            if time.time() >= self.deadline:
-                return self._event("timeout")
             # Many triggers lose the same host at once; they must not all come back in the same moment.
             await asyncio.sleep(min(2.0**failures, _LONGEST_BACKOFF_SECONDS) * random.uniform(0.5, 1.0))  # noqa: S311
 
@@ -105,14 +104,14 @@ class ImageChangedTrigger(BaseTrigger):
         docker = await docker_command_of(self.conn_id)
         async with connected(self.conn_id) as ssh:
             while True:
-                left = self.deadline - time.time()
-                if left <= 0:
-                    return False
-                # The worker looked just before.
-                await asyncio.sleep(min(self.poll_seconds, left))
+                # The worker looked just before. The last look is at the deadline, or after it when the host was away:
+                # what nobody saw did not stay what it was.
+                await asyncio.sleep(max(0.0, min(self.poll_seconds, self.deadline - time.time())))
                 if await self._is_another(ssh, docker):
                     return True
                 self._answered = True
+                if time.time() >= self.deadline:
+                    return False
 
     async def _is_another(self, ssh: AsyncSshConnection, docker: DockerCommand) -> bool:
         what = f"docker image inspect {self.image}"

@@ -190,6 +190,31 @@ def test_a_host_that_is_lost_is_looked_for_again_until_it_is_enough(
         sensor(repository_url).execute_complete(context(), event)
 
 
+def test_a_host_that_is_away_at_the_end_is_not_said_to_have_nothing_new(
+    tag: str, repository_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody saw it: the task fails, and is not skipped as one whose image stayed what it was."""
+    save(repository_url)
+    trigger = deferred(sensor(repository_url, timeout=0.5))
+    monkeypatch.setenv("AIRFLOW_CONN_DOCKER_HOST_1", '{"conn_type": "ssh", "host": "127.0.0.1", "port": 1}')
+    event = fired(trigger)
+    assert event["status"] == "unreachable"
+    with pytest.raises(TransientError, match="the triggerer lost the host"):
+        sensor(repository_url, soft_fail=True).resume_execution("execute_complete", {"event": event}, context())
+
+
+def test_after_its_time_it_looks_once_more_before_it_says_that_nothing_changed(
+    tag: str, host: LabHost, repository_url: str
+) -> None:
+    """Such as when the triggerer stood still, or the host was away until then."""
+    save(repository_url)
+    trigger = deferred(sensor(repository_url))
+    trigger.deadline = time.time() - 1
+    assert fired(trigger)["status"] == "timeout"
+    move(host)
+    assert fired(trigger)["status"] == "look"
+
+
 def test_a_lost_connection_is_made_anew(tag: str, host: LabHost, repository_url: str) -> None:
     """Sessions of sshd are cut while the trigger waits; it fires all the same, for one event."""
     save(repository_url)
