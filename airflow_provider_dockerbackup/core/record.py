@@ -316,6 +316,7 @@ class BackupRecord(Document):
     :param recipients: fingerprints of those who can decrypt it.
     :param retention: the source's own retention policy, as its label said then, empty for none; None when nobody
         looked, and in older records.
+    :param copied_from: id of the repository that it was copied from; None when it was made in this one.
     """
 
     backup_id: str
@@ -334,6 +335,7 @@ class BackupRecord(Document):
     encryption: Literal["none", "age"] = "none"
     recipients: tuple[str, ...] = ()
     retention: str | None = None
+    copied_from: str | None = None
     image: Image | None = None
     filesystem: Filesystem | None = None
     container: Container | None = None

@@ -197,7 +197,7 @@ class _Copying:
                 attempt=attempt.name,
                 configuration_file=self._configuration_file(backup, attempt),
                 done="copied",
-            )
+            ).model_copy(update={"copied_from": self._source.document.repository_id})
             written = replace(backup, record=record)
             with bad_blobs_put_right(self._target, written, trail=self._trail, progress=self._progress):
                 read = read_back(self._target, written, new=placed.new, progress=self._progress)

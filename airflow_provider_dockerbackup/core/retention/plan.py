@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -16,6 +16,7 @@ from airflow_provider_dockerbackup.exceptions import ConfigurationError, Conflic
 
 COLUMNS = ("DECISION", "SOURCE", "BACKUP", "STATE", "RULES")
 _BLOCKED = "blocked: "
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class Candidate:
     :param size_bytes: what removing it frees.
     :param told: the newest of its points at which its source's own policy was known, and that policy as text, empty for
         none; None when it was known at none of them.
+    :param copied: whether it was copied from another repository: whoever writes there must not have this one keep less.
     """
 
     backup_id: str
@@ -40,6 +42,7 @@ class Candidate:
     hold: str = ""
     size_bytes: int = 0
     told: tuple[datetime, str] | None = None
+    copied: bool = False
 
     @property
     def newest_point(self) -> datetime:
@@ -127,10 +130,11 @@ def plan_rotation(
     """Return what becomes of each backup; the same input always gives the same plan.
 
     A source's own policy, as its newest point that knows of it has it, takes the place of the given one, see
-    :meth:`~airflow_provider_dockerbackup.core.retention.policy.RetentionPolicy.over`. A source with an unreadable
-    record, or a policy of its own that is unreadable or of the future, keeps everything. Whatever the rules say, a
-    backup stays that is held, younger than ``min_age``, among the ``min_verified`` newest verified ones, or newer than
-    the newest verified one and not proven yet; so does one of the future, which takes no other's place.
+    :meth:`~airflow_provider_dockerbackup.core.retention.policy.RetentionPolicy.over`; one that came with a copy only
+    keeps more. A source with an unreadable record, or a policy of its own that is unreadable or of the future, keeps
+    everything. Whatever the rules say, a backup stays that is held, younger than ``min_age``, among the
+    ``min_verified`` newest verified ones, or newer than the newest verified one and not proven yet; so does one of the
+    future, which takes no other's place.
 
     :param own_policies: whether policies of sources count.
     :raises ConfigurationError: when the policy keeps nothing.
@@ -144,22 +148,41 @@ def plan_rotation(
     policies: dict[Source, str] = {}
     for source in sorted(by_source, key=lambda each: (each.host, each.kind.value, each.name)):
         backups = by_source[source]
-        if own_policies and (own := _own_policy(backups)):
+        if own_policies and (own := _told(backups, copied=True)[1]):
             policies[source] = own
-        if own_policies and (why := _disputed(backups, now)):
-            decided = _all_blocked(backups, why)
-        else:
-            decided = _decide_by(policies.get(source, ""), backups, policy, now)
+        decided = _decide_own(backups, policy, now) if own_policies else _decide(backups, policy, now)
         if not any(each.keep for each in decided):
             raise ConflictError(f"the plan would leave {source} without any backup; nothing was removed")
         decisions += decided
     return Plan(decisions=tuple(decisions), policies=policies)
 
 
-def _own_policy(backups: Sequence[Candidate]) -> str:
-    """Return the source's own policy as it was known last, empty for none."""
-    told = [each.told for each in backups if each.told is not None]
-    return max(told)[1] if told else ""
+def _decide_own(backups: Sequence[Candidate], policy: RetentionPolicy, now: datetime) -> list[Decision]:
+    """Decide by the source's own policy; one that came later, with a copy, only keeps more."""
+    if why := _disputed(backups, now):
+        return _all_blocked(backups, why)
+    own, newest = _told(backups, copied=False), _told(backups, copied=True)
+    decided = _decide_by(own[1], backups, policy, now)
+    if newest == own:
+        return decided
+    more = _decide_by(newest[1], backups, policy, now)
+    if any(each.blocked for each in more):
+        return more
+    return [
+        replace(other, reasons=tuple(f"copied policy: {each}" for each in other.reasons))
+        if other.keep and not one.keep
+        else one
+        for one, other in zip(decided, more, strict=True)
+    ]
+
+
+def _told(backups: Sequence[Candidate], *, copied: bool) -> tuple[datetime, str]:
+    """Return when the source's own policy was known last, and that policy, empty for none.
+
+    :param copied: whether copies count.
+    """
+    told = (each.told for each in backups if each.told is not None and (copied or not each.copied))
+    return max(told, default=(_NEVER, ""))
 
 
 def _disputed(backups: Sequence[Candidate], now: datetime) -> str:

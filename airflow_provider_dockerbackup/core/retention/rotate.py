@@ -94,6 +94,7 @@ def candidate_of(backup: Backup, *, now: datetime) -> Candidate:
         hold="; ".join(str(hold) for hold in backup.held(now)),
         size_bytes=sum(backup.sizes.values()),
         told=backup.told if readable else None,
+        copied=backup.record is not None and backup.record.copied_from is not None,
     )
 
 

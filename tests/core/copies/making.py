@@ -95,7 +95,7 @@ class Copies:
         for before, after in self.pairs():
             one, other = before.whole(), after.whole()
             changing = {"attempt", "committed_at", "archive", "blobs", "image", "container", "fidelity", "notes"}
-            changing |= {"encryption", "recipients"}
+            changing |= {"encryption", "recipients", "copied_from"}
             assert one.model_dump(exclude=changing) == other.model_dump(exclude=changing)
             assert (before.points, before.holds) == (after.points, after.holds)
             assert after.trust == "none"

@@ -430,6 +430,28 @@ def test_a_layer_of_another_size_than_the_source_says_does_not_poison_the_target
     assert map_path(top.diff_id) not in paths(made.target, prefix="layers")
 
 
+@LAYOUTS
+def test_a_policy_that_comes_along_only_keeps_more_at_the_second_site(layout: str) -> None:
+    """It is in records and confirmations; each copy says of which repository it is, also when that is one of copies."""
+    made = Copies(layout)
+    for run in range(4):
+        asked = SaveRequest(key=made.world.key(run), force=run < 3, retention="keep_last=1")
+        save_image(asked, host=made.world.host, repository=made.world.repository, progress=made.world.progress)
+        made.clock.advance(timedelta(days=1))
+    made.run()
+    request = RotateRequest(policy=RetentionPolicy(keep_last=3), max_removed_share=1, dry_run=True)
+    removed = [
+        [each.backup_id for each in rotate(site, request, progress=made.world.progress).plan.removed]
+        for site in (made.world.repository, made.repository)
+    ]
+    ids = [each.backup_id for each in made.world.repository.catalog.backups()]
+    assert removed == [ids[1:], ids[2:]]
+    third = Copies(layout, source=made.target, clock=made.clock)
+    third.run()
+    for site, origin in ((made.repository, made.world.repository), (third.repository, made.repository)):
+        assert {each.whole().copied_from for each in site.catalog.backups()} == {origin.document.repository_id}
+
+
 def test_what_was_deleted_from_the_target_is_not_brought_back() -> None:
     """A rotation there decided, right after the copy; the next run says so."""
     made = Copies().fill()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -97,6 +98,42 @@ def test_a_policy_of_the_future_that_says_something_else_keeps_everything() -> N
     assert kept(shop, own_policies=False) == ["late", "shop-0", "shop-1"]
     assert kept([late, *backups(SHOP, "keep_last=1", None)]) == ["late", "shop-0"]
     assert kept([late, *backups(SHOP, None, None)]) == ["late", "shop-0"]
+
+
+def copied(candidates: list[Candidate]) -> list[Candidate]:
+    """Return backups as they are at a second site."""
+    return [replace(each, copied=True) for each in candidates]
+
+
+def test_a_policy_that_came_with_copies_only_keeps_more() -> None:
+    """Whoever writes in the first site has the second one keep no less; a label that asks for more gets it."""
+    for text in ("keep_last=1", ""):
+        assert kept(copied(backups(SHOP, *[text] * 5)), keep_last=3) == ["shop-0", "shop-1", "shop-2"]
+    plan = plan_rotation(copied(backups(SHOP, *["keep_last=4"] * 5)), RetentionPolicy(keep_last=2), now=NOW)
+    assert [each.reasons for each in plan.decisions] == [
+        ("keep_last", "newest verified"),
+        ("keep_last",),
+        ("copied policy: keep_last",),
+        ("copied policy: keep_last",),
+        ("no rule keeps it",),
+    ]
+    assert plan.policies == {SHOP: "keep_last=4"}
+    assert kept(copied(backups(SHOP, *["keep_last=4"] * 5)), own_policies=False) == ["shop-0", "shop-1"]
+
+
+def test_where_copies_and_backups_of_that_place_are_mixed_the_place_has_its_own_policy() -> None:
+    """A copy that is newer may keep more than that; one that is older tells what is over."""
+    five = backups(SHOP, "keep_last=1", "keep_last=3", *[None] * 3)
+    assert kept([*copied(five[:1]), *five[1:]]) == ["shop-0", "shop-1", "shop-2"]
+    four = backups(SHOP, "keep_last=4", "keep_last=3", *[None] * 3)
+    assert kept([*copied(four[:1]), *four[1:]]) == ["shop-0", "shop-1", "shop-2", "shop-3"]
+    assert kept([*five[:1], *copied(five[1:])]) == ["shop-0"]
+
+
+def test_a_copied_policy_that_is_unreadable_keeps_everything() -> None:
+    """As everywhere."""
+    plan = plan_rotation(copied(backups(SHOP, "keep_fortnightly=3", None, None)), RetentionPolicy(keep_last=1), now=NOW)
+    assert (plan.removed, plan.blocked) == ((), (SHOP,))
 
 
 @pytest.mark.parametrize(
