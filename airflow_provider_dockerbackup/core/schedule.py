@@ -15,6 +15,9 @@ from airflow_provider_dockerbackup.core.cron import Cron
 from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 
+# What is backed up less often than once in a leap year is not, for all that anybody notices in time.
+_MOST_HOURS = 366 * 24
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
@@ -30,7 +33,7 @@ class Schedule:
         """Return the schedule in ``text``: ``24h``, ``7d``, ``30 2 * * *``, ``@weekly``; None or empty for every run.
 
         :param what: what it is the value of, for messages.
-        :raises ConfigurationError: when it is none.
+        :raises ConfigurationError: when it is none, or a duration of more than 366 days.
         """
         if text is None or text == "":
             return cls()
@@ -51,6 +54,8 @@ class Schedule:
                 f"{what}: expected days or hours, such as '7d' or '36h', got {text!r}, where m is months; once a month "
                 "is '@monthly'"
             )
+        if duration.days * 24 + duration.hours > _MOST_HOURS:
+            raise ConfigurationError(f"{what}: expected at most 366d from one run to the next, got {text!r}")
         return cls(rule=duration)
 
     def due(self, newest: datetime | None, *, at: datetime, zone: ZoneInfo) -> bool:

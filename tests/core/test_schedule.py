@@ -93,6 +93,15 @@ def test_what_is_no_schedule_is_refused(text: str) -> None:
         Schedule.parse(text, what="label x")
 
 
+def test_a_source_that_would_never_be_due_again_is_refused() -> None:
+    """More than a leap year is a typing error, and its backups would silently end."""
+    for text in ("367d", "8785h", "366d1h", "9999999h"):
+        with pytest.raises(ConfigurationError, match=rf"^label x: expected at most 366d .*got '{text}'"):
+            Schedule.parse(text, what="label x")
+    assert not due("366d", NOON - timedelta(days=366, hours=-1), NOON)
+    assert due("8784h", NOON - timedelta(days=366), NOON)
+
+
 def test_it_is_shown_as_it_is_written() -> None:
     """For logs."""
     for text in ("24h", "7d", "30 2 * * *", "@weekly"):
