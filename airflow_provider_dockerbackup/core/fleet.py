@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -11,16 +11,17 @@ from zoneinfo import ZoneInfo
 
 from airflow_provider_dockerbackup.core.catalog import Backup, Catalog
 from airflow_provider_dockerbackup.core.freshness import CLOCK_TOLERANCE
-from airflow_provider_dockerbackup.core.labels import ENABLE, EXCLUDE, BackupLabels, read_labels
+from airflow_provider_dockerbackup.core.labels import ENABLE, EXCLUDE, RESTORED_LABEL, BackupLabels, read_labels
 from airflow_provider_dockerbackup.core.model import ContainerSummary, SourceKind
-from airflow_provider_dockerbackup.core.names import is_own_container
-from airflow_provider_dockerbackup.core.ports import DockerHost
+from airflow_provider_dockerbackup.core.names import is_own_container, replaced_container
+from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.core.schedule import Schedule
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, NotFoundError
 
 Select = Literal["labelled", "all"]
+_STOPPED = frozenset({"created", "exited", "dead"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,16 +66,18 @@ class Asked:
     problem: str = ""
 
 
-def wanted(host: DockerHost, selection: Selection) -> tuple[Wanted, ...]:
+def wanted(host: DockerHost, selection: Selection, *, progress: Progress) -> tuple[Wanted, ...]:
     """Return what the containers of a host ask to have backed up, sorted.
 
     One whose labels are wrong is among it, with its problem: to leave it out would be to lose it silently. An image
     that several containers were made from is there once.
 
+    :param progress: told which containers are left out although they have the labels of what they were.
     :raises DockerBackupError: when the host cannot be listed.
     """
     listed = [each for each in host.list_containers() if not is_own_container(each.name)]
     asked = [each for each in (ask(one, host=host.name) for one in listed) if _is_selected(each, selection)]
+    asked = _without_kept(asked, _kept(listed), host=host.name, progress=progress)
     found = [_container(each, host, selection) for each in asked if _covers(each, SourceKind.CONTAINER, selection)]
     by_image: dict[str, list[Asked]] = {}
     for each in asked:
@@ -124,6 +127,31 @@ def counts(backup: Backup, *, now: datetime) -> bool:
     """
     good = backup.record is not None and backup.complete and backup.trust not in {"failed", "unscanned"}
     return good and backup.newest_run <= now + CLOCK_TOLERANCE
+
+
+def _kept(listed: Sequence[ContainerSummary]) -> frozenset[str]:
+    """Return the names of containers that a restore stopped and keeps, while the one that it made instead stands.
+
+    Of one whose place nobody has, or that runs, nobody can say that it is not needed.
+    """
+    made = set()
+    for each in listed:
+        replaced, restored = replaced_container(each.name), each.labels.get(RESTORED_LABEL, "")
+        # One that was restored and then replaced itself stands for its name still, but not for its own replacement.
+        name, by = replaced or (each.name, "")
+        if restored != by:
+            made.add((name, restored))
+    return frozenset(each.name for each in listed if each.state in _STOPPED and replaced_container(each.name) in made)
+
+
+def _without_kept(asked: Sequence[Asked], kept: Collection[str], *, host: str, progress: Progress) -> list[Asked]:
+    for each in asked:
+        if each.container.name in kept:
+            progress.note(
+                f"{host} container {each.container.name} is left out: a restore stopped it, and another has its place; "
+                "remove it when it is not needed, or start it, and it is backed up again"
+            )
+    return [each for each in asked if each.container.name not in kept]
 
 
 def _is_selected(asked: Asked, selection: Selection) -> bool:

@@ -21,6 +21,8 @@ _OWN_CONTAINER = re.compile(
     re.ASCII,
 )
 
+_CONTAINER_BEFORE = re.compile(rf"(?P<name>.+)-before-(?P<backup_id>{BACKUP_ID.pattern})", re.ASCII)
+
 
 def is_own_container(name: str) -> bool:
     """Tell whether a container is one that a capture, rollback or restore made for itself, by the whole of its name.
@@ -28,6 +30,17 @@ def is_own_container(name: str) -> bool:
     Its labels are those of what it was made from. One that is merely called ``dockerbackup-agent`` is somebody's.
     """
     return _OWN_CONTAINER.fullmatch(name) is not None
+
+
+def container_before(name: str, backup_id: str) -> str:
+    """Return the name under which a restore keeps the container that it replaces."""
+    return f"{name}-before-{backup_id}"
+
+
+def replaced_container(name: str) -> tuple[str, str] | None:
+    """Return what a name of :func:`container_before` was made of; None for any other name."""
+    found = _CONTAINER_BEFORE.fullmatch(name)
+    return (found["name"], found["backup_id"]) if found is not None else None
 
 
 def whole_tag(text: str, *, parameter: str) -> str:

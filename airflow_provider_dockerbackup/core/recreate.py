@@ -16,6 +16,7 @@ from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.container_options import ContainerOption, ContainerOptions, container_options
 from airflow_provider_dockerbackup.core.labels import REPLACES_LABEL, RESTORED_LABEL
 from airflow_provider_dockerbackup.core.model import ContainerInspect
+from airflow_provider_dockerbackup.core.names import container_before
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.reading import container_document, require_readable
 from airflow_provider_dockerbackup.core.recreate_steps import Position, Standing, Step, next_step, next_step_back
@@ -146,7 +147,7 @@ class _Job:
         self.name = container_name(request.name if request.name is not None else record.container.name)
         self._new = container_name(f"{self.name}-dockerbackup-new-{record.backup_id}")
         self._failed = container_name(f"{self.name}-dockerbackup-failed-{record.backup_id}")
-        self.before = container_name(f"{self.name}-before-{record.backup_id}")
+        self.before = container_name(container_before(self.name, record.backup_id))
         self.image = f"{RESTORED}:{record.backup_id}"
         document = container_document(repository, backup)["container"]
         self._plan: ContainerOptions = container_options(document, network=request.network)

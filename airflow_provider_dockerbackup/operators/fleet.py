@@ -186,7 +186,7 @@ class DockerFleetOperator(DockerBackupBaseOperator):
             if self._killed:
                 raise TransientError("the task was killed")
             with hook.docker_host() as host:
-                found = wanted(host, selection)
+                found = wanted(host, selection, progress=self.progress)
             newest = {each.source: _newest(each.source, repository) for each in found}
         except DockerBackupError as err:
             return HostListing(conn_id=conn_id, host=name, error=err)

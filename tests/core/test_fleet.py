@@ -7,15 +7,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from airflow_provider_dockerbackup.core import fleet
 from airflow_provider_dockerbackup.core.catalog import Backup
-from airflow_provider_dockerbackup.core.fleet import Selection, Wanted, due, newest_run, wanted
+from airflow_provider_dockerbackup.core.fleet import Selection, Wanted, due, newest_run
+from airflow_provider_dockerbackup.core.labels import RESTORED_LABEL
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.core.schedule import Schedule
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost, MemoryStorage
 from tests.core.onhost.hosts import a_world
-from tests.core.world import BEGIN, CONTAINER, FILESYSTEM, IMAGE, World, app_archive, docker_host, paths, spoil
+from tests.core.world import BEGIN, CONTAINER, FILESYSTEM, IMAGE, Notes, World, app_archive, docker_host, paths, spoil
 
 BOTH = frozenset(SourceKind)
 EVERY = Schedule()
@@ -25,6 +27,11 @@ def add(host: MemoryDockerHost, name: str, *, image: str = IMAGE.name, **labels:
     """Put a container with labels on a host."""
     ours = {f"dockerbackup.{label}": text for label, text in labels.items()}
     host.add_container(name, image=image, filesystem=FILESYSTEM, config={"Labels": ours})
+
+
+def wanted(host: MemoryDockerHost, selection: Selection, notes: Notes | None = None) -> tuple[Wanted, ...]:
+    """Return what a host's containers ask for."""
+    return fleet.wanted(host, selection, progress=notes or Notes())
 
 
 def names(found: tuple[Wanted, ...]) -> list[str]:
@@ -57,6 +64,73 @@ def test_a_container_whose_name_only_begins_as_ours_is_wanted() -> None:
     add(host, "dockerbackup-agent", enable="true")
     add(host, "dockerbackup-temporary-1", enable="true")
     assert names(wanted(host, Selection())) == ["container dockerbackup-agent", "container dockerbackup-temporary-1"]
+
+
+OLD_ID, NEW_ID = "20261123T210400Z-5f5f5f5f5f5f5f5f", "20261124T210400Z-0a0a0a0a0a0a0a0a"
+
+
+def put(host: MemoryDockerHost, name: str, *, status: str = "exited", restored: str = "") -> None:
+    """Put a container with the label of one that is to be backed up on a host, as a restore leaves it."""
+    labels = {"dockerbackup.enable": "true"} | ({RESTORED_LABEL: restored} if restored else {})
+    host.add_container(name, image=IMAGE.name, filesystem=FILESYSTEM, status=status, config={"Labels": labels})
+
+
+def test_a_container_that_a_restore_keeps_is_left_out_and_named() -> None:
+    """It has the labels that it had, does not run any more, and another has its place; also after a second restore."""
+    host, notes = docker_host(), Notes()
+    put(host, f"shop-before-{OLD_ID}")
+    put(host, f"shop-before-{NEW_ID}", restored=OLD_ID)
+    put(host, "shop", status="running", restored=NEW_ID)
+    assert names(wanted(host, Selection(), notes)) == ["container shop"]
+    left_out = sorted(each for each in notes.notes if "is left out" in each)
+    assert [each.split()[:3] for each in left_out] == [
+        ["ship-1", "container", f"shop-before-{each}"] for each in (OLD_ID, NEW_ID)
+    ]
+    images = wanted(host, Selection(kinds=BOTH), notes)
+    assert names(images) == ["container shop", f"image {IMAGE.name}"]
+
+
+def test_a_container_that_nobody_wants_backed_up_is_not_named_as_left_out() -> None:
+    """A restore keeps it, but it has no label."""
+    host, notes = docker_host(), Notes()
+    host.add_container(f"shop-before-{OLD_ID}", image=IMAGE.name, filesystem=FILESYSTEM, status="exited")
+    put(host, "shop", restored=OLD_ID)
+    assert names(wanted(host, Selection(), notes)) == ["container shop"]
+    assert notes.notes == []
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "in_its_place"),
+    [
+        (f"shop-before-{OLD_ID}", "running", ("shop", OLD_ID)),
+        (f"shop-before-{OLD_ID}", "restarting", ("shop", OLD_ID)),
+        (f"shop-before-{OLD_ID}", "paused", ("shop", OLD_ID)),
+        (f"shop-before-{OLD_ID}", "exited", None),
+        (f"shop-before-{OLD_ID}", "exited", ("shop", "")),
+        (f"shop-before-{OLD_ID}", "exited", ("shop", NEW_ID)),
+        (f"shop-before-{OLD_ID}", "exited", ("wiki", OLD_ID)),
+        (f"shop-before-{OLD_ID}-2", "exited", ("shop", OLD_ID)),
+        ("shop-before-monday", "exited", ("shop", OLD_ID)),
+    ],
+)
+def test_a_container_that_may_be_needed_is_not_left_out(
+    name: str, status: str, in_its_place: tuple[str, str] | None
+) -> None:
+    """It runs, or what was to take its place is not there, or is another one, or somebody called it so."""
+    host = docker_host()
+    put(host, name, status=status)
+    if in_its_place is not None:
+        put(host, in_its_place[0], restored=in_its_place[1])
+    assert f"container {name}" in names(wanted(host, Selection()))
+
+
+def test_a_container_proves_no_place_taken_but_that_of_another() -> None:
+    """Its own label does not count for its own name; an empty one says nothing."""
+    host = docker_host()
+    put(host, f"shop-before-{OLD_ID}", restored=OLD_ID)
+    add(host, f"wiki-before-{OLD_ID}", enable="true", restored="")
+    put(host, "wiki")
+    assert len(names(wanted(host, Selection()))) == 3
 
 
 def test_labels_decide_on_schedule_and_retention() -> None:

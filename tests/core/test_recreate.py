@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.fleet import Selection, wanted
 from airflow_provider_dockerbackup.core.recreate import RecreateOutcome, RecreateRequest, restore_container
 from airflow_provider_dockerbackup.core.recreate_steps import Position, Standing, Step, next_step, next_step_back
 from airflow_provider_dockerbackup.exceptions import (
@@ -117,6 +118,15 @@ def test_a_replaced_container_is_kept_stopped(world: World, backup: Backup) -> N
     made = restore(world, backup, host)
     assert (made.status, made.kept) == ("replaced", f"web-before-{backup.backup_id}")
     assert standing(host) == replaced(backup)
+    assert asked_for(host, world) == ["web"]
+    host.stop_container("web", timeout_seconds=1)
+    host.remove_container("web")
+    assert asked_for(host, world) == [made.kept]
+
+
+def asked_for(host: Ship, world: World) -> list[str]:
+    """Return which containers a fleet backs up."""
+    return [each.source.name for each in wanted(host, Selection(select="all"), progress=world.progress)]
 
 
 @pytest.mark.parametrize("old", ["running", "exited"])
