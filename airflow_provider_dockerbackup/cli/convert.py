@@ -18,8 +18,8 @@ from airflow_provider_dockerbackup.cli.options import (
     recipient_options,
     tuning_options,
 )
-from airflow_provider_dockerbackup.cli.output import BarProgress, print_json
-from airflow_provider_dockerbackup.cli.run_output import outcome_json, print_outcome, require_none_failed
+from airflow_provider_dockerbackup.cli.output import BarProgress
+from airflow_provider_dockerbackup.cli.run_output import show_outcome
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.conversion.convert import WORDS, ConvertRequest, convert, require_apart
@@ -77,11 +77,7 @@ def convert_verb(
     source = open_repository(source_url, age_identity=age_identity, archive_hosts=archive_hosts)
     target = _target(target_url, request, source, age_identity=age_identity)
     outcome = convert(request, source=source, target=target, progress=BarProgress())
-    if as_json:
-        print_json(outcome_json(outcome, source, target, dry_run=dry_run))
-    else:
-        print_outcome(outcome, WORDS, dry_run=dry_run)
-    require_none_failed(outcome)
+    show_outcome(outcome, WORDS, source=source, target=target, dry_run=dry_run, as_json=as_json)
 
 
 def _target(url: str, request: ConvertRequest, source: Repository, *, age_identity: Path | None) -> Repository | None:

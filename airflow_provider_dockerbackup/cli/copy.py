@@ -19,8 +19,8 @@ from airflow_provider_dockerbackup.cli.options import (
     signer,
     tuning_options,
 )
-from airflow_provider_dockerbackup.cli.output import BarProgress, print_json
-from airflow_provider_dockerbackup.cli.run_output import outcome_json, print_outcome, require_none_failed
+from airflow_provider_dockerbackup.cli.output import BarProgress
+from airflow_provider_dockerbackup.cli.run_output import show_outcome
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.conversion.convert import require_apart
@@ -105,8 +105,4 @@ def copy_verb(
     source = open_repository(repository, age_identity=age_identity, archive_hosts=archive_hosts)
     target = target_on(storage_from_url(target_url), request, source=source, signer=signer())
     outcome = copy(request, source=source, target=target, progress=BarProgress())
-    if as_json:
-        print_json(outcome_json(outcome, source, target, dry_run=dry_run))
-    else:
-        print_outcome(outcome, WORDS, dry_run=dry_run)
-    require_none_failed(outcome)
+    show_outcome(outcome, WORDS, source=source, target=target, dry_run=dry_run, as_json=as_json)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from airflow_provider_dockerbackup.cli.output import plain, print_table
+from airflow_provider_dockerbackup.cli.output import plain, print_json, print_table
 from airflow_provider_dockerbackup.core.conversion.plan import Decision
 from airflow_provider_dockerbackup.core.conversion.run import RunOutcome, Words
 from airflow_provider_dockerbackup.core.repository import Repository
@@ -17,7 +17,21 @@ from airflow_provider_dockerbackup.core.sizes import size_text
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 
 
-def print_outcome(outcome: RunOutcome, words: Words, *, dry_run: bool) -> None:
+def show_outcome(
+    outcome: RunOutcome, words: Words, *, source: Repository, target: Repository | None, dry_run: bool, as_json: bool
+) -> None:
+    """Print what was done, or would be.
+
+    :raises IntegrityError: when a backup failed, or would.
+    """
+    if as_json:
+        print_json(_json(outcome, source, target, dry_run=dry_run))
+    else:
+        _print(outcome, words, dry_run=dry_run)
+    _require_none_failed(outcome)
+
+
+def _print(outcome: RunOutcome, words: Words, *, dry_run: bool) -> None:
     """Print each backup that was not there already, and how many there are of each kind."""
     would = _would(words)
     rows = [
@@ -34,9 +48,7 @@ def print_outcome(outcome: RunOutcome, words: Words, *, dry_run: bool) -> None:
     click.echo(plain(", ".join([*said, f"{counts['failed']} failed"])))
 
 
-def outcome_json(
-    outcome: RunOutcome, source: Repository, target: Repository | None, *, dry_run: bool
-) -> dict[str, Any]:
+def _json(outcome: RunOutcome, source: Repository, target: Repository | None, *, dry_run: bool) -> dict[str, Any]:
     """Return it for programs."""
     return {
         "dry_run": dry_run,
@@ -51,15 +63,13 @@ def outcome_json(
     }
 
 
-def require_none_failed(outcome: RunOutcome) -> None:
+def _require_none_failed(outcome: RunOutcome) -> None:
     """Refuse to end well when a backup failed, or would.
 
     :raises IntegrityError: names the first few.
     """
-    planned = [each for each in outcome.planned if each.state == "failed"]
-    failed = [each.decision for each in outcome.failed] if outcome.results else planned
-    if failed:
-        names = ", ".join(each.backup_id for each in failed[:5])
+    if failed := outcome.failed:
+        names = ", ".join(each.decision.backup_id for each in failed[:5])
         raise IntegrityError(f"{len(failed)} of {len(outcome.planned)} backups fail: {names}")
 
 

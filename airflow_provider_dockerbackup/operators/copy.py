@@ -176,11 +176,8 @@ def _require_none_failed(outcome: RunOutcome, *, source_url: str) -> None:
 
     :raises IntegrityError: names the first few, with their reasons.
     """
-    failed = [(each.decision, each.reason) for each in outcome.failed]
-    if not outcome.results:
-        failed = [(each, each.reason) for each in outcome.planned if each.state == "failed"]
-    if failed:
-        names = "; ".join(f"{each.backup_id} of {each.source}: {reason}" for each, reason in failed[:5])
+    if failed := outcome.failed:
+        names = "; ".join(f"{each.decision.backup_id} of {each.decision.source}: {each.reason}" for each in failed[:5])
         more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
         raise IntegrityError(
             f"{len(failed)} of {len(outcome.planned)} backups in {source_url} could not be copied, the others were "

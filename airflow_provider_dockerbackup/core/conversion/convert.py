@@ -121,8 +121,7 @@ def convert(
         raise ConfigurationError("expected a target to convert into")
     trail = target.trail(request.actor)
     way = _Conversion(request, source=source, target=target, trail=trail, progress=progress)
-    results = Run(way, source=source, target=target, trail=trail, progress=progress).run(planned)
-    return RunOutcome(planned=tuple(planned), results=tuple(results), audit_head=trail.head)
+    return Run(way, source=source, target=target, trail=trail, progress=progress).run(planned)
 
 
 class _Conversion:

@@ -120,8 +120,11 @@ class RunOutcome:
 
     @property
     def failed(self) -> tuple[Result, ...]:
-        """The backups that should be in the target and are not, or not whole."""
-        return tuple(each for each in self.results if each.state == "failed")
+        """The backups that should be in the target and are not, or not whole; of a dry run, those that would fail."""
+        if self.results:
+            return tuple(each for each in self.results if each.state == "failed")
+        foreseen = (each for each in self.planned if each.state == "failed")
+        return tuple(Result(decision=each, state="failed", reason=each.reason) for each in foreseen)
 
 
 @contextmanager
@@ -152,7 +155,7 @@ class Run:
         self._reaped: set[Source] = set()
         self._results: dict[str, Result] = {}
 
-    def run(self, planned: list[Decision]) -> list[Result]:
+    def run(self, planned: list[Decision]) -> RunOutcome:
         """Bring what is to be brought, and tell the trail.
 
         :raises TransientError: when a storage failed; run it again, it goes on.
@@ -176,7 +179,8 @@ class Run:
             self._tell(words.failed, "failure", {**self._summary(), "problem": problem})
         else:
             self._tell(words.finished, "success", self._summary())
-        return [self._results[each.path] for each in planned]
+        results = tuple(self._results[each.path] for each in planned)
+        return RunOutcome(planned=tuple(planned), results=results, audit_head=self._trail.head)
 
     def _result(self, decision: Decision) -> Result:
         """Return what became of one backup; what says nothing about any other is its own failure."""

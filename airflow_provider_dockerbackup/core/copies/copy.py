@@ -165,8 +165,7 @@ def copy(request: CopyRequest, *, source: Repository, target: Repository | None,
         raise ConfigurationError("expected a target to copy into")
     trail = target.trail(request.actor)
     way = _Copying(request, source=source, target=target, trail=trail, progress=progress)
-    results = Run(way, source=source, target=target, trail=trail, progress=progress).run(planned)
-    return RunOutcome(planned=tuple(planned), results=tuple(results), audit_head=trail.head)
+    return Run(way, source=source, target=target, trail=trail, progress=progress).run(planned)
 
 
 class _Copying:
