@@ -145,6 +145,8 @@ class DockerBackupCopyOperator(DockerBackupBaseOperator):
             *(summary["finished"], summary["already"], summary["skipped"]),
             size_text(summary["new_bytes"]),
         )
+        if outcome.failed and outcome.audit_head:
+            self.log.info("audit head %s", outcome.audit_head)
         _require_none_failed(outcome, source_url=source.storage.url)
         return summary
 

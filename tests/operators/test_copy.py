@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, Stats
 
+from airflow_provider_dockerbackup.core.audit.proof import Anchor, prove
+from airflow_provider_dockerbackup.core.audit.reading import stored_events
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.operators.copy import DockerBackupCopyOperator
 from airflow_provider_dockerbackup.transport.clock import SystemClock
@@ -83,14 +86,19 @@ def test_rendered_values_choose_what_is_copied(world: World, tmp_path: Path) -> 
         copied(world, target, hosts=["nowhere"])
 
 
-def test_a_damaged_backup_fails_the_task_after_the_others_were_copied(world: World, tmp_path: Path) -> None:
-    """Trying again cannot mend it, so the task is not retried; the error says which and why."""
+def test_a_damaged_backup_fails_the_task_after_the_others_were_copied(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trying again cannot mend it, so the task is not retried; the error says which and why, the log what was done."""
     target = f"file://{tmp_path}/target"
     damaged = world.repository.catalog.backups(source=CONTAINER)[0]
     spoil(world.storage, damaged.path + damaged.whole().archive_file.name)
     with pytest.raises(AirflowFailException, match=rf"IntegrityError: 1 of 3 .* {damaged.backup_id} of .*web: "):
         copied(world, target)
     assert len(assert_all_whole(opened(target))) == 2
+    (head,) = re.findall(r"audit head (sha256:[0-9a-f]{64})", capsys.readouterr().out)
+    events = stored_events(storage_from_url(target), keys={})
+    assert prove(events, keys_given=False, anchors=[Anchor(digest=head)]).intact
 
 
 @pytest.mark.parametrize(
