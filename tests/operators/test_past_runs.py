@@ -77,7 +77,7 @@ def test_the_last_run_of_a_schedule_that_ended_is_for_now() -> None:
 def test_a_manual_run_is_for_the_past_only_with_a_logical_date_of_another_day() -> None:
     """Its time is when it was asked for, so that clearing it later changes nothing."""
     assert past_date(context()) is None
-    assert past_date(context(run_time=FRIDAY, logical_date=FRIDAY - timedelta(hours=23))) is None
+    assert past_date(context(run_time=FRIDAY, logical_date=FRIDAY - timedelta(days=1))) is None
     assert past_date(context(run_time=FRIDAY, logical_date=FRIDAY + timedelta(days=9))) is None
     assert past_date(context(run_time=FRIDAY, logical_date=FRIDAY - timedelta(days=2))) == (
         "its logical date is 2026-11-18 02:00 UTC"
