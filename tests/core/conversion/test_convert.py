@@ -9,7 +9,6 @@ import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.audit.checkpoint import CheckpointRequest, make_checkpoint
-from airflow_provider_dockerbackup.core.audit.event import AuditEvent
 from airflow_provider_dockerbackup.core.audit.proof import prove
 from airflow_provider_dockerbackup.core.audit.reading import stored_events
 from airflow_provider_dockerbackup.core.catalog import Backup
@@ -30,7 +29,8 @@ from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost, MemoryStorage, MemoryTestDaemon
 from airflow_provider_dockerbackup.transport.storage_local import LocalStorage
 from tests.core.archive.making import IMAGES, golden
-from tests.core.conversion.making import ACTOR, Conversion
+from tests.core.bringing import ACTOR
+from tests.core.conversion.making import Conversion
 from tests.core.faults import FaultyStorage, Plan
 from tests.core.world import FILESYSTEM, IMAGE, World, app_archive, assert_all_whole, contents, paths, spoil
 
@@ -297,7 +297,7 @@ def test_what_is_no_backup_is_skipped_and_named_and_what_is_damaged_fails_alone(
     assert {each.decision.path for each in outcome.failed} == {unreadable, incomplete, bad}
     gone = {path.split("/")[3] for path in (deleted, aside, unreadable, incomplete, bad)}
     assert {each.backup_id for each in assert_all_whole(made.repository)} == good - gone
-    (told,) = [each for each in _events(made, "convert.") if each.outcome != "intent"]
+    (told,) = [each for each in made.events("convert.") if each.outcome != "intent"]
     assert (told.type, set(told.object["failed"])) == (
         "convert.failed",
         {each.split("/")[3] for each in (unreadable, incomplete, bad)},
@@ -310,11 +310,6 @@ def _bytes_of(made: Conversion, path: str) -> str:
     assert backup is not None
     record = backup.whole()
     return blob_path(record.blobs.layers[1].digest) if record.blobs is not None else path + record.archive_file.name
-
-
-def _events(made: Conversion, prefix: str) -> list[AuditEvent]:
-    found = [each.event for each in stored_events(made.target, keys={}) if each.event is not None]
-    return sorted((each for each in found if each.type.startswith(prefix)), key=lambda each: each.time)
 
 
 def test_a_bad_blob_of_the_target_is_put_aside_and_stored_anew_by_the_next_run() -> None:
@@ -363,7 +358,7 @@ def test_the_trail_tells_what_was_converted_from_what_and_needs_no_reconciling()
     """Each backup names the record that it was; copied documents are named too."""
     made = _filled("archive")
     made.run()
-    events = _events(made, "")
+    events = made.events("")
     assert [each.type for each in events if each.type.startswith("convert.")] == ["convert.started", "convert.done"]
     converted = {each.object["backup_id"]: each for each in events if each.type == "backup.converted"}
     for old, new in made.pairs():

@@ -37,7 +37,8 @@ from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
 from airflow_provider_dockerbackup.core.since import Deletion
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost, MemoryStorage, MemoryTestDaemon
-from tests.core.copies.making import ACTOR, Copies
+from tests.core.bringing import ACTOR
+from tests.core.copies.making import Copies
 from tests.core.encryption.keys import age_pair
 from tests.core.faults import FaultyStorage, Plan
 from tests.core.world import (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A conversion that is cut anywhere harms nothing, shows nothing half, and goes on when it is run again."""
+"""A conversion or a copy that is cut anywhere harms nothing, shows nothing half, and goes on when it is run again."""
 
 from __future__ import annotations
 
@@ -14,24 +14,28 @@ from airflow_provider_dockerbackup.core.audit.reading import stored_events
 from airflow_provider_dockerbackup.core.repository import REPOSITORY_FILE
 from airflow_provider_dockerbackup.exceptions import TransientError
 from airflow_provider_dockerbackup.transport.storage_local import LocalStorage
+from tests.core.bringing import Bringing
 from tests.core.conversion.making import Conversion
+from tests.core.copies.making import Copies
 from tests.core.faults import Death, Fault, FaultyStorage, Plan
 from tests.core.world import assert_all_whole, assert_nothing_left, bury, paths
 
 PIECE_BYTES = 3000
 RACERS = 6
+WAYS = pytest.mark.parametrize("way", [Conversion, Copies])
 LAYOUTS = pytest.mark.parametrize("layout", ["archive", "layers"])
 FAULTS = pytest.mark.parametrize("fault", list(Fault))
 
 
-def _filled(layout: str, folder: Path | None = None) -> Conversion:
-    made = Conversion(layout=layout, target=LocalStorage(folder) if folder is not None else None)
-    made.fill(next_version=False)
-    return made
+Way = type[Conversion] | type[Copies]
 
 
-def _broken(made: Conversion, *, source: Plan, target: Plan) -> str:
-    """Convert with faults, and return how it ended."""
+def _filled(way: Way, layout: str, folder: Path | None = None) -> Bringing:
+    return way(layout, target=LocalStorage(folder) if folder is not None else None).fill(next_version=False)
+
+
+def _broken(made: Bringing, *, source: Plan, target: Plan) -> str:
+    """Convert or copy with faults, and return how it ended."""
     try:
         outcome = made.run(
             source=FaultyStorage(made.world.storage, source, piece_bytes=PIECE_BYTES),
@@ -48,7 +52,7 @@ def _broken(made: Conversion, *, source: Plan, target: Plan) -> str:
     return "Death"
 
 
-def _assert_recovers(made: Conversion, before: dict[str, bytes]) -> None:
+def _assert_recovers(made: Bringing, before: dict[str, bytes]) -> None:
     """Require what must hold right after a fault, and after the next run."""
     assert made.everything() == before
     if REPOSITORY_FILE in paths(made.target, prefix=""):
@@ -57,7 +61,7 @@ def _assert_recovers(made: Conversion, before: dict[str, bytes]) -> None:
             assert backup.holds == held[backup.backup_id]
     outcome = made.run()
     assert outcome.failed == ()
-    assert {each.state for each in outcome.results} <= {"converted", "finished", "already"}
+    assert {each.state for each in outcome.results} <= {made.done, "finished", "already"}
     made.assert_same()
     assert_nothing_left(made.repository)
     assert prove(stored_events(made.target, keys={}), keys_given=False).intact
@@ -65,17 +69,18 @@ def _assert_recovers(made: Conversion, before: dict[str, bytes]) -> None:
     assert made.world.progress.open == 0
 
 
+@WAYS
 @LAYOUTS
 @pytest.mark.parametrize(
     ("kind", "fault"),
     [*(("memory", fault) for fault in Fault), ("local", Fault.DEATH), ("local", Fault.DEATH_AFTER)],
     ids=str,
 )
-def test_a_conversion_that_meets_a_fault_of_the_target_goes_on(
-    layout: str, fault: Fault, kind: str, tmp_path: Path
+def test_a_run_that_meets_a_fault_of_the_target_goes_on(
+    way: Way, layout: str, fault: Fault, kind: str, tmp_path: Path
 ) -> None:
     """Each call to the storage fails once, in each way."""
-    filled, counting = _filled(layout), Plan()
+    filled, counting = _filled(way, layout), Plan()
     before = filled.everything()
     assert _broken(filled, source=Plan(), target=counting) == "done"
     ends = set()
@@ -89,10 +94,11 @@ def test_a_conversion_that_meets_a_fault_of_the_target_goes_on(
 
 
 @FAULTS
+@WAYS
 @LAYOUTS
-def test_a_conversion_that_meets_a_fault_of_the_source_goes_on(layout: str, fault: Fault) -> None:
+def test_a_run_that_meets_a_fault_of_the_source_goes_on(way: Way, layout: str, fault: Fault) -> None:
     """Each call fails once, in each way; nothing but calls that read is ever made."""
-    filled, counting = _filled(layout), Plan()
+    filled, counting = _filled(way, layout), Plan()
     before = filled.everything()
     assert _broken(filled, source=counting, target=Plan()) == "done"
     assert {call.split()[0] for call in counting.calls} <= {"read", "stat", "list", "chunks", "piece"}
@@ -103,11 +109,14 @@ def test_a_conversion_that_meets_a_fault_of_the_source_goes_on(layout: str, faul
         _assert_recovers(made, before)
 
 
+@WAYS
 @LAYOUTS
 @pytest.mark.parametrize("kind", ["memory", "local"])
-def test_of_several_conversions_at_once_each_backup_is_committed_by_one(layout: str, kind: str, tmp_path: Path) -> None:
+def test_of_several_runs_at_once_each_backup_is_committed_by_one(
+    way: Way, layout: str, kind: str, tmp_path: Path
+) -> None:
     """They harm neither each other nor the source, and leave nothing."""
-    made = _filled(layout, tmp_path / "target" if kind == "local" else None)
+    made = _filled(way, layout, tmp_path / "target" if kind == "local" else None)
     before, barrier = made.everything(), threading.Barrier(RACERS)
 
     def race(_: int) -> list[str]:
@@ -117,16 +126,34 @@ def test_of_several_conversions_at_once_each_backup_is_committed_by_one(layout: 
     with ThreadPoolExecutor(RACERS) as pool:
         ends = list(pool.map(race, range(RACERS)))
     for states in zip(*ends, strict=True):
-        assert states.count("converted") == 1
-        assert set(states) <= {"converted", "finished", "already"}
+        assert states.count(made.done) == 1
+        assert set(states) <= {made.done, "finished", "already"}
     assert made.everything() == before
     made.assert_same()
     assert_nothing_left(made.repository)
 
 
-def test_the_record_comes_after_all_that_goes_with_it_and_before_its_event() -> None:
+@LAYOUTS
+def test_the_record_of_a_copy_comes_after_all_that_goes_with_it_was_read_back_and_before_its_event(layout: str) -> None:
+    """The order of calls is law: bytes, read back, what holds the backup, record, event."""
+    made, plan = _filled(Copies, layout), Plan()
+    assert _broken(made, source=Plan(), target=plan) == "done"
+    held = next(each for each in made.repository.catalog.backups() if each.holds)
+    record = plan.calls.index(f"create {held.path}backup.json")
+    names = list(held.whole().files) if layout == "archive" else []
+    objects = {held.path + name for name in names} | {f"blobs/sha256/{each[7:]}" for each in held.whole().blob_sizes}
+    for path in objects:
+        written = plan.calls.index(next(call for call in plan.calls if call in (f"commit {path}", f"create {path}")))
+        assert written < plan.calls.index(f"chunks {path}") < record
+    documents = [n for n, call in enumerate(plan.calls) if call.startswith("create " + held.path)]
+    kinds = [plan.calls[n].rsplit("/", 1)[1].partition("-2")[0] for n in documents]
+    assert kinds == ["confirmed", "hold", "backup.json"]
+    assert next(call for call in plan.calls[record + 1 :] if call.startswith("create")).startswith("create audit/")
+
+
+def test_the_record_of_a_conversion_comes_after_all_that_goes_with_it_and_before_its_event() -> None:
     """The order of writes is law: bytes, what holds the backup, record, event, verification."""
-    made = _filled("archive")
+    made = _filled(Conversion, "archive")
     plan = Plan()
     assert _broken(made, source=Plan(), target=plan) == "done"
     held = next(each for each in made.repository.catalog.backups() if each.holds)
