@@ -136,9 +136,7 @@ class DockerSaveOperator(SavesOnHost):
             if self.archive_location:
                 outcome = self._save_on_host(request, host=host, repository=repository)
             else:
-                outcome = save_image(
-                    request, host=host, repository=repository, progress=self.progress, image=image
-                )
+                outcome = save_image(request, host=host, repository=repository, progress=self.progress, image=image)
         return self._summary(outcome, repository)
 
     def _check(self) -> None:

@@ -15,7 +15,9 @@ from airflow_provider_dockerbackup.transport.storage_object import ObjectStorage
 from airflow_provider_dockerbackup.transport.storage_s3 import S3Storage
 
 
-@pytest.mark.parametrize("form", ["{}/a b", "file://{}/a b", "file://{}/a%20b", "file://localhost{}/a%20b", "local://{}/a%20b"])
+@pytest.mark.parametrize(
+    "form", ["{}/a b", "file://{}/a b", "file://{}/a%20b", "file://localhost{}/a%20b", "local://{}/a%20b"]
+)
 def test_paths_and_file_urls_are_local(tmp_path: Path, form: str) -> None:
     """A plain path needs no scheme, a URL may be quoted."""
     storage = storage_from_url(form.format(tmp_path))

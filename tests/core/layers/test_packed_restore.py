@@ -139,7 +139,7 @@ def test_a_damaged_blob_is_never_sent_to_its_end(make: type[World], *, known: bo
 
 @pytest.mark.parametrize("cut", ["longer", "shorter", "other", "torn", "torn in pieces"])
 def test_frames_that_do_not_hold_their_layer_are_never_sent_to_their_end(cut: str) -> None:
-    """The blob has its name and the layer's diff_id is in the record; only what it decompresses to is something else."""
+    """The blob has its name and the layer's diff_id is in the record; only what it decompresses to is another thing."""
     body = b"layer " * 50_000
     held = {"longer": body + b"x", "shorter": body[:-1], "other": body[:-1] + b"x"}.get(cut, body)
     frames = zstd_frame(held[:100_000]) + zstd_frame(held[100_000:])
