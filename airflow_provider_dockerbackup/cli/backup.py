@@ -99,6 +99,7 @@ def save(
             outcome = save_on_host(
                 request,
                 archive_location,
+                image=found,
                 deadline_seconds=ON_HOST_DEADLINE_SECONDS,
                 host=docker,
                 archives=docker.archives,

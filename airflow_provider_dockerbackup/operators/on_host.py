@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_dockerbackup.core.capture import BackupOutcome
+from airflow_provider_dockerbackup.core.model import ImageInspect
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
 from airflow_provider_dockerbackup.core.onhost.save import Begun, finish_save, give_up_save, save_on_host
 from airflow_provider_dockerbackup.core.repository import Repository
@@ -106,10 +107,13 @@ class SavesOnHost(DockerHostOperator):
 
         refuse_unless_for_triggers(self.hook, connection_of(self.dockerbackup_conn_id).extra_dejson)
 
-    def _save_on_host(self, request: SaveRequest, *, host: SshDockerHost, repository: Repository) -> BackupOutcome:
+    def _save_on_host(
+        self, request: SaveRequest, *, image: ImageInspect, host: SshDockerHost, repository: Repository
+    ) -> BackupOutcome:
         return save_on_host(
             request,
             self.archive_location or "",
+            image=image,
             deadline_seconds=self._deadline_seconds,
             host=host,
             archives=host.archives,

@@ -134,7 +134,7 @@ class DockerSaveOperator(SavesOnHost):
             image = host.inspect_image(request.key.source.name)
             repository = self._repository(host)
             if self.archive_location:
-                outcome = self._save_on_host(request, host=host, repository=repository)
+                outcome = self._save_on_host(request, image=image, host=host, repository=repository)
             else:
                 outcome = save_image(request, host=host, repository=repository, progress=self.progress, image=image)
         return self._summary(outcome, repository)

@@ -431,6 +431,21 @@ def test_what_cannot_be_is_refused_before_anything_runs_on_the_host(
     assert not folder.exists()
 
 
+def test_the_worker_asks_once_what_the_image_is(
+    repository_url: str, folder: Path, host: LabHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command is a round trip; the job asks once more when it begins."""
+    docker, log = tmp_path / "telling-docker", tmp_path / "log"
+    docker.write_text(f'#!/bin/sh\necho "$1 $2" >>"{log}"\nexec docker "$@"\n')
+    docker.chmod(0o755)
+    connection = json.loads(host.airflow_connection())
+    connection["extra"]["docker_command"] = str(docker)
+    monkeypatch.setenv("AIRFLOW_CONN_DOCKER_HOST_1", json.dumps(connection))
+    saving(repository_url, folder).execute(context())
+    calls = log.read_text().splitlines()
+    assert sum("image inspect" in call for call in calls) == 2, calls
+
+
 def test_a_deferrable_save_is_refused_with_a_connection_that_triggers_cannot_use(
     repository_url: str, folder: Path, host: LabHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:

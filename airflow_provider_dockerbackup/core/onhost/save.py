@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn
 
@@ -25,7 +25,6 @@ from airflow_provider_dockerbackup.core.onhost.ports import HostArchives, JobSta
 from airflow_provider_dockerbackup.core.onhost.reap import reap_jobs
 from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress
 from airflow_provider_dockerbackup.core.record import ArchiveFile, HostPlace
-from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.save import SaveRequest
 from airflow_provider_dockerbackup.exceptions import (
@@ -80,6 +79,7 @@ def begin_save(
     request: SaveRequest,
     location: str,
     *,
+    image: ImageInspect,
     deadline_seconds: int,
     host: DockerHost,
     archives: HostArchives,
@@ -91,13 +91,12 @@ def begin_save(
     What earlier tries of the same work left on the host is ended and removed first.
 
     :param location: ``host:/path``.
+    :param image: what the request's reference stands for now.
     :param deadline_seconds: after this long the job ends itself.
     :raises ConfigurationError: when location, repository or host cannot be used for that.
-    :raises NotFoundError: when the host has no such image.
     :raises TransientError: when there is too little space, or the link failed; nothing was left there.
     """
     folder = parse_location(location)
-    reference = str(ImageReference.parse(request.key.source.name))
     check_on_host(request, repository)
     trail = repository.trail(request.actor)
     telling = Telling(trail, key=request.key, access=host.access, progress=progress)
@@ -105,51 +104,54 @@ def begin_save(
         return BackupOutcome(status="already", backup=standing, audit_head=trail.head)
     reap(repository, request.key.source)
     reap_jobs(folder, request.key, archives=archives, repository=repository, progress=progress)
-    image = host.inspect_image(reference)
-    same = None
     if not request.force:
         same = confirm.unchanged(repository, request.key, image, actor=request.actor, retention=request.retention)
-    if same is not None:
-        telling.tell("backup.confirmed", outcome="success", backup_id=same.backup_id, image_id=image.id)
-        return BackupOutcome(status="unchanged", backup=same, audit_head=trail.head)
-    compression = request.compression or repository.document.compression
-    place = JobPlace.of(
-        folder,
-        scope=scope_of(repository, request.key.source),
-        backup_id=request.key.backup_id,
-        attempt=new_attempt(),
-    )
-    begun = Begun(
-        place=place,
-        image_id=image.id,
-        began_at=repository.clock.now(),
-        compression=compression,
-        audit_head=None,
-    )
+        if same is not None:
+            telling.tell("backup.confirmed", outcome="success", backup_id=same.backup_id, image_id=image.id)
+            return BackupOutcome(status="unchanged", backup=same, audit_head=trail.head)
+    job = _job(request, folder, image=image, deadline_seconds=deadline_seconds, repository=repository)
+    began_at = repository.clock.now()
     telling.started()
-    with telling.of_rest(), _ended_unless_begun(begun, archives, progress):
-        archives.start(
-            SaveJob(
-                place=place,
-                image_id=image.id,
-                compression=compression,
-                level=request.tuning.level,
-                needed_bytes=_needed_bytes(image, compression),
-                deadline_seconds=deadline_seconds,
-            )
-        )
-    return replace(begun, audit_head=trail.head)
+    with telling.of_rest(), _ended_unless_begun(job.place, archives, progress):
+        archives.start(job)
+    return Begun(
+        place=job.place,
+        image_id=job.image_id,
+        began_at=began_at,
+        compression=job.compression,
+        audit_head=trail.head,
+    )
+
+
+def _job(
+    request: SaveRequest, folder: str, *, image: ImageInspect, deadline_seconds: int, repository: Repository
+) -> SaveJob:
+    """Return the job of a new try."""
+    compression = request.compression or repository.document.compression
+    return SaveJob(
+        place=JobPlace.of(
+            folder,
+            scope=scope_of(repository, request.key.source),
+            backup_id=request.key.backup_id,
+            attempt=new_attempt(),
+        ),
+        image_id=image.id,
+        compression=compression,
+        level=request.tuning.level,
+        needed_bytes=_needed_bytes(image, compression),
+        deadline_seconds=deadline_seconds,
+    )
 
 
 @contextmanager
-def _ended_unless_begun(begun: Begun, archives: HostArchives, progress: Progress) -> Iterator[None]:
+def _ended_unless_begun(place: JobPlace, archives: HostArchives, progress: Progress) -> Iterator[None]:
     """End a job of which nobody can tell whether it began; one of that name that was there before is not ours."""
     try:
         yield
     except ConflictError:
         raise
     except BaseException:
-        abandon_save(begun, archives=archives, progress=progress)
+        abandon(place, archives=archives, progress=progress)
         raise
 
 
@@ -162,6 +164,7 @@ def save_on_host(
     request: SaveRequest,
     location: str,
     *,
+    image: ImageInspect,
     deadline_seconds: int,
     host: DockerHost,
     archives: HostArchives,
@@ -171,12 +174,14 @@ def save_on_host(
 ) -> BackupOutcome:
     """Return the backup of an image whose archive stays on its host; waits for the job that makes it.
 
+    :param image: what the request's reference stands for now.
     :param begun: is told of the job, and may raise, for instance to let others wait for it; then it goes on.
     :raises DockerBackupError: as :func:`begin_save` and :func:`finish_save` do; nothing of the job is left then.
     """
     found = begin_save(
         request,
         location,
+        image=image,
         deadline_seconds=deadline_seconds,
         host=host,
         archives=archives,
@@ -192,7 +197,7 @@ def save_on_host(
         state = await_job(found, archives=archives, clock=repository.clock, progress=progress)
     finally:
         if state is None:
-            abandon_save(found, archives=archives, progress=progress)
+            abandon(found.place, archives=archives, progress=progress)
     return finish_save(request, found, state, host=host, archives=archives, repository=repository, progress=progress)
 
 
@@ -274,16 +279,16 @@ def give_up_save(
     # The host may be out of reach, so how it was reached is not told again.
     telling = Telling(trail, key=request.key, access={}, progress=progress)
     with telling.of_rest():
-        abandon_save(begun, archives=archives, progress=progress)
+        abandon(begun.place, archives=archives, progress=progress)
         raise TransientError(f"{problem}; nothing was committed, try again")
 
 
-def abandon_save(begun: Begun, *, archives: HostArchives, progress: Progress) -> None:
+def abandon(place: JobPlace, *, archives: HostArchives, progress: Progress) -> None:
     """End a job and remove what it left; a host that cannot be reached is told, and the next run does it."""
     try:
-        archives.clear(begun.place)
+        archives.clear(place)
     except DockerBackupError as err:
-        progress.note(f"the job {begun.place.name} stays on the host for the next run to remove: {err}")
+        progress.note(f"the job {place.name} stays on the host for the next run to remove: {err}")
 
 
 def _require_own(
@@ -300,7 +305,7 @@ def _require_own(
         attempt=begun.place.attempt,
     )
     if expected != begun.place:
-        abandon_save(begun, archives=archives, progress=progress)
+        abandon(begun.place, archives=archives, progress=progress)
         raise ConfigurationError(
             "the task's fields have other values than when its job began; use values that stay the same within a run"
         )

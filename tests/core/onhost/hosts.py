@@ -119,6 +119,7 @@ class HostWorld(World):
         return save_on_host(
             SaveRequest(key=self.key(run, source), compression=compression, force=force),
             LOCATION,
+            image=self.host.inspect_image(source.name),
             deadline_seconds=3600,
             host=self.host,
             archives=found,

@@ -50,6 +50,7 @@ def begun_by(world: HostWorld, run: int) -> tuple[SaveRequest, Begun]:
     begun = begin_save(
         request,
         LOCATION,
+        image=world.host.inspect_image(IMAGE.name),
         deadline_seconds=3600,
         host=world.host,
         archives=world.archives,
@@ -363,6 +364,7 @@ def test_a_sources_own_policy_goes_into_record_and_confirmation() -> None:
         outcome = save_on_host(
             request,
             LOCATION,
+            image=world.host.inspect_image(IMAGE.name),
             deadline_seconds=3600,
             host=world.host,
             archives=world.archives,
@@ -436,6 +438,7 @@ def test_two_saves_at_once_of_one_work_commit_one_backup() -> None:
             save_on_host(
                 SaveRequest(key=world.key(1), force=True),
                 LOCATION,
+                image=world.host.inspect_image(IMAGE.name),
                 deadline_seconds=3600,
                 host=world.host,
                 archives=world.archives,
