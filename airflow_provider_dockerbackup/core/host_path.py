@@ -25,8 +25,9 @@ def check_host_folder(folder: str) -> str:
 def archive_path_on_host(folder: str, backup_id: str, archive: str) -> str:
     """Return where an archive lies on its Docker host: ``<folder>/<backup id>-<archive>``.
 
-    :raises ValueError: when the archive's name is none of this package's; whoever deletes relies on it.
+    :raises ValueError: when the archive's name is none of this package's, or the id leads out of the folder; whoever
+        deletes relies on it.
     """
-    if _HOST_ARCHIVE.fullmatch(archive) is None:
-        raise ValueError(f"{archive!a} is no name of an archive on a host")
+    if _HOST_ARCHIVE.fullmatch(archive) is None or "/" in backup_id:
+        raise ValueError(f"{backup_id!a}-{archive!a} is no name of an archive on a host")
     return f"{folder}/{backup_id}-{archive}"

@@ -422,6 +422,15 @@ def test_a_record_cannot_name_any_other_file_on_a_host(name: str) -> None:
         BackupRecord.from_bytes(changed, where="x")
 
 
+def test_a_record_cannot_lead_out_of_its_folder_by_its_id() -> None:
+    """The id is the other half of the file's name."""
+    world = a_world()
+    record = world.save(1).backup.whole()
+    changed = record.to_bytes().replace(record.backup_id.encode(), b"../../etc/x")
+    with pytest.raises(IntegrityError, match="name of an archive on a host"):
+        BackupRecord.from_bytes(changed, where="x")
+
+
 def test_two_saves_at_once_of_one_work_commit_one_backup() -> None:
     """A second worker does all of the work while the first one waits for its job."""
     world = a_world()
