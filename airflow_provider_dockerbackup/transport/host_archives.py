@@ -24,6 +24,7 @@ from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshSessio
 
 _JOB = "the job that saves on the host"
 _EXISTS = 73
+_NO_FOLDER = 77
 
 
 class SshHostArchives:
@@ -85,9 +86,9 @@ class SshHostArchives:
         result = self._session.run(line, what=_JOB)
         if result.exit_status == 0:
             return
-        if result.exit_status == _EXISTS and b"File exists" in result.stderr:
-            raise ConflictError(f"{_JOB} {self._name}: there is a job {job.place.name} already")
         if result.exit_status == _EXISTS:
+            raise ConflictError(f"{_JOB} {self._name}: there is a job {job.place.name} already")
+        if result.exit_status == _NO_FOLDER and b"o space left" not in result.stderr:
             raise ConfigurationError(
                 f"{_JOB} {self._name}: {one_line(result.stderr)}; give the SSH user a folder that it can write to"
             )

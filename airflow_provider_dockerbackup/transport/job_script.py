@@ -9,7 +9,8 @@ the archives, so that publishing is a link within one file system. Files in it:
 * ``waiting``: there while it waits for a place among the host's captures.
 * ``archive``: what is written; ``image.json``, ``manifest.json``, ``config.json``, ``result``: what is known of it.
 * ``status``: the exit status, put there by an EXIT trap in one step; ``log``: what was said.
-* ``claim``: a folder that one alone can make: whoever commits or removes what a job made that is over.
+* ``unclaimed``: a folder that one alone can rename to ``claim``: whoever commits what a job made that is over, or
+  removes it. Renaming needs no space, so a full disk keeps nobody from either.
 
 Every process of a job has its name in its environment. So what a killed leader left is found, and nothing else is.
 """
@@ -40,7 +41,7 @@ lives() {
 )
 
 # Parameters: folder, name of the job, KiB that must be free, compression, the script of the job, then its parameters
-# but the first, which is the job's folder.
+# but the first, which is the job's folder. Status 73 says that there is such a job, 77 that no folder could be made.
 START = """\
 umask 077
 folder=$1 job=$2 need=$3 compression=$4 script=$5
@@ -52,7 +53,7 @@ if [ "$compression" != none ] && ! command -v "$compression" >/dev/null; then
   echo "sh: $compression: command not found" >&2
   exit 127
 fi
-mkdir -p "$folder" || exit 73
+mkdir -p "$folder" || exit 77
 free=$(df -Pk "$folder" | { read -r line; read -r device size used free rest; echo "$free"; })
 case $free in
   '' | *[!0-9]*) ;;
@@ -64,7 +65,8 @@ case $free in
     ;;
 esac
 here=$folder/$job
-mkdir "$here" || exit 73
+mkdir "$here" || { [ -d "$here" ] && exit 73; exit 77; }
+mkdir "$here/unclaimed" || { rmdir "$here"; exit 77; }
 DOCKERBACKUP_JOB=$job setsid sh -c "$script" dockerbackup-job "$here" "$@" </dev/null >"$here/log" 2>&1 9>&- &
 tries=0
 until [ -s "$here/process" ] || [ -s "$here/status" ]; do
@@ -218,14 +220,18 @@ fi
 
 # Parameters: folder, name of the job, and `unclaimed` for one that is left alone when somebody claimed it. A leader
 # that lives is asked to end, together with its group, which no other process can have got as long as it lives. What is
-# left after that, or was left by a killed leader, is told by its environment.
+# left after that, or was left by a killed leader, is told by its environment; so is the leader, lest a file that
+# somebody else wrote names it. What has neither `unclaimed` nor `claim` never began, and nobody can have claimed it.
 CLEAR = (
     _LIVES
     + """\
 here=$1/$2 job=$2
+is_ours() { tr '\\0' '\\n' <"/proc/$1/environ" 2>/dev/null | grep -qxF "DOCKERBACKUP_JOB=$job"; }
 [ -d "$here" ] || exit 0
-if [ "$3" = unclaimed ]; then mkdir "$here/claim" 2>/dev/null || { echo claimed; exit 0; }; fi
-if lives; then
+if [ "$3" = unclaimed ] && ! mv "$here/unclaimed" "$here/claim" 2>/dev/null; then
+  if [ -e "$here/claim" ] || [ -e "$here/unclaimed" ]; then echo claimed; exit 0; fi
+fi
+if lives && is_ours "$pid"; then
   kill -s TERM -- "-$pid" 2>/dev/null
   tries=0
   while lives && [ "$tries" -lt 20 ]; do
@@ -243,9 +249,7 @@ while [ -n "$left" ] && [ "$rounds" -lt 10 ]; do
     [ "$4" = "$pid" ] && [ "$1" != Z ] || continue
     found=${stat#/proc/}
     found=${found%/stat}
-    if tr '\\0' '\\n' <"/proc/$found/environ" 2>/dev/null | grep -qxF "DOCKERBACKUP_JOB=$job"; then
-      kill -s KILL "$found" 2>/dev/null && left=yes
-    fi
+    if is_ours "$found"; then kill -s KILL "$found" 2>/dev/null && left=yes; fi
   done
 done
 rm -rf "$here"
@@ -253,18 +257,26 @@ rm -rf "$here"
 """
 )
 
-# Parameters: folder, name of the job, path of the archive.
+# Parameters: folder, name of the job, path of the archive. What could not be published is not claimed any more.
 PUBLISH = """\
 here=$1/$2 final=$3
 [ -d "$here" ] || { echo "$here: No such file or directory" >&2; exit 66; }
-mkdir "$here/claim" 2>/dev/null || { echo "somebody else claimed $here" >&2; exit 73; }
+said=$(mv "$here/unclaimed" "$here/claim" 2>&1) || {
+  if [ -e "$here/claim" ]; then echo "somebody else claimed $here" >&2; exit 73; fi
+  echo "$said" >&2
+  exit 74
+}
 if [ -e "$final" ] || [ -L "$final" ]; then echo "$final exists" >&2; exit 73; fi
 # Where a file system knows no links, nobody else can have this name: it carries the try's own.
-ln "$here/archive" "$final" 2>/dev/null || { [ ! -e "$final" ] && mv "$here/archive" "$final"; } || exit 74
+ln "$here/archive" "$final" 2>/dev/null || { [ ! -e "$final" ] && mv "$here/archive" "$final"; } || {
+  [ -e "$final" ] || mv "$here/claim" "$here/unclaimed"
+  exit 74
+}
 sync "$final" "$1" 2>/dev/null || sync
 """
 
 # Parameters: folder, beginning of the names. One line a job: name, whether it is over, whether it is claimed, its age.
+# The claim is looked at first: what is over only then may have been claimed in between by whoever commits it.
 JOBS = (
     _LIVES
     + """\
@@ -272,8 +284,8 @@ now=$(date +%s)
 for here in "$1/$2"*; do
   [ -d "$here" ] && [ ! -L "$here" ] || continue
   over=over claimed=free
-  if [ ! -e "$here/status" ] && lives; then over=lives; fi
   if [ -e "$here/claim" ]; then claimed=claimed; fi
+  if [ ! -e "$here/status" ] && lives; then over=lives; fi
   changed=$(stat -c %Y "$here") || continue
   echo "${here##*/} $over $claimed $((now - changed))"
 done

@@ -431,6 +431,13 @@ def test_what_cannot_be_is_refused_before_anything_runs_on_the_host(
     assert not folder.exists()
 
 
+def test_a_location_that_is_no_folder_is_told_with_what_to_do(repository_url: str, folder: Path) -> None:
+    """And not as a job that is there already, although mkdir says the same."""
+    folder.write_text("")
+    with pytest.raises(AirflowFailException, match=r"File exists.*give the SSH user a folder that it can write to"):
+        saving(repository_url, folder).execute(context())
+
+
 def test_the_worker_asks_once_what_the_image_is(
     repository_url: str, folder: Path, host: LabHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -283,6 +283,20 @@ def test_a_host_that_was_started_anew_is_told_from_one_whose_job_lives(machine: 
         other.kill()
 
 
+def test_a_leader_that_is_no_process_of_the_job_is_never_touched(machine: Machine) -> None:
+    """Whoever can write in the folder cannot choose what is ended."""
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:
+        here = machine.folder / NAME
+        here.mkdir(parents=True)
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        start = Path(f"/proc/{other.pid}/stat").read_text().rpartition(") ")[2].split()[19]
+        (here / "process").write_text(f"{other.pid} {boot} {start}\n")
+        machine.clear()
+        assert not here.exists()
+        assert other.poll() is None
+        other.kill()
+
+
 def test_clearing_a_running_job_ends_it_and_no_other(machine: Machine) -> None:
     """Two jobs run; one is cleared away."""
     (machine.root / "slow").touch()
@@ -337,6 +351,12 @@ def test_a_missing_program_is_named_before_anything_begins(machine: Machine) -> 
     assert not (machine.folder / NAME).exists()
 
 
+def test_a_folder_that_cannot_be_made_is_told_from_a_job_that_is_there(machine: Machine) -> None:
+    """Also where it is a file; mkdir says the same of both."""
+    machine.folder.write_text("")
+    assert machine.start().returncode == 77
+
+
 def test_a_job_of_the_same_name_is_not_begun_twice(machine: Machine) -> None:
     """Of two at once one makes the folder."""
     (machine.root / "slow").touch()
@@ -378,6 +398,62 @@ def test_one_alone_can_claim_what_a_job_made(machine: Machine) -> None:
     )
     assert [(job.place, job.is_over, job.claimed) for job in listed] == [(machine.place, True, True)]
     assert machine.clear() == b""
+
+
+def test_a_claim_needs_no_room_on_the_disk(machine: Machine) -> None:
+    """Where not one more file can be made what is there is published, or cleared away, all the same."""
+    with small_disk(4_000_000) as disk:
+        mount = ["mount", "-o", "remount,nr_inodes=100", str(disk)]
+        subprocess.run(mount, check=True)
+        places = [replace(machine.place, folder=str(disk / name)) for name in ("one", "two")]
+        for place in places:
+            machine.start(place=place)
+            assert machine.end(place).exit_status == 0
+        with pytest.raises(OSError, match="No space left"):  # noqa: PT012 - somewhere on the way
+            for number in range(200):
+                (disk / str(number)).touch()
+        published = machine.run(host_jobs.publish_line(places[0], archive=ARCHIVE))
+        assert published.returncode == 0, published.stderr
+        assert Path(places[0].final_path(ARCHIVE)).read_bytes() == machine.archive
+        assert machine.run(host_jobs.clear_line(places[0], unclaimed=True)).stdout == b"claimed\n"
+        assert machine.run(host_jobs.clear_line(places[1], unclaimed=True)).stdout == b""
+        assert list(Path(places[1].folder).iterdir()) == []
+
+
+def test_what_could_not_be_published_is_nobodys_and_can_be_cleared_away(machine: Machine) -> None:
+    """Else each of several tries would leave an archive that looks as if it were being committed."""
+    machine.start()
+    machine.end()
+    (machine.folder / NAME / "archive").unlink()
+    assert machine.run(host_jobs.publish_line(machine.place, archive=ARCHIVE)).returncode == 74
+    assert machine.clear(unclaimed=True) == b""
+    assert list(machine.folder.iterdir()) == []
+
+
+def test_a_job_that_never_began_can_be_cleared_away(machine: Machine) -> None:
+    """Its beginner died between making its folder and what can be claimed."""
+    (machine.folder / NAME).mkdir(parents=True)
+    assert machine.clear(unclaimed=True) == b""
+    assert list(machine.folder.iterdir()) == []
+
+
+# Busybox has `cat` in its shell, so it cannot be replaced there.
+@pytest.mark.parametrize("machine", ["dash", "bash"], indirect=True)
+def test_a_job_that_ends_and_is_claimed_while_jobs_are_listed_is_not_one_that_was_claimed_before(
+    machine: Machine,
+) -> None:
+    """Who lists it may end what was claimed while it ran; this one is being committed."""
+    (machine.root / "slow").touch()
+    machine.start()
+    here = machine.folder / NAME
+    # The shell asks for the boot id when it looks whether a process lives: just then the job ends and is claimed.
+    (machine.root / "bin" / "cat").write_text(f'#!/bin/sh\nmv "{here}/unclaimed" "{here}/claim"\nexec /bin/cat "$@"\n')
+    (machine.root / "bin" / "cat").chmod(0o755)
+    listed = machine.run(host_jobs.jobs_line(str(machine.folder), scope=SCOPE)).stdout
+    (machine.root / "bin" / "cat").unlink()
+    assert (here / "claim").exists()
+    (job,) = host_jobs.jobs_in(listed, folder=str(machine.folder))
+    assert not job.claimed
 
 
 def test_publishing_never_replaces_a_file(machine: Machine) -> None:
