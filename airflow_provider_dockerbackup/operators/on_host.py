@@ -171,7 +171,8 @@ class SavesOnHost(DockerHostOperator):
     def _end_job(self, place: JobPlace) -> None:
         try:
             with self.hook.docker_host() as host:
-                host.archives.clear(place)
+                # What is being committed is over anyway, and its folder must go on telling of the archive.
+                host.archives.clear(place, unclaimed=True)
         except DockerBackupError as err:
             self.log.warning("the job %s goes on until its deadline: %s", place.name, err)
 

@@ -79,6 +79,10 @@ class MemoryHostArchives:
             if job.state.phase == "running":
                 self._do(job)
 
+    def claim(self, place: JobPlace) -> None:
+        """Let somebody claim a job and die."""
+        self._jobs[place].claimed = True
+
     def set_state(self, place: JobPlace, state: JobState) -> None:
         """Let something become of a job."""
         self._jobs[place].state = state

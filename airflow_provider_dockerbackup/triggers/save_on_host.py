@@ -115,13 +115,14 @@ class SaveOnHostTrigger(BaseTrigger):
         yield TriggerEvent(dict(await self._outcome()))  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
-        """End the job and remove its folder."""
+        """End the job and remove its folder, unless somebody is committing what it made."""
         from airflow_provider_dockerbackup.hooks.async_ssh import connected
 
         place = from_wire(self.begun).place
         try:
             async with connected(self.conn_id) as ssh:
-                await ssh.run(host_jobs.clear_line(place), what="ending a job", timeout_seconds=_KILL_SECONDS)
+                line = host_jobs.clear_line(place, unclaimed=True)
+                await ssh.run(line, what="ending a job", timeout_seconds=_KILL_SECONDS)
         except DockerBackupError as err:
             self.log.warning("the job %s goes on until its deadline: %s", place.name, err)
 

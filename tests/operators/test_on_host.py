@@ -28,7 +28,7 @@ from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
 from airflow_provider_dockerbackup.operators.verify import DockerBackupVerifyOperator
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.storage import storage_from_url
-from airflow_provider_dockerbackup.triggers.save_on_host import SaveOnHostTrigger
+from airflow_provider_dockerbackup.triggers.save_on_host import SaveOnHostTrigger, from_wire
 from tests.lab.faults import FaultProxy, small_disk
 from tests.lab.lab import LabHost
 from tests.operators.context import context
@@ -335,6 +335,22 @@ def test_marking_the_task_ends_the_job_of_this_try_and_no_other(repository_url: 
         fired(other),  # type: ignore[arg-type]
     )
     assert done["status"] == "committed"
+
+
+@pytest.mark.parametrize("killed", ["task", "trigger"])
+def test_a_kill_leaves_a_job_alone_that_is_being_committed(killed: str, repository_url: str, folder: Path) -> None:
+    """Its folder must go on telling of the archive until a record does."""
+    operator = saving(repository_url, folder, deferrable=True)
+    trigger = deferred(operator)
+    assert fired(trigger)["status"] == "over"
+    begun = from_wire(trigger.begun)
+    with DockerBackupHook("docker_host_1").docker_host() as docker:
+        docker.archives.publish(begun.place, archive=f"image-{begun.place.attempt}.tar")
+    if killed == "trigger":
+        asyncio.run(trigger.on_kill())
+    else:
+        operator.on_kill()
+    assert hidden(folder) == [trigger.begun["job"]]
 
 
 def test_a_new_try_ends_the_job_of_the_one_before(repository_url: str, folder: Path, slow: Path) -> None:

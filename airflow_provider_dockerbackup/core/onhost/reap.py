@@ -18,8 +18,8 @@ def reap_jobs(
     """Remove the jobs of a source that nobody waits for any more, and return their names.
 
     Those of the same work go at once, also while they run: a task instance has one live try, and that is ours. Those of
-    other work go once nothing of them has moved for a day. One that somebody has claimed is being committed, and goes
-    when it is a day old, with its archive unless a record names that.
+    other work go once nothing of them has moved for a day. One that is over and that somebody has claimed is being
+    committed, and goes when it is a day old, with its archive unless a record names that.
     """
     removed = []
     for job in archives.jobs(folder, scope=scope_of(repository, key.source)):
@@ -39,6 +39,8 @@ def _is_left(job: FoundJob, key: BackupKey) -> bool:
 
 def _finish_claimed(job: FoundJob, key: BackupKey, *, archives: HostArchives, repository: Repository) -> bool:
     """Clear away a job whose committer died; its archive stays if its record stands, or cannot be read."""
+    if not job.is_over:
+        return archives.clear(job.place)  # nobody commits what still runs: who claimed it was about to end it
     standing = repository.catalog.at(backup_path(key.source, job.place.backup_id))
     recorded = standing is not None and (standing.record is None or standing.record.attempt == job.place.attempt)
     if not recorded and job.age_seconds <= ABANDONED_AFTER_SECONDS:
