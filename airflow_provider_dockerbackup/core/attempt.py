@@ -237,14 +237,15 @@ class Attempt:
             )
         if winner is None:
             raise NotFoundError(f"the record {path} was created and is gone again; who deletes in the repository?")
-        self._record_sent = False
         if winner.record is not None and winner.record.attempt == self.name:
             self._files.clear()
+        elif winner.record is not None:
+            self._record_sent = False
         return winner
 
     @property
-    def undecided(self) -> bool:
-        """Whether the record was sent and nobody can tell yet whether it stands."""
+    def may_stand(self) -> bool:
+        """Whether the record of this try stands, or was sent and nobody can tell yet."""
         return self._record_sent
 
     def _require_files(self, record: BackupRecord) -> None:

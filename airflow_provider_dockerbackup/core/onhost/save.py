@@ -255,8 +255,7 @@ def finish_save(
             )
             attempt.before_record(lambda: _require_published(archives, begun.place, archive, host=host.name))
             backup = attempt.commit(record)
-        if backup.whole().attempt != begun.place.attempt:
-            leftovers.withdraw(name)
+            backup.whole()  # one that cannot be read may be ours
     return telling.committed(backup, attempt=begun.place.attempt)
 
 
@@ -284,9 +283,12 @@ def give_up_save(
 
 
 def abandon(place: JobPlace, *, archives: HostArchives, progress: Progress) -> None:
-    """End a job and remove what it left; a host that cannot be reached is told, and the next run does it."""
+    """End a job and remove what it left, unless somebody is committing that.
+
+    A host that cannot be reached is told, and the next run does it.
+    """
     try:
-        archives.clear(place)
+        archives.clear(place, unclaimed=True)
     except DockerBackupError as err:
         progress.note(f"the job {place.name} stays on the host for the next run to remove: {err}")
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 
@@ -10,19 +11,22 @@ import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive_bytes import only_host
+from airflow_provider_dockerbackup.core.attempt import Attempt
 from airflow_provider_dockerbackup.core.copies.copy import CopyRequest, copy
 from airflow_provider_dockerbackup.core.freshness import Rpo, freshness
 from airflow_provider_dockerbackup.core.look.history import image_history
 from airflow_provider_dockerbackup.core.look.tree import image_chains
+from airflow_provider_dockerbackup.core.onhost.leftovers import Leftovers
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace, parse_location, scope_of
 from airflow_provider_dockerbackup.core.onhost.ports import JobState, SaveJob
 from airflow_provider_dockerbackup.core.onhost.save import (
     Begun,
     begin_save,
     finish_save,
+    give_up_save,
     save_on_host,
 )
-from airflow_provider_dockerbackup.core.record import BackupRecord
+from airflow_provider_dockerbackup.core.record import BackupRecord, HostPlace
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.retention.forget import ForgetRequest, forget
 from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
@@ -61,17 +65,24 @@ def begun_by(world: HostWorld, run: int) -> tuple[SaveRequest, Begun]:
     return request, begun
 
 
-def finished(world: HostWorld, request: SaveRequest, begun: Begun) -> str:
+def finished(world: HostWorld, request: SaveRequest, begun: Begun, *, state: JobState | None = None) -> str:
     """Finish it, and return the status."""
     return finish_save(
         request,
         begun,
-        None,
+        state,
         host=world.host,
         archives=world.archives,
         repository=world.repository,
         progress=world.progress,
     ).status
+
+
+def given_up(world: HostWorld, request: SaveRequest, begun: Begun) -> None:
+    """Give it up."""
+    give_up_save(
+        request, begun, "too late", archives=world.archives, repository=world.repository, progress=world.progress
+    )
 
 
 @pytest.mark.parametrize("compression", list(Compression))
@@ -479,18 +490,24 @@ def test_a_try_that_commits_another_way_first_wins_and_the_archive_on_the_host_g
     assert_all_whole(world.repository)
 
 
-def test_what_one_claimed_stays_known_when_another_fails_to_and_the_first_one_dies() -> None:
+@pytest.mark.parametrize("other", ["commits", "gives up", "finds that it failed"])
+def test_what_one_claimed_stays_known_when_another_fails_to_and_the_first_one_dies(other: str) -> None:
     """Both have the same job before them; its folder must go on telling of the archive until that has an owner."""
     world = a_world()
     request, begun = begun_by(world, 1)
     first = Plan()
     refused: list[str] = []
+    others: dict[str, Callable[[], object]] = {
+        "commits": lambda: finished(world, request, begun),
+        "gives up": lambda: given_up(world, request, begun),
+        "finds that it failed": lambda: finished(world, request, begun, state=JobState(phase="killed")),
+    }
 
     def meanwhile(what: str) -> None:
         if what == "size" and not refused:
             refused.append("claimed")
-            with pytest.raises(ConflictError):
-                finished(world, request, begun)
+            with pytest.raises(DockerBackupError):
+                others[other]()
             first.dead = True
 
     world.archives.before = meanwhile
@@ -512,6 +529,113 @@ def test_what_one_claimed_stays_known_when_another_fails_to_and_the_first_one_di
     world.save(2)
     assert world.left_on_host() == set()
     assert len(assert_all_whole(world.repository)) == 1
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.UNTOLD])
+def test_whoever_does_not_know_whether_they_published_takes_nothing_back(fault: Fault) -> None:
+    """The same job is before two processes: one commits, the other one's link is lost while it publishes."""
+    world = a_world()
+    request, begun = begun_by(world, 1)
+    lost: list[str] = []
+
+    def meanwhile(what: str) -> None:
+        if what == "size" and not lost:
+            counting = Plan()
+            broken = FaultyArchives(world.archives, counting)
+            counting.at, counting.fault = 3, fault  # state, results, publish
+            with pytest.raises(TransientError, match="injected"):
+                finish_save(
+                    request,
+                    begun,
+                    None,
+                    host=world.host,
+                    archives=broken,
+                    repository=world.repository,
+                    progress=world.progress,
+                )
+            lost.extend(counting.calls)
+
+    world.archives.before = meanwhile
+    assert finished(world, request, begun) == "committed"
+    assert lost[2] == "publish"
+    assert len(assert_all_whole(world.repository)) == 1
+    assert world.left_on_host() == set()
+
+
+def test_an_archive_that_was_published_untold_goes_after_a_day() -> None:
+    """Until then nobody can tell it from one that is being committed; the next try commits its own at once."""
+    world = a_world()
+    request, begun = begun_by(world, 1)
+    untold = Plan(3, Fault.UNTOLD)
+    with pytest.raises(TransientError, match="whether publish was done"):
+        finish_save(
+            request,
+            begun,
+            None,
+            host=world.host,
+            archives=FaultyArchives(world.archives, untold),
+            repository=world.repository,
+            progress=world.progress,
+        )
+    assert world.save(1).status == "committed"
+    assert len(world.archives.files) == 2
+    world.clock.advance(DAY)
+    world.save(2)
+    assert len(world.archives.files) == 2
+    assert world.left_on_host() == set()
+    assert len(assert_all_whole(world.repository)) == 2
+
+
+def test_an_archive_whose_record_stands_stays_whatever_is_raised_afterwards() -> None:
+    """The task's time is over right after the record was created."""
+    world = a_world()
+    _, begun = begun_by(world, 1)
+    record = world.save(2).backup.whole()
+    name = record.archive_file.name.replace(record.attempt, begun.place.attempt)
+    leftovers = Leftovers(begun.place, world.archives, world.progress)
+    attempt = Attempt(world.repository, world.key(1), progress=world.progress, name=begun.place.attempt)
+    with suppress(KeyboardInterrupt), leftovers, attempt, leftovers.published(name, attempt):
+        document = attempt.document("image", b"{}")
+        place = HostPlace(folder=begun.place.folder, document=document)
+        archive = record.archive_file.model_copy(update={"name": name, "on_host": place})
+        key = {"backup_id": world.key(1).backup_id, "idempotency_key": world.key(1).idempotency_key}
+        attempt.commit(record.model_copy(update={**key, "attempt": attempt.name, "archive": archive}))
+        raise KeyboardInterrupt
+    assert len(assert_all_whole(world.repository)) == 2
+    world.save(3)
+    assert world.left_on_host() == set()
+
+
+def test_an_archive_stays_while_the_record_under_its_id_cannot_be_read() -> None:
+    """A newer version of the package may have written it, and it may name the archive."""
+    world = a_world()
+    request, begun = begun_by(world, 1)
+    record = f"{world.key(1).path}backup.json"
+
+    def meanwhile(what: str) -> None:
+        if what == "size" and not contents(world.storage, record):
+            world.storage.create(record, b'{"schema_version": "9.0"}')
+
+    world.archives.before = meanwhile
+    with pytest.raises(IntegrityError, match="schema_version"):
+        finished(world, request, begun)
+    assert len(world.archives.files) == 1
+    assert begun.place in {job.place for job in world.archives.jobs(FOLDER, scope="")}
+
+
+def test_a_job_whose_end_was_begun_by_somebody_who_died_is_ended_by_the_next_run() -> None:
+    """It was claimed while it ran, so nobody is committing what it makes; one that is over waits for a day."""
+    world = a_world()
+    world.archives._at_once = False
+    _, running = begun_by(world, 1)
+    _, over = begun_by(world, 2)
+    world.archives.set_state(over.place, JobState(phase="ended", exit_status=0))
+    world.archives.claim(running.place)
+    world.archives.claim(over.place)
+    begun_by(world, 3)
+    left = {job.place for job in world.archives.jobs(FOLDER, scope="")}
+    assert running.place not in left
+    assert over.place in left
 
 
 def test_a_copy_brings_the_archive_into_the_other_repository_scanned() -> None:
