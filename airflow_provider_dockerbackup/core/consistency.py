@@ -10,7 +10,13 @@ from airflow_provider_dockerbackup.core.model import Consistency, ContainerInspe
 from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, PausedStream, Progress, RemoteStream
 from airflow_provider_dockerbackup.core.quiesce import Quiesced
 from airflow_provider_dockerbackup.core.record import Consistent, ContainerCapture
-from airflow_provider_dockerbackup.core.temporary import container_of, discard, temporary_tag, unless_taken_away
+from airflow_provider_dockerbackup.core.temporary import (
+    TEMPORARY_MESSAGE,
+    container_of,
+    discard,
+    temporary_tag,
+    unless_taken_away,
+)
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, TransientError
 
 _RUNNING = {"running", "restarting"}
@@ -126,12 +132,13 @@ def _snapshot(
 
 def _commit(asked: Asked, host: DockerHost, container: ContainerInspect, *, image: str) -> float | None:
     """Commit to a temporary image and return how long the container was paused for it; None when it was not."""
-    message = "temporary, for an export"
     if container.status == "restarting":  # cannot be paused, and may never do anything else
-        host.commit_container(container.id, reference=image, message=message, pause=False)
+        host.commit_container(container.id, reference=image, message=TEMPORARY_MESSAGE, pause=False)
         return None
     limit = asked.pause_limit_seconds
-    return host.commit_paused(container.id, reference=image, message=message, limit_seconds=limit).pause_seconds
+    return host.commit_paused(
+        container.id, reference=image, message=TEMPORARY_MESSAGE, limit_seconds=limit
+    ).pause_seconds
 
 
 def tell_pause(capturing: Capturing, container: ContainerInspect, progress: Progress) -> None:

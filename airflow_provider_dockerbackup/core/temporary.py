@@ -16,6 +16,7 @@ from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, NotFoundError, TransientError
 
 TEMPORARY = "dockerbackup-temporary"
+TEMPORARY_MESSAGE = "temporary, for an export"
 _NAME = re.compile(rf"{TEMPORARY}[:-](?P<work>[0-9a-f]{{16}})-[0-9a-f]{{12}}-(?P<expires>\d{{10,11}})")
 
 

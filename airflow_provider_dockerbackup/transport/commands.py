@@ -17,8 +17,10 @@ from airflow_provider_dockerbackup.core.container_options import ContainerOption
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.export_script import EXPORT_TEMPORARY, WHILE_PAUSED
 from airflow_provider_dockerbackup.transport.load_script import LOAD_ZSTD, PROBE
+from airflow_provider_dockerbackup.transport.manifests_script import MANIFESTS
 from airflow_provider_dockerbackup.transport.push_script import PUSH
 from airflow_provider_dockerbackup.transport.save_filter import SAVE_FILTERED, name_list
+from airflow_provider_dockerbackup.transport.slot_script import HOLD
 
 # The kernel takes no single argument above 128 KiB, and sshd hands the whole line over as one (`sh -c LINE`).
 MAX_LINE_BYTES = 120 * 1024
@@ -163,9 +165,10 @@ def export_temporary(docker: DockerCommand, container: str, *, image: str) -> st
     return quoted_line((*_ENVIRONMENT, *script, *docker.docker))
 
 
-def image_api(docker: DockerCommand) -> str:
-    """Return the line that speaks the engine's HTTP API over its input and output."""
-    return docker.line("system", "dial-stdio")
+def image_manifests(docker: DockerCommand, image_id: str) -> str:
+    """Return the line that prints what the engine's HTTP API says of an image and of all that its index names."""
+    script = ("sh", "-c", MANIFESTS, "dockerbackup", image_id)
+    return quoted_line((*_ENVIRONMENT, *script, *docker.docker))
 
 
 def push(
@@ -317,6 +320,11 @@ def probe_zstd() -> str:
 def import_filesystem(docker: DockerCommand, *, reference: str, changes: Sequence[str] = ()) -> str:
     """Return the line that makes an image of a filesystem's tar on standard input and prints its ID."""
     return docker.line("image", "import", *_changes(changes), "--", "-", reference)
+
+
+def hold_place(places: int) -> str:
+    """Return the line that holds one of so many places for captures until its input ends."""
+    return quoted_line(("sh", "-c", HOLD, "dockerbackup", str(places)))
 
 
 def date() -> str:

@@ -188,8 +188,7 @@ class SshDockerHost:
         if not docker_output.has_index(image):
             return ()
         what = f"the manifests of {image.id}"
-        request = docker_output.manifests_request(image.id)
-        result = self._session.run(commands.image_api(self._docker), what=what, stdin=request, keep_input=True)
+        result = self._session.run(commands.image_manifests(self._docker, image.id), what=what)
         return docker_output.image_manifests(result.stdout)
 
     def push_image(

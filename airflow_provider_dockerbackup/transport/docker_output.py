@@ -184,11 +184,6 @@ def has_index(image: ImageInspect) -> bool:
     return kind.endswith((".index.v1+json", ".list.v2+json"))
 
 
-def manifests_request(image_id: str) -> bytes:
-    """Return the request that asks an engine what an image's index names (API 1.48); its answer ends the connection."""
-    return f"GET /v1.48/images/{image_id}/json?manifests=1 HTTP/1.0\r\n\r\n".encode("ascii")
-
-
 def image_manifests(answer: bytes) -> tuple[ImageManifest, ...]:
     """Return what an image's index names from an engine's answer; nothing when it is no such answer."""
     head, _, body = answer.partition(b"\r\n\r\n")

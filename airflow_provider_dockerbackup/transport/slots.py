@@ -12,38 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from airflow_provider_dockerbackup.exceptions import TransientError
-from airflow_provider_dockerbackup.transport.commands import quoted_line
+from airflow_provider_dockerbackup.transport import commands
 from airflow_provider_dockerbackup.transport.ssh import SshSession
 
 DEFAULT_PLACES = 2
-# Parameter: how many places there are. It says what came of it in one word a line, and holds its place until its input
-# ends. A folder that is not the user's own could be anybody's trap, so then it does without; as it does without flock,
-# and where it cannot write: a failing "exec" would end the shell, and with it the backup.
-_HOLD = """\
-dir=${XDG_RUNTIME_DIR:-/tmp}/dockerbackup-$(id -u)
-without() {
-  echo free
-  exec cat >/dev/null
-}
-mkdir -m 700 "$dir" 2>/dev/null
-if ! command -v flock >/dev/null || [ -L "$dir" ] || [ ! -d "$dir" ] || [ ! -O "$dir" ]; then
-  without
-fi
-while :; do
-  n=1
-  while [ "$n" -le "$1" ]; do
-    true 2>/dev/null >>"$dir/capture-$n" || without
-    exec 9>>"$dir/capture-$n"
-    if flock -n 9; then
-      echo got
-      exec cat >/dev/null
-    fi
-    n=$((n + 1))
-  done
-  echo wait
-  sleep 2
-done
-"""
 
 
 @contextmanager
@@ -54,9 +26,8 @@ def capture_slot(session: SshSession, *, places: int, tell: Callable[[str], None
     :param tell: is told when it has to wait, and when the host knows no such places.
     :raises TransientError: when none got free within the deadline of a stream, or the link is lost.
     """
-    line = quoted_line(("sh", "-c", _HOLD, "dockerbackup", str(places)))
     what = "waiting for a place for the capture"
-    with session.held(line, what=what) as answers:
+    with session.held(commands.hold_place(places), what=what) as answers:
         _await(answers, session, tell)
         yield
 

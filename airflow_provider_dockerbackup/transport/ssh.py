@@ -116,7 +116,6 @@ class SshSession:
         *,
         what: str = "remote command",
         stdin: bytes = b"",
-        keep_input: bool = False,
         timeout_seconds: float | None = None,
         max_output_bytes: int = _MAX_OUTPUT_BYTES,
     ) -> CommandResult:
@@ -125,7 +124,6 @@ class SshSession:
         :param command: one quoted command line.
         :param what: what it does, for messages; the command line itself may hold secrets and is never shown.
         :param stdin: its input.
-        :param keep_input: leave the input open until the command ends by itself.
         :param timeout_seconds: limit for all of it; None is ``command_seconds``.
         :param max_output_bytes: limit of its output.
         :raises TransientError: when the link is lost or the time is over.
@@ -139,8 +137,7 @@ class SshSession:
             thread = running.output_beside(output.add)
             if stdin:
                 running.write(stdin)
-            if not keep_input:
-                running.end_input()
+            running.end_input()
             running.join(thread)
             status = running.finish()
         finally:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_dockerbackup.exceptions import TransientError
-from airflow_provider_dockerbackup.transport.slots import _HOLD, capture_slot
+from airflow_provider_dockerbackup.transport.slot_script import HOLD
+from airflow_provider_dockerbackup.transport.slots import capture_slot
 from tests.lab.lab import Lab
 from tests.transport.ssh_lab import session
 
@@ -67,7 +68,7 @@ def test_who_finds_no_place_in_time_is_told_what_to_change(lab: Lab) -> None:
 def _said(folder: Path, shell: str) -> str:
     """What a shell that wants the only place says before its input ends."""
     done = subprocess.run(
-        [shell, *(["sh"] if shell.endswith("busybox") else []), "-c", _HOLD, "dockerbackup", "1"],
+        [shell, *(["sh"] if shell.endswith("busybox") else []), "-c", HOLD, "dockerbackup", "1"],
         env={**os.environ, "XDG_RUNTIME_DIR": str(folder)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
