@@ -49,6 +49,7 @@ _VERBS = {
     "check": "check:check",
     "freshness": "freshness:freshness_verb",
     "audit": "audit:audit",
+    "forced-command": "forced_command:forced_command",
     "completion": "completion:completion",
 }
 

@@ -17,6 +17,7 @@ import asyncssh
 import paramiko
 
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, TransientError
+from airflow_provider_dockerbackup.transport.forced_command import refusal
 from airflow_provider_dockerbackup.transport.ssh_buffers import LimitedOutput, Tail
 from airflow_provider_dockerbackup.transport.ssh_command import CommandResult
 
@@ -91,6 +92,7 @@ class AsyncSshConnection:
         :param max_output_bytes: limit of its output.
         :raises TransientError: when no exit status came (the link was lost, a signal killed the command), or the time
             was over.
+        :raises ConfigurationError: when the host lets this key run less than that.
         :raises DockerBackupError: when the output is longer than allowed.
         """
         doing = f"{what} on {self.where}"
@@ -104,6 +106,9 @@ class AsyncSshConnection:
             raise TransientError(f"{doing}: the link was lost ({_text(err)}); try again") from err
         if status is None or status < 0:
             raise TransientError(f"{doing}: the link was lost, or the command was killed, before its end; try again")
+        refused = refusal(command, exit_status=status, stderr=errors.value(), what=doing)
+        if refused is not None:
+            raise refused
         return CommandResult(exit_status=status, stdout=output.whole(doing), stderr=errors.value())
 
     async def _status(

@@ -21,6 +21,7 @@ from __future__ import annotations
 #   heed a signal before that command ends. It cannot be killed through sudo, but it ends by itself when its registry is
 #   gone.
 # * An empty line on standard output is a sign of life: the daemon may be silent for long, a link may not.
+# * The client runs programs that its configuration names: so it may hold the credential and nothing else.
 # * sshd binds the port to every address of the host when `GatewayPorts yes` says so: then nothing is sent.
 # * Status 78 ("configuration error" in sysexits.h): this host cannot push, which is no failure of the image.
 PUSH = """\
@@ -115,8 +116,12 @@ directory=$(mktemp -d "${TMPDIR:-/tmp}/dockerbackup-push-${attempt}_$self.XXXXXX
   cannot 'there is no place for a temporary client configuration'
 }
 IFS= read -r configuration || exit 129
+credential=${configuration#'{"auths": {"127.0.0.1:'"$port"'": {"auth": "'}
+case ${credential%'"}}}'} in
+  '' | *[!A-Za-z0-9+/=]*) cannot 'the client configuration is more than a credential for this push' ;;
+esac
 printf '%s\\n' "$configuration" >"$directory/config.json" || cannot 'there is no place for a client configuration'
-configuration=
+configuration= credential=
 exec 3<&0 </dev/null
 (while read -r line; do :; done; kill -s TERM "$$") <&3 >/dev/null 2>&1 &
 watch=$!

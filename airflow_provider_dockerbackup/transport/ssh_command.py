@@ -15,6 +15,7 @@ import paramiko
 from paramiko.common import cMSG_CHANNEL_REQUEST
 
 from airflow_provider_dockerbackup.exceptions import TransientError
+from airflow_provider_dockerbackup.transport.forced_command import refusal
 from airflow_provider_dockerbackup.transport.registry_access import Activity
 from airflow_provider_dockerbackup.transport.ssh_buffers import PacketBuffer, Tail
 from airflow_provider_dockerbackup.transport.ssh_watch import SshTimeouts, Watch
@@ -91,6 +92,7 @@ class RunningCommand:
     ) -> None:
         self._client = client
         self._what = f"{what} on {where}"
+        self._line = command
         self._timeouts = timeouts
         self._pauses = pauses
         self._aborted = False
@@ -160,6 +162,7 @@ class RunningCommand:
 
         :raises TransientError: unless the output ended by an explicit end of file and an exit status arrived: else the
             link was lost, or a signal killed the command.
+        :raises ConfigurationError: when the host lets this key run less than that.
         """
         with self._link(), self._stall("no exit status came"):
             status = self._channel.recv_exit_status()
@@ -170,6 +173,9 @@ class RunningCommand:
             # Of a command that a signal ended sshd tells the signal, which paramiko drops, and no exit status.
             lost = "a signal killed the command" if alive else "the link was lost"
             raise self._lost(f"{lost} before its end")
+        refused = refusal(self._line, exit_status=status, stderr=self.stderr(), what=self._what)
+        if refused is not None:
+            raise refused
         return status
 
     def stderr(self) -> bytes:
