@@ -81,12 +81,12 @@ def script(actions: Collection[Action], *, docker: DockerCommand) -> str:
     return f"#!/bin/sh\n{head}{HEAD}\n{assigned}allowed() {{\n{checks}  return 1\n}}\n{TAIL.lstrip()}"
 
 
-def action_of(line: str) -> Action | None:
+def action_of(line: str, *, docker: DockerCommand | None = None) -> Action | None:
     """Return the action that lets a line through, ``save`` for what any of them does; None when none does.
 
-    However docker is called: a script is for one way of it.
+    :param docker: how docker is called in what a script lets through; None for any way.
     """
-    return next((action for action, pattern in _patterns() if pattern.fullmatch(line)), None)
+    return next((action for action, pattern in _patterns(docker) if pattern.fullmatch(line)), None)
 
 
 def refusal(line: str, *, exit_status: int, stderr: bytes, what: str) -> ConfigurationError | None:
@@ -131,10 +131,14 @@ def _arguments(line: str) -> str:
     return " ".join(shlex.quote(part) for part in _TOKEN.split(line))
 
 
-@lru_cache(maxsize=1)
-def _patterns() -> tuple[tuple[Action, re.Pattern[str]], ...]:
+@lru_cache(maxsize=4)
+def _patterns(command: DockerCommand | None) -> tuple[tuple[Action, re.Pattern[str]], ...]:
+    any_client, any_socket = (
+        DockerCommand(docker=("@@docker@@",)),
+        DockerCommand(docker=("@@docker@@", "-H", "@@docker@@")),
+    )
     found = []
-    for docker in (DockerCommand(docker=("@@docker@@",)), DockerCommand(docker=("@@docker@@", "-H", "@@docker@@"))):
+    for docker in (any_client, any_socket) if command is None else (command,):
         found += [(Action.SAVE, _pattern(line)) for line in _looking(docker)]
         found += [(action, _pattern(line)) for action in Action for line in _LINES[action](docker)]
     return tuple(found)
@@ -150,7 +154,7 @@ def _value(kind: str) -> str:
     if kind == "docker":
         return _WORDS
     one = _KINDS[kind.removeprefix("each_")]
-    return f"{one}(?: {one})*" if kind.startswith("each_") else one
+    return f"{one}(?: {one}){{0,1999}}" if kind.startswith("each_") else one
 
 
 def _lines_of(actions: Collection[Action], docker: DockerCommand) -> Iterator[str]:

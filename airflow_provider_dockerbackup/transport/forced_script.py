@@ -70,9 +70,10 @@ repository() {
 attempt() { all "$1" "$lower" 1 40; }
 platform() { named "$1" "${lower}._/-" 1 64; }
 
-# Takes one value, or with `each` in front any number of them with single blanks between, off the rest of the line.
+# Takes one value, or with `each` in front up to 2000 of them with single blanks between, off the rest of the line.
 take() {
-  while :; do
+  taken=0
+  while [ "$((taken += 1))" -le 2000 ]; do
     value=${rest%%[!$safe]*}
     "${1#each_}" "$value" || return
     rest=${rest#"$value"}
@@ -81,6 +82,7 @@ take() {
       *) return 0 ;;
     esac
   done
+  return 1
 }
 # Parameters: texts as they are and, between them, what the values are. The line is that and nothing else.
 is() {
