@@ -56,7 +56,20 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglo
 TAUGHT = [page for page in PAGES if page.name != "design.md"]
 PROGRAMS = {
     *("airflow", "dockerbackup", "docker", "make", "pip"),
-    *("age-keygen", "cd", "cp", "export", "ls", "sha256sum", "skopeo", "ssh-keygen", "ssh-keyscan", "tar", "zstd"),
+    *(
+        "age-keygen",
+        "cd",
+        "cp",
+        "export",
+        "ls",
+        "sha256sum",
+        "skopeo",
+        "ssh",
+        "ssh-keygen",
+        "ssh-keyscan",
+        "tar",
+        "zstd",
+    ),
 }
 # Words of parts that are planned: only the design may speak of them.
 PLANNED = ("operator link", "UI plugin")
