@@ -149,14 +149,14 @@ class SshSession:
     def held(self, command: str, *, what: str) -> Iterator[Iterator[bytes]]:
         """Run a command on the control connection for as long as the body takes; its input ends with the body.
 
-        :returns: gives what the command prints, as it comes.
+        :returns: gives what the command prints, as it comes; raises a ConfigurationError when this key may not run it.
         :raises TransientError: when the link is lost before it prints anything.
         """
         # What the body does has deadlines of its own, and may wait for one before it begins.
         limit = 2 * self.timeouts.deadline_seconds + self.timeouts.command_seconds
         running = self._start_control(command, what=what, deadline_seconds=limit)
         try:
-            yield iter(running.read, b"")
+            yield running.answers()
         finally:
             running.end_input()
             running.close_channel()

@@ -122,6 +122,16 @@ class RunningCommand:
         self.received_bytes += len(data)
         return data
 
+    def answers(self) -> Iterator[bytes]:
+        """Yield the output as it comes.
+
+        :raises ConfigurationError: at its end, when the host lets this key run less than that.
+        :raises TransientError: when the link is lost or a limit passes.
+        """
+        while data := self.read():
+            yield data
+        self.finish()
+
     def write(self, data: bytes | memoryview) -> bool:
         """Send ``data`` to the command's input; return whether the command still took it.
 

@@ -229,6 +229,26 @@ def test_without_a_whole_configuration_nothing_is_done(host: PushHost, data: byt
     assert host.left == []
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"credsStore": "evil"},
+        {"credHelpers": {"127.0.0.1:24001": "evil"}},
+        {"cliPluginsExtraDirs": ["/tmp"]},
+        {"auths": {"127.0.0.1:24002": {"auth": "YTpi"}}},
+        {"auths": {"127.0.0.1:24001": {"auth": "YTpi", "x": "y"}}},
+        {"auths": {"127.0.0.1:24001": {"auth": ""}}},
+    ],
+    ids=range(6),
+)
+def test_a_configuration_that_is_more_than_the_credential_is_refused(host: PushHost, more: dict[str, object]) -> None:
+    """Docker's client runs programs that its configuration names; whoever sends one may be a thief."""
+    data = json.dumps({**json.loads(CONFIGURATION), **more}).encode() + b"\n"
+    assert "more than a credential" in ended(host.push(data=data), status=78)
+    assert not any("push" in call for call in host.calls)
+    assert (host.tags, host.left) == (["app:1"], [])
+
+
 def test_what_a_killed_one_left_is_taken_away_by_the_next(host: PushHost) -> None:
     """Its tag and its directory; but not those of one that is at work."""
     host.set("slow")

@@ -206,6 +206,15 @@ def test_a_trigger_is_told_as_well(saving: LabHost, monkeypatch: pytest.MonkeyPa
         asyncio.run(once(line))
 
 
+def test_a_script_of_another_version_says_to_make_it_anew(lab: Lab, archives: Repository, tmp_path: Path) -> None:
+    """Whichever line has changed since; here the one that waits for its turn, which gives no exit status of its own."""
+    with restricted(lab.hosts[0], tmp_path, actions={Action.SAVE}) as limited:
+        path = limited.sshd.directory.parent / "dockerbackup-ssh"
+        path.write_text(path.read_text(encoding="ascii").replace("echo wait", "echo queued"), encoding="ascii")
+        with pytest.raises(ConfigurationError, match=r"in the words of dockerbackup .* make it anew"):
+            save_from(limited, archives, name="web")
+
+
 HOSTILE = (
     "", "sh", "sh -i", "bash -c id", "id", "cat /etc/shadow", "docker ps", "docker run -v /:/x lab/base:1 /bin/sh",
     "docker exec lab-app id", "docker rm -f lab-app", "docker image rm -f lab/app:1", "docker image load",
