@@ -61,6 +61,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "notifications": [f"{_NAME}.notifications.webhook.DockerBackupWebhookNotifier"],
         "cli": [f"{_NAME}.airflow_command.get_commands"],
+        "extra-links": [f"{_NAME}.links.backup.BackupLink"],
         "config": {
             "dockerbackup": {
                 "description": "Backups of Docker images and containers.",
@@ -82,6 +83,24 @@ def get_provider_info() -> dict[str, Any]:
                     "archive_host_conn_ids": _option(
                         "Connections, separated by commas, of the Docker hosts on which archives lie; tasks that read "
                         "or remove such archives find the host in them by its name. A task can name its own instead."
+                    ),
+                    "repositories": _option(
+                        "Repositories that the page 'Image backups' shows, separated by commas: URLs as operators take "
+                        "them, each with a name before it if wanted. No private key is used.",
+                        example="main=file:///srv/backups, offsite=s3://aws_default@bucket/prefix",
+                    ),
+                    "page_rpo": _option(
+                        "How old the newest verified backup of a source may be before the page calls it stale.",
+                        default="36h",
+                    ),
+                    "page_rpo_by_source": _option(
+                        "Other such limits, separated by commas: PATTERN=DURATION, where the shell pattern is of 'host "
+                        "kind name' or of the name; the first that matches counts.",
+                        example="db1 *=6h, *:nightly=7d",
+                    ),
+                    "page_index_folder": _option(
+                        "Folder of the page's index on the API server; empty is dockerbackup in Airflow's home. It can "
+                        "be deleted at any time."
                     ),
                 },
             }
@@ -157,5 +176,11 @@ def _seconds(label: str, description: str, default: int) -> dict[str, Any]:
     }
 
 
-def _option(description: str) -> dict[str, Any]:
-    return {"description": description, "version_added": "0.1.0", "type": "string", "example": None, "default": ""}
+def _option(description: str, *, default: str = "", example: str | None = None) -> dict[str, Any]:
+    return {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": example,
+        "default": default,
+    }

@@ -269,6 +269,14 @@ class Catalog:
             )
         return backup
 
+    def read(self, path: str, files: Mapping[str, int]) -> Backup:
+        """Return the backup in a folder that was listed; its documents are read.
+
+        :param path: folder in the repository, with a trailing ``/``; it has a record.
+        :param files: size in bytes of every file in it.
+        """
+        return self._read(path, dict(files))
+
     def at(self, path: str) -> Backup | None:
         """Return the backup whose record is in the folder ``path``, deleted or not; None when there is none."""
         files = self._folders(path.rstrip("/")).get(path)

@@ -104,8 +104,12 @@ def freshness_of(
     """
     wanted = {"verified"} if trust == "verified" else {"none", "checked", "verified"}
     good = (each for each in backups if each.record is not None and each.complete and each.trust in wanted)
-    moments = (point for each in good for point in each.points if point <= now + CLOCK_TOLERANCE)
-    newest, limit = max(moments, default=None), rpo.of(source)
+    return judged(source, (point for each in good for point in each.points), rpo=rpo, now=now)
+
+
+def judged(source: Source, points: Iterable[datetime], *, rpo: Rpo, now: datetime) -> SourceFreshness:
+    """Return how fresh a source is of which the backups that count are the state at these points, in any order."""
+    newest, limit = newest_known(points, now=now), rpo.of(source)
     if newest is None:
         return SourceFreshness(source=source, newest=None, age_seconds=None, limit=limit, state="missing")
     return SourceFreshness(
@@ -115,3 +119,8 @@ def freshness_of(
         limit=limit,
         state="ok" if newest >= limit.before(now, _ZONE) else "stale",
     )
+
+
+def newest_known(points: Iterable[datetime], *, now: datetime) -> datetime | None:
+    """Return the newest of these points that is not yet to come; None when there is none."""
+    return max((point for point in points if point <= now + CLOCK_TOLERANCE), default=None)

@@ -16,6 +16,7 @@ from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import container_name
+from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators import past_runs
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of, work_of
 from airflow_provider_dockerbackup.operators.rendered import flag
@@ -75,6 +76,7 @@ class DockerExportOperator(DockerHostOperator):
         "dockerbackup_conn_id",
     )
 
+    operator_extra_links = (BackupLink(),)
     metric = "backup"
 
     def __init__(

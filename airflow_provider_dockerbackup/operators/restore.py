@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dockerbackup.core.restore import Method, RestoreRequest, restore_backup
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
+from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
 from airflow_provider_dockerbackup.operators.rendered import flag
 from airflow_provider_dockerbackup.operators.summary import RestoreSummary, restore_summary
@@ -52,6 +53,7 @@ class DockerBackupRestoreOperator(DockerHostOperator):
         "dockerbackup_conn_id",
     )
 
+    operator_extra_links = (BackupLink(),)
     metric = "restore"
 
     def __init__(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dockerbackup.core.recreate import RecreateRequest, restore_container
+from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
 from airflow_provider_dockerbackup.operators.rendered import flag, whole_number
 from airflow_provider_dockerbackup.operators.summary import ContainerSummary, container_summary
@@ -52,6 +53,7 @@ class DockerContainerRestoreOperator(DockerHostOperator):
         "dockerbackup_conn_id",
     )
 
+    operator_extra_links = (BackupLink(),)
     metric = "restore"
 
     def __init__(

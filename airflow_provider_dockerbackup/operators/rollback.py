@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_dockerbackup.core.drill import DrillPlan
 from airflow_provider_dockerbackup.core.ports import TestDaemon
 from airflow_provider_dockerbackup.core.rollback import PREVIOUS, Proof, RollbackRequest, find_backup, roll_back
+from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
 from airflow_provider_dockerbackup.operators.rendered import flag, whole_number
 from airflow_provider_dockerbackup.operators.summary import RollbackSummary, rollback_summary
@@ -59,6 +60,7 @@ class DockerBackupRollbackOperator(DockerHostOperator):
         "dockerbackup_conn_id",
     )
 
+    operator_extra_links = (BackupLink(),)
     metric = "rollback"
 
     def __init__(

@@ -20,6 +20,7 @@ from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
 from airflow_provider_dockerbackup.operators import past_runs
 from airflow_provider_dockerbackup.operators.base import actor_of, work_of
 from airflow_provider_dockerbackup.operators.on_host import SavesOnHost
+from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators.rendered import flag
 from airflow_provider_dockerbackup.operators.summary import BackupSummary, backup_summary
 
@@ -81,6 +82,7 @@ class DockerSaveOperator(SavesOnHost):
         "dockerbackup_conn_id",
     )
 
+    operator_extra_links = (BackupLink(),)
     metric = "backup"
 
     def __init__(

@@ -12,6 +12,7 @@ from airflow_provider_dockerbackup.core.ports import TestDaemon
 from airflow_provider_dockerbackup.core.since import Level
 from airflow_provider_dockerbackup.core.verify import VerifyRequest, verify_backup
 from airflow_provider_dockerbackup.exceptions import IntegrityError
+from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, actor_of
 from airflow_provider_dockerbackup.operators.summary import VerificationSummary
 
@@ -48,6 +49,7 @@ class DockerBackupVerifyOperator(DockerBackupBaseOperator):
         "archive_host_conn_ids",
     )
 
+    operator_extra_links = (BackupLink(),)
     metric = "verification"
 
     def __init__(

@@ -90,7 +90,7 @@ def stored_events(storage: Storage, *, keys: PublicKeys, since: date | None = No
     :param keys: trusted public keys by their ids; none leaves signatures unchecked.
     :param since: only events of this day and later, and all checkpoints.
     """
-    yield from _read(storage, trail_paths(storage, since=since), keys)
+    yield from events_at(storage, trail_paths(storage, since=since), keys=keys)
 
 
 def trail_paths(storage: Storage, *, since: date | None = None) -> list[str]:
@@ -103,7 +103,12 @@ def trail_paths(storage: Storage, *, since: date | None = None) -> list[str]:
     return sorted(paths)
 
 
-def _read(storage: Storage, paths: Iterable[str], keys: PublicKeys) -> Iterator[StoredEvent]:
+def events_at(storage: Storage, paths: Iterable[str], *, keys: PublicKeys) -> Iterator[StoredEvent]:
+    """Yield the objects at these paths of the trail, examined, in the order given; one that is gone is passed over.
+
+    :param keys: trusted public keys by their ids; none leaves signatures unchecked.
+    """
+
     def one(path: str) -> StoredEvent | None:
         try:
             data = storage.read(path, max_bytes=_LARGEST_EVENT_BYTES)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import Any
@@ -46,10 +46,15 @@ def job_counts(report: Report) -> dict[str, int]:
 
 def to_csv(report: Report) -> str:
     """Return one table of everything; no cell begins as a formula does."""
+    return csv_table(COLUMNS, rows(report))
+
+
+def csv_table(columns: Sequence[str], table: Iterable[Sequence[str]]) -> str:
+    """Return a table as CSV (RFC 4180); no cell begins as a formula does."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
-    for row in rows(report):
+    writer.writerow(columns)
+    for row in table:
         writer.writerow([_harmless(cell) for cell in row])
     return text.getvalue()
 
