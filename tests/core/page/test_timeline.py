@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A source's page says why each backup is kept, and a backup's page all that is known of it."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.hold import HoldRequest, hold_backup
+from airflow_provider_dockerbackup.core.page.details import Details, details
+from airflow_provider_dockerbackup.core.page.timeline import Timeline, timeline
+from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
+from airflow_provider_dockerbackup.core.retention.rotate import RotateRequest, plan_for, rotate
+from tests.core.page.making import Known
+from tests.core.report.test_report import ACTOR, DAY, a_world
+from tests.core.world import CONTAINER, IMAGE, World, spoil
+
+POLICY = RetentionPolicy(keep_daily=2)
+
+
+def line(world: World, known: Known) -> Timeline:
+    """Return the image's timeline."""
+    known.refresh(world.repository)
+    with known.asked() as index:
+        return timeline(IMAGE, index.backups(IMAGE), planned=index.policy_for(IMAGE), now=world.repository.clock.now())
+
+
+def test_each_backup_says_what_a_rotation_would_say(tmp_path: Path) -> None:
+    """The decisions are those of the plan itself, with the policy of the latest rotation."""
+    world, known = a_world(), Known(tmp_path)
+    for run in range(1, 6):
+        world.backup(run)
+        world.clock.advance(DAY)
+    rotate(world.repository, RotateRequest(policy=POLICY, max_removed_share=1, actor=ACTOR), progress=world.progress)
+    for run in range(6, 9):
+        world.backup(run)
+        world.clock.advance(DAY)
+    world.verify(world.repository.catalog.backups(source=IMAGE)[-1])
+    hold_backup(
+        world.repository, world.repository.catalog.backups()[2], HoldRequest(reason="claim"), progress=world.progress
+    )
+    shown = line(world, known)
+    plan = plan_for(world.repository, RotateRequest(policy=POLICY, max_removed_share=1))
+    assert {each.backup.row.backup_id: (each.decision == "keep", each.rules) for each in shown.rows} == {
+        each.candidate.backup_id: (each.keep, each.reasons) for each in plan.decisions
+    }
+    assert shown.policy == "keep_daily=2"
+    assert any("held" in rule for each in shown.rows for rule in each.rules)
+    assert "newest verified" in shown.rows[-1].rules
+    assert [mark.x for mark in shown.marks] == sorted(mark.x for mark in shown.marks)
+    assert shown.marks[0].x == 0
+    assert shown.marks[-1].x < 100
+
+
+def test_without_a_rotation_nothing_is_said_to_go(tmp_path: Path) -> None:
+    """It says that it does not know."""
+    world, known = a_world(), Known(tmp_path)
+    world.backup(1)
+    shown = line(world, known)
+    assert shown.rows[0].decision == ""
+    assert "no rotation" in shown.unknown
+
+
+def test_an_unreadable_record_blocks_its_source_and_is_shown_first(tmp_path: Path) -> None:
+    """Everything stays, for the reason that the rotation gives."""
+    world, known = a_world(), Known(tmp_path)
+    backups = [world.backup(run).backup for run in (1, 2)]
+    rotate(world.repository, RotateRequest(policy=POLICY, actor=ACTOR), progress=world.progress)
+    spoil(world.storage, backups[0].path + "backup.json", data=b"{}")
+    shown = line(world, known)
+    assert [each.state for each in shown.rows] == ["unreadable", "not verified"]
+    assert all(each.decision == "keep" and "blocked" in each.rules[0] for each in shown.rows)
+
+
+def known_of(world: World, backup: Backup, *, holders: tuple[int, ...] = ()) -> Details:
+    """Return a backup's details."""
+    return details(
+        world.again(backup),
+        repository_url="s3://bucket/it's here",
+        recipients=world.repository.document.recipients,
+        holders=holders,
+        events=(),
+        holds=(),
+    )
+
+
+def test_layers_are_shared_or_own_and_stand_topmost_first() -> None:
+    """Bytes add up to the image, and bars are to the scale of the largest layer."""
+    world = a_world()
+    found = known_of(world, world.backup(1).backup, holders=(3, 1))
+    assert [each.others for each in found.layers] == [0, 2]
+    assert max(each.share for each in found.layers) == 100
+    image = found.backup.whole().image
+    assert image is not None
+    assert [each.diff_id for each in found.layers] == [each.diff_id for each in reversed(image.layers)]
+    assert [number for number, _ in found.history] == [2, 1]
+
+
+def test_no_value_of_a_configuration_is_in_a_page() -> None:
+    """Names alone: the record has no more."""
+    world = a_world()
+    text = repr(known_of(world, world.backup(1).backup, holders=(1, 1)).facts)
+    assert "Env.PATH" in text
+    assert "/bin" not in text
+
+
+def test_the_commands_that_restore_survive_a_shell() -> None:
+    """A URL with a quote and a blank is one word; a container has a second way."""
+    world = a_world()
+    (command,) = known_of(world, world.backup(1).backup, holders=(1, 1)).restore
+    done = subprocess.run(["sh", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[4] == "s3://bucket/it's here"
+    assert shlex.split(command)[:2] == ["dockerbackup", "restore"]
+    container = world.backup(2, CONTAINER).backup
+    assert [each.split()[1] for each in known_of(world, container).restore] == ["restore", "restore-container"]
+
+
+def test_a_backup_with_an_unreadable_record_has_no_command_that_restores_it() -> None:
+    """Its page says why."""
+    world = a_world()
+    backup = world.backup(1).backup
+    spoil(world.storage, backup.path + "backup.json", data=b"{}")
+    found = known_of(world, backup)
+    assert (found.state, found.restore, found.layers) == ("unreadable", (), ())
+    assert found.facts[0][0] == "problem"
+
+
+def test_a_deleted_backup_is_called_so_and_has_no_command() -> None:
+    """The tombstone still tells what it was."""
+    world = a_world()
+    backup = world.backup(1).backup
+    for run in (2, 3):
+        world.clock.advance(DAY)
+        world.backup(run)
+    rotate(world.repository, RotateRequest(policy=POLICY, max_removed_share=1, actor=ACTOR), progress=world.progress)
+    tombstone = world.repository.catalog.at(backup.path)
+    assert tombstone is not None
+    found = details(tombstone, repository_url="/r", recipients=(), holders=(1, 1), events=(), holds=())
+    assert (found.state, found.restore) == ("deleted", ())
+    assert dict(found.facts)["backup"] == backup.backup_id
