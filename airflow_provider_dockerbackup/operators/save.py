@@ -17,10 +17,10 @@ from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
+from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators import past_runs
 from airflow_provider_dockerbackup.operators.base import actor_of, work_of
 from airflow_provider_dockerbackup.operators.on_host import SavesOnHost
-from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators.rendered import flag
 from airflow_provider_dockerbackup.operators.summary import BackupSummary, backup_summary
 

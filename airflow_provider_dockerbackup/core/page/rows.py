@@ -9,10 +9,10 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.catalog import Backup, Trust
 from airflow_provider_dockerbackup.core.document import Part, UtcTime
 from airflow_provider_dockerbackup.core.record import Source
-from airflow_provider_dockerbackup.core.retention.plan import Candidate, Trust
+from airflow_provider_dockerbackup.core.retention.plan import Candidate
 
 Aside = Literal["", "deleted", "quarantined", "unfinished"]
 TREND_LENGTH = 14
@@ -31,6 +31,7 @@ class BackupRow(Part):
     :param aside: why it is out of the catalog; ``unfinished`` when it has no record (yet). Then nothing else is known.
     :param files_whole: whether the files that the record names are there with their sizes.
     :param points: oldest first; none when the record is unreadable.
+    :param told: the newest point at which the source's own retention policy was known, and that policy.
     :param size_bytes: of the uncompressed archive.
     :param verified_by: level and result of each verification, oldest first.
     """
@@ -42,6 +43,7 @@ class BackupRow(Part):
     points: tuple[UtcTime, ...] = ()
     trust: Trust = "none"
     holds: tuple[KeptHold, ...] = ()
+    told: tuple[UtcTime, str] | None = None
     capture: str = ""
     size_bytes: int = 0
     stored_size_bytes: int = 0
@@ -66,6 +68,7 @@ class BackupRow(Part):
             whole=whole,
             hold="; ".join(each.text for each in self.holds if each.until is None or now < each.until),
             size_bytes=self.folder_bytes,
+            told=self.told,
         )
 
 
@@ -80,6 +83,7 @@ def row_of(backup: Backup) -> BackupRow:
         points=backup.points,
         trust=backup.trust,
         holds=tuple(KeptHold(text=str(hold), until=hold.until) for _, hold in sorted(backup.holds.items())),
+        told=backup.told,
         capture=record.capture,
         size_bytes=record.size_bytes,
         stored_size_bytes=record.stored_size_bytes,
@@ -116,7 +120,7 @@ class SourceRow(Part):
     :param backups: how many are in the catalog.
     :param leftovers: how many folders there are without a record, or in quarantine.
     :param newest_id: of the backup with the newest point.
-    :param newest_good: newest point of a backup that is whole and did not fail its last verification.
+    :param newest_good: newest point of a backup that is whole, was scanned and did not fail its last verification.
     :param newest_verified: newest point of a backup that is whole and verified.
     :param stored_bytes: what the newest backups take, oldest first.
     """
@@ -141,7 +145,7 @@ def source_row(backups: Iterable[IndexedBackup], *, leftovers: int) -> SourceRow
     dated = sorted(
         (each for each in found if each.row.points), key=lambda each: (each.row.points[-1], each.row.backup_id)
     )
-    good = [each for each in dated if not each.damaged]
+    good = [each for each in dated if not each.damaged and each.row.trust != "unscanned"]
     by_capture = sorted(dated, key=lambda each: (each.row.points[0], each.row.backup_id))
     return SourceRow(
         backups=len(found),

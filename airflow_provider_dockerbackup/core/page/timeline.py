@@ -11,7 +11,7 @@ from typing import Final
 from airflow_provider_dockerbackup.core.document import utc_text
 from airflow_provider_dockerbackup.core.page.rows import IndexedBackup, PlannedPolicy
 from airflow_provider_dockerbackup.core.record import Source
-from airflow_provider_dockerbackup.core.retention.plan import Decision, plan_rotation
+from airflow_provider_dockerbackup.core.retention.plan import Plan, plan_rotation
 from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
 from airflow_provider_dockerbackup.core.sizes import size_text
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, ConflictError
@@ -26,7 +26,7 @@ COLUMNS: Final = (
 class TimelineRow:
     """One backup of the source.
 
-    :param state: ``unreadable``, ``incomplete``, ``failed``, ``verified``, ``checked`` or ``not verified``.
+    :param state: ``unreadable``, ``incomplete``, ``failed``, ``unscanned``, ``verified``, ``checked`` or ``not verified``.
     :param decision: ``keep`` or ``remove`` by the policy of the latest rotation; empty when none is known.
     :param rules: why.
     """
@@ -60,6 +60,7 @@ class Timeline:
     """The backups of a source, newest first.
 
     :param policy: by which the decisions were made, as text; empty when none is known.
+    :param own_policy: the source's own by its label, which comes before the other; empty for none.
     :param planned: the rotation it is from.
     :param unknown: why there are no decisions; empty when there are.
     :param marks: every point of every backup.
@@ -68,6 +69,7 @@ class Timeline:
     source: Source
     rows: tuple[TimelineRow, ...]
     policy: str
+    own_policy: str
     planned: PlannedPolicy | None
     unknown: str
     marks: tuple[Mark, ...]
@@ -81,7 +83,9 @@ def timeline(
     :param backups: newest capture first.
     :param planned: the latest rotation that looked at the source.
     """
-    decisions, unknown = _decisions(source, backups, planned, now)
+    plan, unknown = _plan(source, backups, planned, now)
+    decisions = {each.candidate.backup_id: each for each in plan.decisions}
+    own = plan.policies.get(source)
     rows = []
     for each in backups:
         decided = decisions.get(each.row.backup_id)
@@ -97,6 +101,7 @@ def timeline(
         source=source,
         rows=tuple(rows),
         policy=", ".join(f"{key}={value}" for key, value in planned.policy.items()) if planned else "",
+        own_policy=own or "",
         planned=planned,
         unknown=unknown,
         marks=tuple(_marks(rows, now)),
@@ -125,17 +130,16 @@ def csv_rows(rows: Iterable[TimelineRow]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _decisions(
+def _plan(
     source: Source, backups: Sequence[IndexedBackup], planned: PlannedPolicy | None, now: datetime
-) -> tuple[dict[str, Decision], str]:
+) -> tuple[Plan, str]:
     if planned is None:
-        return {}, "no rotation looked at this source in the last 30 days, so nothing is removed by a policy"
+        return Plan(decisions=()), "no rotation looked at this source in the last 30 days"
     candidates = [each.row.candidate(source, whole=each.whole, now=now) for each in backups]
     try:
-        plan = plan_rotation(candidates, RetentionPolicy.of(planned.policy), now=now)
+        return plan_rotation(candidates, RetentionPolicy.of(planned.policy), now=now), ""
     except (ConfigurationError, ConflictError) as err:
-        return {}, str(err)
-    return {each.candidate.backup_id: each for each in plan.decisions}, ""
+        return Plan(decisions=()), str(err)
 
 
 def _held(backup: IndexedBackup, now: datetime) -> tuple[str, ...]:
