@@ -73,6 +73,16 @@ class Standalone:
         """End all of its processes."""
         self.kill()
 
+    @property
+    def url(self) -> str:
+        """Of its web interface, without a trailing ``/``."""
+        return self._url
+
+    @property
+    def token(self) -> str:
+        """Of an administrator."""
+        return self._token
+
     def start(self) -> None:
         """Start it, again with the same database if it was killed, and return when its scheduler is at work."""
         with (self.home / "standalone.log").open("ab") as log:

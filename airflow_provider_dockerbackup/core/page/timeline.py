@@ -26,7 +26,7 @@ COLUMNS: Final = (
 class TimelineRow:
     """One backup of the source.
 
-    :param state: ``unreadable``, ``incomplete``, ``failed``, ``unscanned``, ``verified``, ``checked`` or ``not verified``.
+    :param state: ``unreadable``, ``incomplete``, ``failed``, ``unscanned``, ``checked``, ``verified``, or not verified.
     :param decision: ``keep`` or ``remove`` by the policy of the latest rotation; empty when none is known.
     :param rules: why.
     """
