@@ -93,9 +93,9 @@ def _make_backup(root: Path, source: Source, captured: datetime, *, number: int,
 
 
 def _layers(source: Source, *, back: int) -> list[dict[str, Any]]:
-    """Return layers of which the lowest are shared by hosts and the topmost changes every few days."""
+    """Return layers of which the lowest are shared by all, and the topmost is each backup's own."""
     sizes = Random(source.name)  # noqa: S311
-    names = ("debian", source.name, f"{source.name} libraries", f"{source.name} {back // 3}")
+    names = ("debian", source.name, f"{source.name} libraries {back // 7}", f"{source.name} on {source.host} {back}")
     base = (78, sizes.randint(20, 300), sizes.randint(1, 90), sizes.randint(1, 20) + (90 - back // 3) % 30)
     return [
         {
