@@ -65,8 +65,12 @@ def _measure(root: Path, fleet: Fleet) -> None:
     _timed("first refresh", brought_up_to_date)
     _timed("refresh, nothing new", brought_up_to_date)
     print(f"index {file.path.stat().st_size / 1e6:.0f} MB, most memory so far {_peak_mb():.0f} MB")
+    _repeated(
+        "fleet, while it is refreshed", lambda: page("fleet.html", **views.fleet_view(Filters(), number=1)), times=5
+    )
+    _timed("until that has ended", shown.wait)
     host, name = fleet.hosts[-1], fleet.sources[0]
-    with shown.index() as index:
+    with file.reading() as index:
         source = next(each for each, _ in index.sources() if (each.host, each.name) == (host, name))
         backup_id = index.backups(source)[0].row.backup_id
     where = {"host": host, "kind": "image", "name": name}

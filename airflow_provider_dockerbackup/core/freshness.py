@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -117,10 +118,16 @@ def judged(source: Source, points: Iterable[datetime], *, rpo: Rpo, now: datetim
         newest=newest,
         age_seconds=max(0.0, (now - newest).total_seconds()),
         limit=limit,
-        state="ok" if newest >= limit.before(now, _ZONE) else "stale",
+        state="ok" if newest >= _oldest_allowed(limit, now) else "stale",
     )
 
 
 def newest_known(points: Iterable[datetime], *, now: datetime) -> datetime | None:
     """Return the newest of these points that is not yet to come; None when there is none."""
     return max((point for point in points if point <= now + CLOCK_TOLERANCE), default=None)
+
+
+@lru_cache(maxsize=256)
+def _oldest_allowed(limit: Duration, now: datetime) -> datetime:
+    """Return the same for thousands of sources at once."""
+    return limit.before(now, _ZONE)

@@ -30,6 +30,8 @@ _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*)=(.*)")
 # An answer waits this long for a refresh: small repositories are then always up to date, large ones never delay it.
 _WAIT_SECONDS: Final = 0.2
 _REFRESH_SECONDS: Final = 15.0
+# A refresh that takes long takes turns with making pages: it has at most one part in this many of the time.
+_REFRESH_SHARE: Final = 10.0
 SECTION: Final = "dockerbackup"
 
 
@@ -60,7 +62,7 @@ class ShownRepository:
         self._file = IndexFile(folder, url=url)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._refreshed = float("-inf")
+        self._due = float("-inf")
         self._busy = ""
         self._problem = ""
 
@@ -93,22 +95,27 @@ class ShownRepository:
         with self._file.reading() as index:
             yield index
 
+    def wait(self) -> None:
+        """Return when no refresh is under way."""
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+
     def _begun(self) -> threading.Thread | None:
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
                 return self._thread
-            if time.monotonic() - self._refreshed < _REFRESH_SECONDS:
+            if time.monotonic() < self._due:
                 return None
-            self._refreshed = time.monotonic()
             self._thread = threading.Thread(target=self._refresh, name="dockerbackup-page", daemon=True)
             self._thread.start()
             return self._thread
 
     def _refresh(self) -> None:
+        began = time.monotonic()
         try:
             with self._file.writing() as connection:
-                if connection is None:
-                    self._busy = "another process of the API server reads it"
+                if connection is None:  # another process of the API server is at it
                     return
                 refresh(connection, self.open(), told=self._tell)
             self._problem = ""
@@ -119,7 +126,8 @@ class ShownRepository:
             _LOG.exception("the index of %s was not refreshed", self.shown_url)
             self._problem = f"{type(err).__name__}; see the log of the API server"
         finally:
-            self._refreshed = time.monotonic()
+            ended = time.monotonic()
+            self._due = ended + max(_REFRESH_SECONDS, _REFRESH_SHARE * (ended - began))
             if self._thread is threading.current_thread():
                 self._busy = ""
 

@@ -222,7 +222,7 @@ def test_what_hosts_say_is_text_wherever_it_stands(site: Site) -> None:
     # The index learns of it with its next refresh.
     from airflow_provider_dockerbackup.plugins.repositories import configured
 
-    configured().named("second")._refreshed = float("-inf")
+    configured().named("second")._due = float("-inf")
     pages += [site.shown("", q="script"), site.shown("source", **query)]
     pages.append(site.get("source", **{**query, "name": HOSTILE * 2}).text)
     for page in pages:

@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
@@ -71,7 +72,7 @@ class Index:
     def sources(self) -> list[tuple[Source, SourceRow]]:
         """Return every source with what lists say of it."""
         found = self._connection.execute("SELECT host, kind, name, facts FROM source ORDER BY host, kind, name")
-        return [(_source(*key), SourceRow.model_validate_json(facts)) for *key, facts in found]
+        return [(_source(host, kind, name), _source_row(facts)) for host, kind, name, facts in found]
 
     def source(self, source: Source) -> SourceRow | None:
         """Return what lists say of one source; None when it is not known."""
@@ -79,7 +80,7 @@ class Index:
             "SELECT facts FROM source WHERE host = ? AND kind = ? AND name = ?",
             (source.host, source.kind.value, source.name),
         ).fetchone()
-        return None if found is None else SourceRow.model_validate_json(found[0])
+        return None if found is None else _source_row(found[0])
 
     def backups(self, source: Source) -> list[IndexedBackup]:
         """Return the backups of a source that are in the catalog, newest capture first; unreadable ones first."""
@@ -164,6 +165,13 @@ def chain_ids(layers: tuple[Layer, ...]) -> Iterator[bytes]:
         yield chain
 
 
+# Most sources are as they were when the page was made last. Both are frozen.
+@lru_cache(maxsize=16384)
+def _source_row(facts: str) -> SourceRow:
+    return SourceRow.model_validate_json(facts)
+
+
+@lru_cache(maxsize=16384)
 def _source(host: str, kind: str, name: str) -> Source:
     return Source(host=host, kind=SourceKind(kind), name=name)
 
