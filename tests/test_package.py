@@ -85,14 +85,16 @@ def test_importing_the_package_imports_neither_airflow_nor_paramiko() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_workers_process_imports_nothing_of_ours_but_the_providers_description() -> None:
-    """Not the hook, not paramiko: each of a worker's processes finds all providers before it runs its task."""
+def test_a_workers_process_imports_nothing_of_ours_but_the_providers_description_and_its_plugin() -> None:
+    """Not the hook, not the page: each of a worker's processes finds all providers and plugins before its task."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.worker_start", "with"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["installed"]
-    assert found["modules"] == ["airflow_provider_dockerbackup", "airflow_provider_dockerbackup.get_provider_info"]
+    name = "airflow_provider_dockerbackup"
+    plugin = [f"{name}.plugins", f"{name}.plugins.dockerbackup"]
+    assert found["modules"] == [name, f"{name}.get_provider_info", *plugin]
 
 
 @pytest.mark.parametrize("command", [["providers", "list"], ["providers", "hooks"], ["version"], ["providers", "get"]])
@@ -119,4 +121,9 @@ def test_a_built_wheel_holds_every_module_and_the_typing_marker(tmp_path: Path) 
     ).stdout.decode()
     for path in (ROOT / "airflow_provider_dockerbackup").rglob("*.py"):
         assert path.relative_to(ROOT).as_posix() in listed
+    for shown in (
+        "plugins/static/page.css",
+        *(f"plugins/templates/{name}.html" for name in ("base", "fleet", "source")),
+    ):
+        assert f"airflow_provider_dockerbackup/{shown}" in listed
     assert "airflow_provider_dockerbackup/py.typed" in listed
