@@ -127,6 +127,13 @@ def newest_known(points: Iterable[datetime], *, now: datetime) -> datetime | Non
     return max((point for point in points if point <= now + CLOCK_TOLERANCE), default=None)
 
 
+def deciding(points: Iterable[datetime], *, now: datetime) -> tuple[datetime, ...]:
+    """Return those of these points that :func:`newest_known` can return now or later, oldest first."""
+    found = list(points)
+    newest = newest_known(found, now=now)
+    return tuple(sorted({point for point in found if newest is None or point >= newest}))
+
+
 @lru_cache(maxsize=256)
 def _oldest_allowed(limit: Duration, now: datetime) -> datetime:
     """Return the same for thousands of sources at once."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final, Literal, get_args
 
 from airflow_provider_dockerbackup.core.document import utc_text
-from airflow_provider_dockerbackup.core.freshness import Rpo, SourceFreshness, judged
+from airflow_provider_dockerbackup.core.freshness import Rpo, SourceFreshness, judged, newest_known
 from airflow_provider_dockerbackup.core.page.rows import SourceRow
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.sizes import size_text
@@ -110,8 +110,9 @@ def fleet_rows(
     for source, row in known:
         if not row.backups and not row.leftovers:
             continue
-        freshness = judged(source, [row.newest_verified] if row.newest_verified else [], rpo=rpo, now=now)
-        yield FleetRow(repository=repository, source=source, state=_state(row, freshness), freshness=freshness, row=row)
+        freshness = judged(source, row.verified, rpo=rpo, now=now)
+        state = _state(row, freshness, now)
+        yield FleetRow(repository=repository, source=source, state=state, freshness=freshness, row=row)
 
 
 def in_order(rows: Iterable[FleetRow]) -> list[FleetRow]:
@@ -128,7 +129,7 @@ def csv_rows(rows: Iterable[FleetRow]) -> Iterator[tuple[str, ...]]:
         age = each.freshness.age_seconds
         yield (
             *(each.repository, each.source.host, each.source.kind.value, each.source.name, each.state),
-            *(each.row.newest_id, _time(each.row.newest_point), _time(each.row.newest_verified)),
+            *(each.row.newest_id, _time(each.row.newest_point), _time(each.freshness.newest)),
             "" if age is None else f"{age / 3600:.1f}",
             str(each.freshness.limit),
             *(str(each.row.backups), str(each.row.damaged), str(each.row.held)),
@@ -158,8 +159,8 @@ def trend_of(sizes: Sequence[int]) -> Trend:
     return Trend(points=points, text="even" if change in {"+0 %", "-0 %"} else change)
 
 
-def _state(row: SourceRow, freshness: SourceFreshness) -> State:
-    if row.newest_good is None:
+def _state(row: SourceRow, freshness: SourceFreshness, now: datetime) -> State:
+    if newest_known(row.good, now=now) is None:
         return "unprotected"
     words: Mapping[str, State] = {"ok": "ok", "stale": "stale", "missing": "never verified"}
     return words[freshness.state]

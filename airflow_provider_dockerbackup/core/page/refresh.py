@@ -7,25 +7,24 @@ read is kept in batches, sources that were not counted anew are marked, and the 
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from hashlib import blake2b
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
-from airflow_provider_dockerbackup.core.audit.event import TRAIL, AuditEvent
-from airflow_provider_dockerbackup.core.audit.reading import StoredEvent, events_at
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import utc_text
+from airflow_provider_dockerbackup.core.freshness import CLOCK_TOLERANCE
+from airflow_provider_dockerbackup.core.page.events import Events
 from airflow_provider_dockerbackup.core.page.index import BLOB, LAYER, chain_ids
+from airflow_provider_dockerbackup.core.page.reading import Told, batches
 from airflow_provider_dockerbackup.core.page.rows import (
     Aside,
     BackupRow,
-    EventRow,
     IndexedBackup,
     row_of,
     source_row,
@@ -41,16 +40,8 @@ from airflow_provider_dockerbackup.core.places import (
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.repository import Repository
 
-EVENT_DAYS: Final = 30
-"""Audit events of how many days the index holds."""
-_BATCH: Final = 256
 _READERS: Final = 8
 _LARGEST: Final = 2**63 - 1  # that SQLite takes; a record may say anything
-# A worker whose clock is slow writes into an earlier day; none is slow by this much.
-_DAYS_OPEN: Final = 2
-
-Told = Callable[[str, int, int], None]
-"""Is told what is being read, how many are done, and of how many."""
 
 _TEMPORARY: Final = """
 DROP TABLE IF EXISTS temp.seen;
@@ -69,7 +60,8 @@ def refresh(connection: sqlite3.Connection, repository: Repository, *, told: Tol
     """
     now = repository.clock.now()
     _require_same(connection, repository.document.repository_id)
-    backups = _Backups(connection, repository, told=told)
+    _note_clock(connection, now)
+    backups = _Backups(connection, repository, told=told, now=now)
     backups.list()
     backups.forget()
     backups.read()
@@ -77,7 +69,7 @@ def refresh(connection: sqlite3.Connection, repository: Repository, *, told: Tol
     backups.tidy()
     with connection:
         _set(connection, "as_of", utc_text(now))
-    _Events(connection, repository, told=told).read(now)
+    Events(connection, repository.storage, told=told).read(now)
 
 
 def _require_same(connection: sqlite3.Connection, repository_id: str) -> None:
@@ -91,6 +83,17 @@ def _require_same(connection: sqlite3.Connection, repository_id: str) -> None:
         _set(connection, "repository_id", repository_id)
 
 
+def _note_clock(connection: sqlite3.Connection, now: datetime) -> None:
+    """Have every source counted anew when the clock went back: other points are yet to come then."""
+    found = connection.execute("SELECT value FROM meta WHERE key = 'clock'").fetchone()
+    latest = datetime.fromisoformat(found[0]) if found is not None else now
+    with connection:
+        if latest > now + CLOCK_TOLERANCE:
+            connection.execute("UPDATE source SET dirty = 1")
+            latest = now
+        _set(connection, "clock", utc_text(max(latest, now)))
+
+
 def _set(connection: sqlite3.Connection, key: str, value: str) -> None:
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
@@ -98,10 +101,11 @@ def _set(connection: sqlite3.Connection, key: str, value: str) -> None:
 class _Backups:
     """Folders of backups, and what their images are made of."""
 
-    def __init__(self, connection: sqlite3.Connection, repository: Repository, *, told: Told) -> None:
+    def __init__(self, connection: sqlite3.Connection, repository: Repository, *, told: Told, now: datetime) -> None:
         self._connection = connection
         self._repository = repository
         self._told = told
+        self._now = now
         self._dropped = False
 
     def list(self) -> None:
@@ -146,7 +150,7 @@ class _Backups:
         ]
         done = 0
         with ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="dockerbackup-page") as pool:
-            for batch in _batches(paths):
+            for batch in batches(paths):
                 self._told("backups read", done, len(paths))
                 found = list(pool.map(self._read_folder, batch, [self._listed(path) for path in batch]))
                 with self._connection:
@@ -262,92 +266,9 @@ class _Backups:
                         if not row.aside
                     ),
                     leftovers=sum(row.aside in {"quarantined", "unfinished"} for _, row in found),
+                    now=self._now,
                 ).model_dump_json(exclude_defaults=True)
             self._connection.execute("UPDATE source SET dirty = 0, facts = ? WHERE id = ?", (facts, number))
-
-
-class _Events:
-    """Audit events of the last days."""
-
-    def __init__(self, connection: sqlite3.Connection, repository: Repository, *, told: Told) -> None:
-        self._connection = connection
-        self._storage = repository.storage
-        self._told = told
-
-    def read(self, now: datetime) -> None:
-        """Read what is new, the newest day first, and forget what is too old."""
-        first = (now - timedelta(days=EVENT_DAYS)).date()
-        with self._connection:
-            for table in ("event", "closed_day"):
-                self._connection.execute(f"DELETE FROM {table} WHERE day < ?", (first.isoformat(),))  # noqa: S608
-        last = (now + timedelta(days=1)).date()
-        closed = {day for (day,) in self._connection.execute("SELECT day FROM closed_day")}
-        for back in range((last - first).days + 1):
-            day = last - timedelta(days=back)
-            if day.isoformat() not in closed:
-                self._read_day(day, close=day < (now - timedelta(days=_DAYS_OPEN)).date())
-
-    def _read_day(self, day: date, *, close: bool) -> None:
-        listed = [info.path for info in self._storage.list(f"{TRAIL}/{day.isoformat()}")]
-        known = {
-            path for (path,) in self._connection.execute("SELECT path FROM event WHERE day = ?", (day.isoformat(),))
-        }
-        fresh = sorted(path for path in listed if path not in known)
-        done = 0
-        for batch in _batches(fresh):
-            self._told(f"audit events of {day.isoformat()} read", done, len(fresh))
-            found = list(events_at(self._storage, batch, keys={}))
-            with self._connection:
-                for stored in found:
-                    self._keep(stored, day)
-            done += len(batch)
-        if close:
-            with self._connection:
-                self._connection.execute("INSERT OR IGNORE INTO closed_day VALUES (?)", (day.isoformat(),))
-
-    def _keep(self, stored: StoredEvent, day: date) -> None:
-        event = stored.event if stored.sound else None
-        if event is None:
-            # Not believed, and not read again: the trail's own proof tells of it.
-            self._connection.execute(
-                "INSERT OR REPLACE INTO event VALUES (?, ?, '', '', '', '{}')", (stored.path, day.isoformat())
-            )
-            return
-        row = _event_row(stored.digest, event)
-        self._connection.execute(
-            "INSERT OR REPLACE INTO event VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                stored.path,
-                day.isoformat(),
-                utc_text(event.time),
-                row.backup_id,
-                row.source,
-                row.model_dump_json(exclude_defaults=True),
-            ),
-        )
-        if event.type == "rotate.planned":
-            facts = {key: event.object.get(key) or default for key, default in _PLANNED.items()}
-            self._connection.execute(
-                "INSERT OR REPLACE INTO policy VALUES (?, ?, ?)", (stored.path, utc_text(event.time), json.dumps(facts))
-            )
-
-
-_PLANNED: Final[dict[str, object]] = {"policy": {}, "hosts": [], "names": []}
-
-
-def _event_row(digest: str, event: AuditEvent) -> EventRow:
-    actor = event.actor
-    run = f"{actor['dag_id']} {actor.get('run_id', '')}" if actor.get("dag_id") else actor.get("user", "")
-    return EventRow(
-        digest=digest,
-        time=event.time,
-        type=event.type,
-        outcome=event.outcome,
-        source=event.source,
-        backup_id=str(event.object.get("backup_id", "")),
-        who=run.strip(),
-        problem=str(event.object.get("problem", "")),
-    )
 
 
 def _aside(files: Mapping[str, int]) -> Aside:
@@ -379,9 +300,3 @@ def _fingerprint(files: Iterable[tuple[str, str, int]]) -> bytes:
     for _, name, size in files:
         digest.update(f"{name}\n{size}\n".encode())
     return digest.digest()
-
-
-def _batches(items: Sequence[str]) -> Iterator[list[str]]:
-    rest = iter(items)
-    while batch := list(islice(rest, _BATCH)):
-        yield batch

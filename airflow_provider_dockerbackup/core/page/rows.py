@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from airflow_provider_dockerbackup.core.catalog import Backup, Trust
 from airflow_provider_dockerbackup.core.document import Part, UtcTime
+from airflow_provider_dockerbackup.core.freshness import deciding
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.retention.plan import Candidate
 
@@ -115,13 +116,14 @@ class IndexedBackup:
 
 
 class SourceRow(Part):
-    """What lists say of one source, whatever the time.
+    """What lists say of one source, from the time on when it was counted.
 
     :param backups: how many are in the catalog.
     :param leftovers: how many folders there are without a record, or in quarantine.
     :param newest_id: of the backup with the newest point.
-    :param newest_good: newest point of a backup that is whole, was scanned and did not fail its last verification.
-    :param newest_verified: newest point of a backup that is whole and verified.
+    :param good: points of backups that are whole, were scanned and did not fail their last verification: the newest
+        one, and those that were yet to come when it was counted.
+    :param verified: the same of those that are whole and verified.
     :param stored_bytes: what the newest backups take, oldest first.
     """
 
@@ -129,15 +131,15 @@ class SourceRow(Part):
     leftovers: int = 0
     newest_id: str = ""
     newest_point: UtcTime | None = None
-    newest_good: UtcTime | None = None
-    newest_verified: UtcTime | None = None
+    good: tuple[UtcTime, ...] = ()
+    verified: tuple[UtcTime, ...] = ()
     damaged: int = 0
     held: int = 0
     stored_bytes: tuple[int, ...] = ()
 
 
-def source_row(backups: Iterable[IndexedBackup], *, leftovers: int) -> SourceRow:
-    """Return what lists say of a source with these backups.
+def source_row(backups: Iterable[IndexedBackup], *, leftovers: int, now: datetime) -> SourceRow:
+    """Return what lists say of a source with these backups, now and later.
 
     :param leftovers: folders of the source without a record, or in quarantine.
     """
@@ -152,8 +154,8 @@ def source_row(backups: Iterable[IndexedBackup], *, leftovers: int) -> SourceRow
         leftovers=leftovers,
         newest_id=dated[-1].row.backup_id if dated else "",
         newest_point=dated[-1].newest_point if dated else None,
-        newest_good=good[-1].newest_point if good else None,
-        newest_verified=max((e.row.points[-1] for e in good if e.row.trust == "verified"), default=None),
+        good=deciding((point for each in good for point in each.row.points), now=now),
+        verified=deciding((point for e in good if e.row.trust == "verified" for point in e.row.points), now=now),
         damaged=sum(each.damaged for each in found),
         held=sum(bool(each.row.holds) for each in found),
         stored_bytes=tuple(each.row.stored_size_bytes for each in by_capture[-TREND_LENGTH:]),

@@ -39,10 +39,10 @@ def source(name: str, *, host: str = "web1") -> Source:
 
 
 FLEET = {
-    source("fresh:1"): SourceRow(backups=3, newest_good=ago(2), newest_verified=ago(2), newest_point=ago(2)),
-    source("old:1"): SourceRow(backups=3, newest_good=ago(2), newest_verified=ago(40), newest_point=ago(2)),
-    source("older:1"): SourceRow(backups=3, newest_good=ago(2), newest_verified=ago(400), newest_point=ago(2)),
-    source("hoped:1", host="db1"): SourceRow(backups=1, newest_good=ago(1), newest_point=ago(1)),
+    source("fresh:1"): SourceRow(backups=3, good=(ago(2),), verified=(ago(2),), newest_point=ago(2)),
+    source("old:1"): SourceRow(backups=3, good=(ago(2),), verified=(ago(40),), newest_point=ago(2)),
+    source("older:1"): SourceRow(backups=3, good=(ago(2),), verified=(ago(400),), newest_point=ago(2)),
+    source("hoped:1", host="db1"): SourceRow(backups=1, good=(ago(1),), newest_point=ago(1)),
     source("broken:1", host="db1"): SourceRow(backups=2, damaged=2, newest_point=ago(1)),
     source("begun:1"): SourceRow(leftovers=1),
     source("ended:1"): SourceRow(),

@@ -6,13 +6,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.freshness import Rpo, freshness_of
 from airflow_provider_dockerbackup.core.hold import HoldRequest, hold_backup
-from airflow_provider_dockerbackup.core.page.refresh import EVENT_DAYS
+from airflow_provider_dockerbackup.core.page.events import EVENT_DAYS
+from airflow_provider_dockerbackup.core.page.fleet import fleet_rows
 from airflow_provider_dockerbackup.core.page.rows import source_row
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.core.quarantine import quarantine
@@ -71,7 +74,7 @@ def assert_equal(world: World, known: Known) -> None:
         assert index_says(known, source) == catalog_says(world, source)
     with known.asked() as index:
         for source, row in index.sources():
-            assert row == source_row(index.backups(source), leftovers=row.leftovers)
+            assert row == source_row(index.backups(source), leftovers=row.leftovers, now=world.clock.now())
 
 
 @pytest.mark.parametrize("layout", ["archive", "layers"])
@@ -95,7 +98,7 @@ def test_the_index_says_what_the_catalog_says_after_every_kind_of_change(tmp_pat
     assert known.source(IMAGE).damaged >= 1
     spoil(world.storage, third.path + "backup.json", data=b"{}")
     assert_equal(world, known)
-    assert known.source(CONTAINER).newest_good is None
+    assert known.source(CONTAINER).good == ()
     quarantine(world.repository, third.backup_id, reason="broken", actor=ACTOR, progress=world.progress)
     assert_equal(world, known)
     assert (known.source(CONTAINER).backups, known.source(CONTAINER).leftovers) == (0, 1)
@@ -216,6 +219,52 @@ def test_the_latest_rotation_that_looked_at_a_source_gives_its_policy(tmp_path: 
         assert planned is not None
         assert planned.policy == {"keep_daily": 7}
         assert planned.covers(CONTAINER)
+
+
+def judged(world: World, known: Known) -> tuple[str, datetime | None]:
+    """Return the image's word in the fleet, and its newest verified point; require that the catalog says the same."""
+    now, backups = world.clock.now(), world.repository.catalog.backups(source=IMAGE)
+    verified = freshness_of(IMAGE, backups, rpo=Rpo(), now=now)
+    good = freshness_of(IMAGE, backups, rpo=Rpo(), now=now, trust="any")
+    (row,) = fleet_rows([(IMAGE, known.source(IMAGE))], repository="main", rpo=Rpo(), now=now)
+    assert row.freshness == verified
+    words = {"missing": "unprotected" if good.state == "missing" else "never verified"}
+    assert row.state == words.get(verified.state, verified.state)
+    return row.state, verified.newest
+
+
+def test_a_point_of_the_future_gives_a_source_the_same_word_as_freshness_does(tmp_path: Path) -> None:
+    """A worker's clock was wrong: its backup, though verified, counts when that moment has come, and not before."""
+    world, known = a_world(), Known(tmp_path)
+    world.clock.advance(900 * DAY)
+    world.verify(world.backup(1).backup)
+    world.clock.advance(-900 * DAY)
+    known.refresh(world.repository)
+    assert judged(world, known) == ("unprotected", None)
+    right = world.backup(2).backup
+    known.refresh(world.repository)
+    assert judged(world, known) == ("never verified", None)
+    world.verify(world.again(right))
+    known.refresh(world.repository)
+    assert judged(world, known) == ("ok", right.newest_point)
+    world.clock.advance(3 * DAY)
+    assert judged(world, known) == ("stale", right.newest_point)
+    world.clock.advance(897 * DAY)
+    assert judged(world, known)[0] == "ok"
+
+
+def test_a_clock_that_went_back_has_every_source_counted_anew(tmp_path: Path) -> None:
+    """The API server's own clock was wrong when it read the repository: nothing new would come to count it again."""
+    world, known = a_world(), Known(tmp_path)
+    right = world.backup(1).backup
+    world.verify(right)
+    world.clock.advance(900 * DAY)
+    world.verify(world.backup(2).backup)
+    known.refresh(world.repository)
+    assert judged(world, known)[0] == "ok"
+    world.clock.advance(-900 * DAY)
+    known.refresh(world.repository)
+    assert judged(world, known) == ("ok", right.newest_point)
 
 
 def test_a_new_repository_at_the_same_place_starts_a_new_index(tmp_path: Path) -> None:
