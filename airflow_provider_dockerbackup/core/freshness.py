@@ -124,7 +124,8 @@ def judged(source: Source, points: Iterable[datetime], *, rpo: Rpo, now: datetim
 
 def newest_known(points: Iterable[datetime], *, now: datetime) -> datetime | None:
     """Return the newest of these points that is not yet to come; None when there is none."""
-    return max((point for point in points if point <= now + CLOCK_TOLERANCE), default=None)
+    latest = now + CLOCK_TOLERANCE
+    return max((point for point in points if point <= latest), default=None)
 
 
 def deciding(points: Iterable[datetime], *, now: datetime) -> tuple[datetime, ...]:

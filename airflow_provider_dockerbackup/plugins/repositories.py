@@ -27,7 +27,8 @@ from airflow_provider_dockerbackup.transport.index_file import IndexFile
 
 _LOG = logging.getLogger(__name__)
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*)=(.*)")
-# An answer waits this long for a refresh: small repositories are then always up to date, large ones never delay it.
+# An answer waits this long for a refresh, unless the last one took longer: small repositories are then always up to
+# date, large ones delay nothing.
 _WAIT_SECONDS: Final = 0.2
 _REFRESH_SECONDS: Final = 15.0
 # A refresh that takes long takes turns with making pages: it has at most one part in this many of the time.
@@ -63,6 +64,7 @@ class ShownRepository:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._due = float("-inf")
+        self._took = 0.0
         self._busy = ""
         self._problem = ""
 
@@ -90,7 +92,7 @@ class ShownRepository:
         :raises TransientError: when it is damaged.
         """
         thread = self._begun()
-        if thread is not None:
+        if thread is not None and self._took <= _WAIT_SECONDS:
             thread.join(_WAIT_SECONDS)
         with self._file.reading() as index:
             yield index
@@ -127,7 +129,8 @@ class ShownRepository:
             self._problem = f"{type(err).__name__}; see the log of the API server"
         finally:
             ended = time.monotonic()
-            self._due = ended + max(_REFRESH_SECONDS, _REFRESH_SHARE * (ended - began))
+            self._took = ended - began
+            self._due = ended + max(_REFRESH_SECONDS, _REFRESH_SHARE * self._took)
             if self._thread is threading.current_thread():
                 self._busy = ""
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.page.details import details
-from airflow_provider_dockerbackup.core.page.fleet import STATES, Filters, FleetRow, fleet_rows, in_order
+from airflow_provider_dockerbackup.core.page.fleet import STATES, Filters, FleetRow, counts, fleet_rows, in_order
 from airflow_provider_dockerbackup.core.page.index import Index
 from airflow_provider_dockerbackup.core.page.timeline import timeline
 from airflow_provider_dockerbackup.core.places import BACKUP_ID, backup_path
@@ -31,7 +31,8 @@ def fleet_view(filters: Filters, *, number: int) -> dict[str, Any]:
     """
     shown = configured()
     rows, standings, found = _all_rows(shown, filters)
-    chosen_rows = in_order(row for row in rows if filters.shows(row))
+    fitting = filters.of_any_state(rows)
+    chosen_rows = in_order(filters.of_state(fitting))
     last = max(1, -(-len(chosen_rows) // PAGE_LENGTH))
     number = min(max(1, number), last)
     return {
@@ -39,7 +40,7 @@ def fleet_view(filters: Filters, *, number: int) -> dict[str, Any]:
         "filters": filters,
         "query": {("q" if name == "text" else name): value for name, value in asdict(filters).items()},
         "states": STATES,
-        "counts": filters.counts(rows),
+        "counts": counts(fitting),
         "standings": standings,
         "found": found,
         "total": len(chosen_rows),
@@ -59,7 +60,7 @@ def chosen(filters: Filters) -> list[FleetRow]:
     for _, _, standing in standings:
         if standing.problem:
             raise DockerBackupError(standing.problem)
-    return in_order(row for row in rows if filters.shows(row))
+    return in_order(filters.of_state(filters.of_any_state(rows)))
 
 
 _Standings = list[tuple[ShownRepository, datetime | None, Standing]]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, get_args
@@ -69,23 +69,21 @@ class Filters:
     kind: str = ""
     state: str = ""
 
-    def shows(self, row: FleetRow) -> bool:
-        """Tell whether a source is shown."""
-        return self.state in {"", row.state} and self._shows_source(row)
-
-    def _shows_source(self, row: FleetRow) -> bool:
-        said = str(row.source).casefold()
-        return (
-            self.repository in {"", row.repository}
+    def of_any_state(self, rows: Iterable[FleetRow]) -> list[FleetRow]:
+        """Return the sources that are shown when no state is asked for."""
+        words = self.text.casefold().split()
+        return [
+            row
+            for row in rows
+            if self.repository in {"", row.repository}
             and self.host in {"", row.source.host}
             and self.kind in {"", row.source.kind.value}
-            and all(word in said for word in self.text.casefold().split())
-        )
+            and (not words or _has_all(words, str(row.source).casefold()))
+        ]
 
-    def counts(self, rows: Iterable[FleetRow]) -> dict[State, int]:
-        """Return how many sources are of each state, whatever state is asked for."""
-        found = Counter(row.state for row in rows if self._shows_source(row))
-        return {state: found[state] for state in STATES}
+    def of_state(self, rows: Iterable[FleetRow]) -> list[FleetRow]:
+        """Return those of these sources that are of the state that is asked for."""
+        return [row for row in rows if self.state in {"", row.state}]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +119,12 @@ def in_order(rows: Iterable[FleetRow]) -> list[FleetRow]:
         rows,
         key=lambda each: (STATES.index(each.state), -(each.freshness.age_seconds or 0.0), str(each.source)),
     )
+
+
+def counts(rows: Iterable[FleetRow]) -> dict[State, int]:
+    """Return how many sources are of each state."""
+    found = Counter(row.state for row in rows)
+    return {state: found[state] for state in STATES}
 
 
 def csv_rows(rows: Iterable[FleetRow]) -> Iterator[tuple[str, ...]]:
@@ -160,10 +164,13 @@ def trend_of(sizes: Sequence[int]) -> Trend:
 
 
 def _state(row: SourceRow, freshness: SourceFreshness, now: datetime) -> State:
-    if newest_known(row.good, now=now) is None:
-        return "unprotected"
-    words: Mapping[str, State] = {"ok": "ok", "stale": "stale", "missing": "never verified"}
-    return words[freshness.state]
+    if freshness.state != "missing":
+        return freshness.state
+    return "unprotected" if newest_known(row.good, now=now) is None else "never verified"
+
+
+def _has_all(words: Iterable[str], said: str) -> bool:
+    return all(word in said for word in words)
 
 
 def _time(moment: datetime | None) -> str:
