@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from airflow_provider_dockerbackup.cli.options import json_option, open_repository, repository_option
-from airflow_provider_dockerbackup.cli.output import age_text, print_json, print_table
+from airflow_provider_dockerbackup.cli.output import print_json, print_table
+from airflow_provider_dockerbackup.core.ages import age_text
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.sizes import size_text
 
@@ -57,7 +58,7 @@ def _row(backup: Backup, now: datetime) -> tuple[str, ...]:
         size_text(backup.record.stored_size_bytes),
         str(len(backup.record.diff_ids)),
         "not verified" if backup.trust == "none" else backup.trust,
-        age_text(backup.newest_point, now),
+        age_text((now - backup.newest_point).total_seconds()),
     )
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -63,15 +62,6 @@ def print_columns(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None
 def plain(text: str) -> str:
     """Return ``text`` without control characters: names come from hosts and must not steer a terminal."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-
-
-def age_text(moment: datetime, now: datetime) -> str:
-    """Return how long ago ``moment`` was: ``40 s``, ``12 min``, ``5 h``, ``3 d``."""
-    seconds = max(0, int((now - moment).total_seconds()))
-    for limit, unit, divisor in ((120, "s", 1), (7200, "min", 60), (172800, "h", 3600)):
-        if seconds < limit:
-            return f"{seconds // divisor} {unit}"
-    return f"{seconds // 86400} d"
 
 
 class BarProgress:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file of a repository's index: read by many, written by one, made anew when it is damaged."""
+"""The file of a repository's index: read by many, written by one, made anew when it is damaged.
+
+Messages are shown to whoever may see the page: they name the option, not the folder.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ class IndexFile:
         except sqlite3.DatabaseError as err:
             if _damaged(err):
                 self._remove_unless_written()
-            raise TransientError(f"the index {self.path} cannot be read ({err}); try again in a minute") from err
+            raise TransientError(f"the page's index cannot be read ({err}); try again in a minute") from err
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection | None]:
@@ -64,7 +67,7 @@ class IndexFile:
             except sqlite3.DatabaseError as err:
                 if _damaged(err):
                     self._remove()
-                raise TransientError(f"the index {self.path} cannot be written: {err}") from err
+                raise TransientError(f"the page's index cannot be written in page_index_folder: {err}") from err
 
     def _connected(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=_WAIT_SECONDS)
@@ -107,13 +110,13 @@ class IndexFile:
             owner = self._folder.stat().st_uid
         except OSError as err:
             raise ConfigurationError(
-                f"the folder {self._folder} of the page's index cannot be used ({err.strerror}); set page_index_folder "
-                "in section [dockerbackup] to one that the API server may write to"
+                f"the folder of the page's index cannot be used ({err.strerror}); set page_index_folder in section "
+                "[dockerbackup] to one that the API server may write to"
             ) from err
         if owner != os.geteuid():
             raise ConfigurationError(
-                f"the folder {self._folder} of the page's index belongs to another user; set page_index_folder in "
-                "section [dockerbackup] to one of the API server's own"
+                "the folder of the page's index belongs to another user; set page_index_folder in section "
+                "[dockerbackup] to one of the API server's own"
             )
 
 

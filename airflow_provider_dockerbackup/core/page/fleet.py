@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, get_args
 
+from airflow_provider_dockerbackup.core.ages import age_text
 from airflow_provider_dockerbackup.core.document import utc_text
 from airflow_provider_dockerbackup.core.freshness import Rpo, SourceFreshness, judged, newest_known
 from airflow_provider_dockerbackup.core.page.rows import SourceRow
@@ -42,8 +43,9 @@ class FleetRow:
 
     @property
     def age(self) -> str:
-        """How old the newest verified backup is, as text."""
-        return age_of(self.freshness.age_seconds)
+        """How old the newest verified backup is, as text; ``never`` when there is none."""
+        seconds = self.freshness.age_seconds
+        return "never" if seconds is None else age_text(seconds)
 
     @property
     def stored(self) -> str:
@@ -139,16 +141,6 @@ def csv_rows(rows: Iterable[FleetRow]) -> Iterator[tuple[str, ...]]:
             *(str(each.row.backups), str(each.row.damaged), str(each.row.held)),
             str(each.row.stored_bytes[-1]) if each.row.stored_bytes else "",
         )
-
-
-def age_of(seconds: float | None) -> str:
-    """Return an age as people say it: ``never`` for None, ``40 min``, ``5 h``, ``3 days``."""
-    if seconds is None:
-        return "never"
-    for limit, unit, divisor in ((7200, "min", 60), (172800, "h", 3600)):
-        if seconds < limit:
-            return f"{seconds // divisor:.0f} {unit}"
-    return f"{seconds // 86400:.0f} days"
 
 
 def trend_of(sizes: Sequence[int]) -> Trend:

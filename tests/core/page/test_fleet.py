@@ -15,7 +15,6 @@ from airflow_provider_dockerbackup.core.page.fleet import (
     COLUMNS,
     Filters,
     FleetRow,
-    age_of,
     counts,
     csv_rows,
     fleet_rows,
@@ -117,11 +116,3 @@ def test_a_trend_is_told_in_words_as_well(sizes: tuple[int, ...], text: str) -> 
     trend = trend_of(sizes)
     assert trend.text == text
     assert bool(trend.points) == bool(text)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(None, "never"), (0, "0 min"), (7199, "119 min"), (7200, "2 h"), (172800, "2 days")]
-)
-def test_ages_are_told_in_the_unit_that_fits(seconds: float | None, text: str) -> None:
-    """Minutes up to two hours, hours up to two days."""
-    assert age_of(seconds) == text

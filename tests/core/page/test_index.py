@@ -25,6 +25,7 @@ from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
 from airflow_provider_dockerbackup.core.retention.rotate import RotateRequest, rotate
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, TransientError
 from airflow_provider_dockerbackup.transport.memory import MemoryStorage
+from tests.core.onhost import hosts as on_host
 from tests.core.page.making import Known
 from tests.core.report.test_report import ACTOR, DAY, a_world
 from tests.core.world import CONTAINER, IMAGE, World, spoil
@@ -253,6 +254,23 @@ def test_a_point_of_the_future_gives_a_source_the_same_word_as_freshness_does(tm
     assert judged(world, known)[0] == "ok"
 
 
+def test_an_archive_that_nobody_scanned_on_its_host_protects_nothing(tmp_path: Path) -> None:
+    """As for freshness: it counts once a verification has read it, and its size on the host is not asked for."""
+    world, known = on_host.a_world(), Known(tmp_path)
+    backup = world.save(1).backup
+    world.archives.unreachable = True
+    known.refresh(world.repository)
+    assert judged(world, known) == ("unprotected", None)
+    assert known.source(IMAGE).damaged == 0
+    world.archives.unreachable = False
+    world.verify(backup, "digests")
+    known.refresh(world.repository)
+    assert judged(world, known) == ("never verified", None)
+    world.verify(world.again(backup), "load")
+    known.refresh(world.repository)
+    assert judged(world, known) == ("ok", backup.newest_point)
+
+
 def test_a_clock_that_went_back_has_every_source_counted_anew(tmp_path: Path) -> None:
     """The API server's own clock was wrong when it read the repository: nothing new would come to count it again."""
     world, known = a_world(), Known(tmp_path)
@@ -327,10 +345,11 @@ def test_a_full_disk_is_told_and_what_was_known_stays() -> None:
 
 
 def test_a_folder_that_cannot_be_used_names_the_option(tmp_path: Path) -> None:
-    """A file stands where the folder should be."""
+    """A file stands where the folder should be; readers of the page learn nothing of the API server's folders."""
     (tmp_path / "index").write_text("", encoding="ascii")
-    with pytest.raises(ConfigurationError, match="page_index_folder"), Known(tmp_path).asked():
+    with pytest.raises(ConfigurationError, match="page_index_folder") as raised, Known(tmp_path).asked():
         pass
+    assert str(tmp_path) not in str(raised.value)
 
 
 def test_a_writer_that_is_killed_leaves_an_index_that_goes_on(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from airflow_provider_dockerbackup.core.catalog import Backup
@@ -15,6 +16,7 @@ from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
 from airflow_provider_dockerbackup.core.retention.rotate import RotateRequest, plan_for, rotate
 from tests.core.page.making import Known
 from tests.core.report.test_report import ACTOR, DAY, a_world
+from tests.core.retention.test_own_policy import save
 from tests.core.world import CONTAINER, IMAGE, World, spoil
 
 POLICY = RetentionPolicy(keep_daily=2)
@@ -52,6 +54,28 @@ def test_each_backup_says_what_a_rotation_would_say(tmp_path: Path) -> None:
     assert [mark.x for mark in shown.marks] == sorted(mark.x for mark in shown.marks)
     assert shown.marks[0].x == 0
     assert shown.marks[-1].x < 100
+
+
+def test_a_sources_own_policy_decides_on_the_page_as_it_does_in_a_rotation(tmp_path: Path) -> None:
+    """It is shown beside the rotation's; one of the future that says something else keeps everything."""
+    world, known = a_world(), Known(tmp_path)
+    for run in range(1, 5):
+        save(world, run, retention="keep_last=1", force=True)
+        world.clock.advance(DAY)
+    rotating = RotateRequest(policy=POLICY, max_removed_share=1, actor=ACTOR)
+    rotate(world.repository, replace(rotating, own_policies=False), progress=world.progress)
+    shown = line(world, known)
+    assert (shown.policy, shown.own_policy) == ("keep_daily=2", "keep_last=1")
+    assert [each.decision for each in shown.rows] == ["keep", "remove"]
+    world.clock.advance(900 * DAY)
+    save(world, 5, retention="keep_last=9", force=True)
+    world.clock.advance(-900 * DAY)
+    shown, plan = line(world, known), plan_for(world.repository, rotating)
+    assert {each.decision for each in shown.rows} == {"keep"}
+    assert all("a clock was wrong" in each.rules[0] for each in shown.rows)
+    assert {each.backup.row.backup_id: each.rules for each in shown.rows} == {
+        each.candidate.backup_id: each.reasons for each in plan.decisions
+    }
 
 
 def test_without_a_rotation_nothing_is_said_to_go(tmp_path: Path) -> None:
