@@ -27,8 +27,8 @@ from airflow_provider_dockerbackup.transport.index_file import IndexFile
 
 _LOG = logging.getLogger(__name__)
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*)=(.*)")
-# An answer waits this long for a refresh, unless the last one took longer: small repositories are then always up to
-# date, large ones delay nothing.
+# Answers wait for a refresh until it is so old, unless the last one took longer: small repositories are then always up
+# to date, large ones delay nothing.
 _WAIT_SECONDS: Final = 0.2
 _REFRESH_SECONDS: Final = 15.0
 # A refresh that takes long takes turns with making pages: it has at most one part in this many of the time.
@@ -64,6 +64,7 @@ class ShownRepository:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._due = float("-inf")
+        self._started = 0.0
         self._took = 0.0
         self._busy = ""
         self._problem = ""
@@ -93,7 +94,7 @@ class ShownRepository:
         """
         thread = self._begun()
         if thread is not None and self._took <= _WAIT_SECONDS:
-            thread.join(_WAIT_SECONDS)
+            thread.join(max(0.0, self._started + _WAIT_SECONDS - time.monotonic()))
         with self._file.reading() as index:
             yield index
 
@@ -109,12 +110,12 @@ class ShownRepository:
                 return self._thread
             if time.monotonic() < self._due:
                 return None
+            self._started = time.monotonic()
             self._thread = threading.Thread(target=self._refresh, name="dockerbackup-page", daemon=True)
             self._thread.start()
             return self._thread
 
     def _refresh(self) -> None:
-        began = time.monotonic()
         try:
             with self._file.writing() as connection:
                 if connection is None:  # another process of the API server is at it
@@ -129,7 +130,7 @@ class ShownRepository:
             self._problem = f"{type(err).__name__}; see the log of the API server"
         finally:
             ended = time.monotonic()
-            self._took = ended - began
+            self._took = ended - self._started
             self._due = ended + max(_REFRESH_SECONDS, _REFRESH_SHARE * self._took)
             if self._thread is threading.current_thread():
                 self._busy = ""
