@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from airflow_provider_dockerbackup.core.document import utc_text
+from airflow_provider_dockerbackup.core.freshness import CLOCK_TOLERANCE
 from airflow_provider_dockerbackup.core.page.rows import IndexedBackup, PlannedPolicy
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.retention.plan import Plan, plan_rotation
@@ -50,7 +51,6 @@ class Mark:
     """
 
     x: float
-    backup_id: str
     state: str
     time: datetime
 
@@ -63,7 +63,7 @@ class Timeline:
     :param own_policy: the source's own by its label, which comes before the other; empty for none.
     :param planned: the rotation it is from.
     :param unknown: why there are no decisions; empty when there are.
-    :param marks: every point of every backup.
+    :param marks: every point of every backup that is not yet to come.
     """
 
     source: Source
@@ -147,12 +147,12 @@ def _held(backup: IndexedBackup, now: datetime) -> tuple[str, ...]:
 
 
 def _marks(rows: Sequence[TimelineRow], now: datetime) -> Iterator[Mark]:
-    points = [(point, row) for row in rows for point in row.backup.row.points]
+    latest = now + CLOCK_TOLERANCE
+    points = [(point, row.state) for row in rows for point in row.backup.row.points if point <= latest]
     if not points:
         return
     first = min(point for point, _ in points)
-    last = max(now, *(point for point, _ in points))
-    length = (last - first).total_seconds() or 1.0
-    for point, row in sorted(points, key=lambda each: each[0]):
-        x = 100 * (point - first).total_seconds() / length
-        yield Mark(x=round(x, 2), backup_id=row.backup.row.backup_id, state=row.state, time=point)
+    length = max(1.0, (now - first).total_seconds())
+    for point, state in sorted(points):
+        x = min(100.0, 100 * (point - first).total_seconds() / length)
+        yield Mark(x=round(x, 2), state=state, time=point)

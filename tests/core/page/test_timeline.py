@@ -72,6 +72,8 @@ def test_a_sources_own_policy_decides_on_the_page_as_it_does_in_a_rotation(tmp_p
     world.clock.advance(-900 * DAY)
     shown, plan = line(world, known), plan_for(world.repository, rotating)
     assert {each.decision for each in shown.rows} == {"keep"}
+    assert [each.time for each in shown.marks] == sorted(each.backup.row.points[0] for each in shown.rows[1:])
+    assert shown.marks[-1].x > 40
     assert all("a clock was wrong" in each.rules[0] for each in shown.rows)
     assert {each.backup.row.backup_id: each.rules for each in shown.rows} == {
         each.candidate.backup_id: each.reasons for each in plan.decisions
