@@ -140,6 +140,15 @@ def test_commands_and_policy_of_labels_are_followed_and_are_in_no_xcom(
     assert not Path("/tmp/host").exists()
 
 
+def test_what_the_dag_says_of_a_capture_holds_for_the_export(run: Run, repository_url: str) -> None:
+    """Labels say what is run in a container, the DAG how it is captured and stored."""
+    run(1, "shop", enable="true")
+    (entry,) = list_due(repository_url, hosts=HOSTS[:1])
+    summary = capture(repository_url, entry, consistency="none", compression="gzip", layout="archive")
+    record = opened(repository_url).catalog.find(summary["backup_id"]).whole()
+    assert (record.capture, record.archive_file.compression.value) == ("crash", "gzip")
+
+
 def test_rotation_keeps_by_the_label_also_when_the_container_is_gone(run: Run, lab: Lab, repository_url: str) -> None:
     """The newest record carries it; the DAG's policy is for the others."""
     run(1, "shop", enable="true", retention="keep_last=3")

@@ -230,6 +230,29 @@ def test_a_lost_connection_is_made_anew(tag: str, host: LabHost, repository_url:
     assert asyncio.run(cut()) == ["look"]
 
 
+def test_a_host_that_answers_between_two_losses_is_not_given_up(
+    tag: str, host: LabHost, repository_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only losses in a row are counted."""
+    save(repository_url)
+    trigger = deferred(sensor(repository_url))
+    monkeypatch.setattr(image_changed, "_LONGEST_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(image_changed, "_MOST_FAILURES", 1)
+
+    async def lose_it_twice() -> list[Any]:
+        waiting = asyncio.ensure_future(anext(trigger.run()))
+        for _ in range(2):
+            while not (trigger._answered or waiting.done()):
+                await asyncio.sleep(0.02)
+            host.kill_sessions()
+            while trigger._answered and not waiting.done():
+                await asyncio.sleep(0.02)
+        move(host)
+        return [(await asyncio.wait_for(waiting, 60)).payload["status"]]
+
+    assert asyncio.run(lose_it_twice()) == ["look"]
+
+
 def test_a_connection_that_triggers_cannot_use_is_refused_before_the_wait(
     tag: str, host: LabHost, repository_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
