@@ -272,6 +272,92 @@ def test_a_line_that_differs_in_one_character_is_refused_unless_it_is_another_al
     assert 0 < len(accepted) < len(lines) / 4
 
 
+HEX: Final = "0a" * 32
+# For each kind of value a line with its place, what may stand there, and what may not.
+KINDS: Final = {
+    "image": (
+        commands.save(DOCKER, "@@"),
+        ("a", "a:1", f"a/b_c.d-e:F@sha256:{HEX}", "h:5000/a", HEX, "x" * 512),
+        ("", "-a", "--", "/a", ".a", ":1", "@x", "_a", "a=b", "a,b", "a%", "a+", "x" * 513),
+    ),
+    "container": (
+        commands.export(DOCKER, "@@"),
+        ("ab", "A_.-", "0" * 64, "x" * 255),
+        ("", "a", "-ab", "_ab", ".ab", "a/b", "a:b", "a@b", "x" * 256),
+    ),
+    "id": (
+        commands.image_manifests(DOCKER, "@@"),
+        (f"sha256:{HEX}",),
+        ("", HEX, f"sha256:{HEX[1:]}", f"sha256:{HEX}a", f"sha256:{HEX.upper()}", f"sha512:{HEX}", f"xsha256:{HEX}"),
+    ),
+    "filter": (
+        f"{commands.list_image_ids(DOCKER)} @@",
+        ("--filter=label=a", "--filter=label=a.b/c=d,e", "--filter=label=-a --filter=label=b"),
+        ("", "a", "--filter=label=", "--filter=name=a", "label=a", "--no-trunc", f"--filter=label={'x' * 513}"),
+    ),
+    "member": (
+        commands.save_filtered(DOCKER, ID, without=MEMBERS[:1]).replace(MEMBERS[0], "@@"),
+        (f"blobs/sha256/{HEX}", f"{HEX}/layer.tar", f"'{HEX}/layer.tar blobs/sha256/{HEX}'"),
+        ("", HEX, f"blobs/sha256/{HEX}a", f"blobs/sha256/{HEX[1:]}", f"{HEX}/json", f"x{HEX}/layer.tar", "'", "'a'"),
+    ),
+    "temporary_image": (
+        commands.remove_image(DOCKER, "@@"),
+        (IMAGE, f"{IMAGE}0"),
+        ("", STAMP, CONTAINER, f"x{IMAGE}", f"{IMAGE}00", IMAGE[:-1], f"{IMAGE}-1", IMAGE.upper(), "web:1"),
+    ),
+    "temporary_container": (
+        commands.remove_container(DOCKER, "@@"),
+        (CONTAINER, f"{CONTAINER}0"),
+        ("", STAMP, IMAGE, f"x{CONTAINER}", f"{CONTAINER}00", CONTAINER[:-1], f"{CONTAINER}-1", "lab-app"),
+    ),
+    "number": (
+        commands.hold_place(77).replace("77", "@@"),
+        ("1", "10", "999999"),
+        ("", "0", "01", "1000000", "-1", "1.5", "1e3", "a", "+1"),
+    ),
+    "repository": (
+        pushed(repository="@@"),
+        ("dockerbackup/a", f"dockerbackup/{'x' * 100}", "dockerbackup/a.b_c-d"),
+        (
+            "",
+            "a",
+            "dockerbackup/",
+            "dockerbackup/-a",
+            "dockerbackup/A",
+            "dockerbackup/a/b",
+            f"dockerbackup/{'x' * 101}",
+        ),
+    ),
+    "attempt": (pushed(attempt="@@"), ("a", "0" * 40), ("", "A", "a-b", "a_b", "0" * 41)),
+    "platform": (
+        pushed(platform="@@"),
+        ("linux/amd64", "linux/arm/v7"),
+        ("-x", "/linux", "Linux/amd64", "a:b", "a=b", "x" * 65),
+    ),
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_value_is_of_its_kind(kind: str, shell: tuple[str, ...]) -> None:
+    """From its first character to its last, neither shorter nor longer than it may be."""
+    line, good, bad = KINDS[kind]
+    asked = [line.replace("@@", text) for text in (*good, *bad)]
+    assert verdicts(ALL, asked, shell=shell) == [True] * len(good) + [False] * len(bad)
+    assert [action_of(each, docker=DOCKER) is not None for each in asked] == [True] * len(good) + [False] * len(bad)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_line_is_more_than_its_values(shell: tuple[str, ...]) -> None:
+    """What could stand at any place for a value is a command of its own without the rest."""
+    alone = [text for _, good, bad in KINDS.values() for text in (*good, *bad)]
+    alone += ["id", "reboot", "sh", "web web", *MEMBERS, *(line.rsplit("'", 1)[-1] for line in ALLOWED)]
+    alone += [line[:-1] for line in SHORT] + [line[1:] for line in SHORT]
+    kept = [line for line in alone if action_of(line, docker=DOCKER) is None]
+    assert len(kept) > 130
+    assert verdicts(ALL, kept, shell=shell) == [False] * len(kept)
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_no_hostile_text_gets_through_as_a_value(shell: tuple[str, ...]) -> None:
     """Only texts that are nothing but a name do, and these are docker's to refuse."""
