@@ -39,6 +39,7 @@ _KINDS: Final = {
     "attempt": r"[0-9a-z]{1,40}",
     "platform": r"[0-9a-z][0-9a-z._/-]{0,63}",
 }
+_ANY: Final = (DockerCommand(docker=("@@docker@@",)), DockerCommand(docker=("@@docker@@", "-H", "@@docker@@")))
 _TOKEN = re.compile(r"@@([a-z_]+)@@")
 _WORDS = r"[0-9A-Za-z@%+=:,./_-]+(?: [0-9A-Za-z@%+=:,./_-]+){0,7}"
 _SAID = re.compile(
@@ -104,7 +105,7 @@ def refusal(line: str, *, exit_status: int, stderr: bytes, what: str) -> Configu
         return ConfigurationError(
             f"{refused}, and no restricted key may do this: use a connection with another ({GUIDE})"
         )
-    if needed in allowed:
+    if needed in allowed or (needed is Action.LIST and Action.EXPORT in allowed) or _describes(line):
         return ConfigurationError(
             f"{refused}, in the words of dockerbackup {version}; this is {__version__}, and Docker command and socket "
             f"must be those of the script: make it anew with dockerbackup forced-command ({GUIDE})"
@@ -131,14 +132,15 @@ def _arguments(line: str) -> str:
     return " ".join(shlex.quote(part) for part in _TOKEN.split(line))
 
 
+def _describes(line: str) -> bool:
+    """Tell whether a line is one that every script lets through."""
+    return any(_pattern(each).fullmatch(line) for docker in _ANY for each in _looking(docker))
+
+
 @lru_cache(maxsize=4)
 def _patterns(command: DockerCommand | None) -> tuple[tuple[Action, re.Pattern[str]], ...]:
-    any_client, any_socket = (
-        DockerCommand(docker=("@@docker@@",)),
-        DockerCommand(docker=("@@docker@@", "-H", "@@docker@@")),
-    )
     found = []
-    for docker in (any_client, any_socket) if command is None else (command,):
+    for docker in _ANY if command is None else (command,):
         found += [(Action.SAVE, _pattern(line)) for line in _looking(docker)]
         found += [(action, _pattern(line)) for action in Action for line in _LINES[action](docker)]
     return tuple(found)

@@ -529,10 +529,17 @@ def test_a_refusal_of_what_no_key_may_do_says_to_take_another() -> None:
     assert "no restricted key may do this" in str(error)
 
 
-def test_a_refusal_of_what_is_allowed_says_to_make_the_script_anew() -> None:
-    """It is of another version, or for another docker."""
-    docker = DockerCommand.parse("sudo -n docker")
-    error = refusal(commands.save(docker, ID), exit_status=REFUSED, stderr=said_by("save", version="9.9"), what="x")
+@pytest.mark.parametrize(
+    ("actions", "line"),
+    [
+        ("save", commands.save(DockerCommand.parse("sudo -n docker"), ID)),
+        ("push", commands.version(DockerCommand.parse("docker", socket="unix:///run/user/1000/docker.sock"))),
+        ("export", commands.list_container_ids(DOCKER)),
+    ],
+)
+def test_a_refusal_of_what_is_allowed_says_to_make_the_script_anew(actions: str, line: str) -> None:
+    """It is of another version, or for another docker; what goes with an action, or with all, is allowed as well."""
+    error = refusal(line, exit_status=REFUSED, stderr=said_by(actions, version="9.9"), what="x")
     assert "in the words of dockerbackup 9.9" in str(error)
     assert "make it anew" in str(error)
 
