@@ -47,7 +47,7 @@ from airflow_provider_dockerbackup.notifications.webhook import DockerBackupWebh
 from airflow_provider_dockerbackup.operators import summary
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, DockerHostOperator
 from airflow_provider_dockerbackup.operators.fleet import DockerFleetOperator
-from airflow_provider_dockerbackup.operators.on_host import SavesOnHost
+from airflow_provider_dockerbackup.operators.on_host import CapturesOnHost
 from airflow_provider_dockerbackup.sensors.image_changed import DockerImageChangedSensor, ImageChange
 
 ROOT = Path(__file__).parent.parent
@@ -137,7 +137,7 @@ def operator_classes() -> list[type[DockerBackupBaseOperator]]:
         DockerBackupBaseOperator,
         DockerHostOperator,
         DockerFleetOperator,
-        SavesOnHost,
+        CapturesOnHost,
     }
     return sorted(found - bases, key=lambda each: each.__name__)
 

@@ -30,6 +30,7 @@ from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
 from airflow_provider_dockerbackup.core.export import ExportRequest, export_container
 from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
+from airflow_provider_dockerbackup.core.onhost.export import export_on_host
 from airflow_provider_dockerbackup.core.onhost.save import save_on_host
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import ImageReference, container_name
@@ -37,6 +38,11 @@ from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
 from airflow_provider_dockerbackup.core.sizes import size_text
 
 ON_HOST_DEADLINE_SECONDS = 6 * 3600
+_location_option = click.option(
+    "--archive-location",
+    metavar="host:/PATH",
+    help="Make, compress and keep the archive in a folder of the Docker host itself; only its digests come here.",
+)
 
 
 @click.command()
@@ -53,11 +59,7 @@ ON_HOST_DEADLINE_SECONDS = 6 * 3600
     help="In layout layers: have the host push or save what is new, or take what is expected to be faster.",
 )
 @click.option("--force", is_flag=True, help="Save also when the newest backup holds the same image.")
-@click.option(
-    "--archive-location",
-    metavar="host:/PATH",
-    help="Make, compress and keep the archive in a folder of the Docker host itself; only its digests come here.",
-)
+@_location_option
 @json_option
 def save(
     *,
@@ -126,6 +128,7 @@ def save(
     "--pause-limit", type=int, default=300, show_default=True, metavar="SECONDS", help="It runs again after this long."
 )
 @quiesce_options
+@_location_option
 @json_option
 def export(
     *,
@@ -141,6 +144,7 @@ def export(
     pre_command: str | None,
     post_command: str | None,
     command_timeout: float,
+    archive_location: str | None,
     as_json: bool,
 ) -> None:
     """Export a container's filesystem with its configuration; the repository is made if there is none.
@@ -153,7 +157,7 @@ def export(
     check_consistency(consistency, pause_limit_seconds=pause_limit)
     commands = quiesce_commands(pre_command, post_command, timeout_seconds=command_timeout)
     with host.connected() as docker:
-        docker.inspect_container(name)
+        found = docker.inspect_container(name)
         opened = open_or_create_repository(repository, compression=compression, layout=layout, recipients=recipients)
         source = Source(host=docker.name, kind=SourceKind.CONTAINER, name=name)
         request = ExportRequest(
@@ -165,7 +169,20 @@ def export(
             compression=Compression(compression) if compression else None,
             tuning=tuning,
         )
-        outcome = export_container(request, host=docker, repository=opened, progress=BarProgress())
+        opened.host_files = only_host(docker.name, docker.archives)
+        if archive_location is None:
+            outcome = export_container(request, host=docker, repository=opened, progress=BarProgress())
+        else:
+            outcome = export_on_host(
+                request,
+                archive_location,
+                container=found,
+                deadline_seconds=ON_HOST_DEADLINE_SECONDS,
+                host=docker,
+                archives=docker.archives,
+                repository=opened,
+                progress=BarProgress(),
+            )
     _tell(outcome, as_json=as_json)
 
 

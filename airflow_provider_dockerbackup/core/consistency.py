@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
+from airflow_provider_dockerbackup.core.document import Part
 from airflow_provider_dockerbackup.core.model import Consistency, ContainerInspect
 from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, PausedStream, Progress, RemoteStream
 from airflow_provider_dockerbackup.core.quiesce import Quiesced
@@ -38,24 +39,58 @@ class Asked:
     work: str
 
 
-@dataclass(slots=True, kw_only=True)
-class Capturing:
-    """The stream of one export, and how it is taken."""
+class Taken(Part):
+    """How one export was taken, for its record.
 
-    stream: RemoteStream
+    :param capture: how.
+    :param commit_seconds: how long the temporary commit took, as the worker saw it.
+    :param pause_seconds: how long the container was paused by us, as its host measured; None when it was not.
+    :param pre_command_seconds: how long the command took that brought the application to rest; None for none.
+    :param problems: what went wrong that the backup survives.
+    """
+
     capture: ContainerCapture
-    paused: PausedStream | None = None
     commit_seconds: float | None = None
     pause_seconds: float | None = None
-    temporary: str | None = None
-    rest: Quiesced | None = None
+    pre_command_seconds: float | None = None
+    problems: tuple[str, ...] = ()
 
     @property
     def consistency(self) -> Consistent:
         """How far the files agree with each other."""
-        if self.rest is not None and self.rest.before_seconds is not None:
-            return "quiesced"
-        return self.capture
+        return self.capture if self.pre_command_seconds is None else "quiesced"
+
+
+@dataclass(slots=True, kw_only=True)
+class Capturing:
+    """One export that can begin: of what, and how it is taken.
+
+    :param subject: the container to export, by ID; by name a temporary one.
+    :param temporary: the image that the temporary container is of; both go when the export is done.
+    :param pauses: whether the container is paused for the whole export.
+    :param paused: the stream for which it is; knows at its end for how long.
+    """
+
+    subject: str
+    capture: ContainerCapture
+    temporary: str | None = None
+    pauses: bool = False
+    paused: PausedStream | None = None
+    commit_seconds: float | None = None
+    pause_seconds: float | None = None
+
+    def taken(self, rest: Quiesced) -> Taken:
+        """Return how it was taken.
+
+        :param rest: what brought the application to rest.
+        """
+        return Taken(
+            capture=self.capture,
+            commit_seconds=self.commit_seconds,
+            pause_seconds=self.pause_seconds,
+            pre_command_seconds=rest.before_seconds,
+            problems=tuple(rest.problems),
+        )
 
 
 def check_consistency(consistency: str, *, pause_limit_seconds: int) -> None:
@@ -89,16 +124,15 @@ def begin_capture(
     progress: Progress,
     rest: Quiesced,
 ) -> Capturing:
-    """Return the stream to read, by what the container does now and what was asked."""
+    """Return what is to be exported, by what the container does now and what was asked; a snapshot is taken now."""
     if container.status == "paused":
-        return Capturing(stream=host.export_container(container.id), capture="paused")
+        return Capturing(subject=container.id, capture="paused")
     if container.status not in _RUNNING:
-        return Capturing(stream=host.export_container(container.id), capture="stopped")
+        return Capturing(subject=container.id, capture="stopped")
     if asked.consistency == "none":
-        return Capturing(stream=host.export_container(container.id), capture="crash")
+        return Capturing(subject=container.id, capture="crash")
     if asked.consistency == "pause":
-        stream = host.export_paused(container.id, limit_seconds=asked.pause_limit_seconds)
-        return Capturing(stream=stream, capture="paused", paused=stream)
+        return Capturing(subject=container.id, capture="paused", pauses=True)
     return _snapshot(asked, host, container, attempt=attempt, clock=clock, progress=progress, rest=rest)
 
 
@@ -122,12 +156,23 @@ def _snapshot(
         rest.end()
         with unless_taken_away(host, image):
             host.create_container(image, name=temporary)
-        stream = host.export_temporary(temporary, image=image)
     except BaseException:
         rest.end()
         discard(host, image, progress)
         raise
-    return Capturing(stream=stream, capture="snapshot", commit_seconds=seconds, pause_seconds=paused, temporary=image)
+    return Capturing(
+        subject=temporary, capture="snapshot", commit_seconds=seconds, pause_seconds=paused, temporary=image
+    )
+
+
+def stream_of(capturing: Capturing, asked: Asked, host: DockerHost) -> RemoteStream:
+    """Return the stream to read; the host begins it when it is iterated."""
+    if capturing.temporary is not None:
+        return host.export_temporary(capturing.subject, image=capturing.temporary)
+    if capturing.pauses:
+        capturing.paused = host.export_paused(capturing.subject, limit_seconds=asked.pause_limit_seconds)
+        return capturing.paused
+    return host.export_container(capturing.subject)
 
 
 def _commit(asked: Asked, host: DockerHost, container: ContainerInspect, *, image: str) -> float | None:
@@ -153,21 +198,36 @@ def tell_pause(capturing: Capturing, container: ContainerInspect, progress: Prog
         )
 
 
-def require_still_paused(container: ContainerInspect, host: DockerHost) -> None:
-    """Refuse what was exported when whoever had paused the container woke it meanwhile."""
-    now = host.inspect_container(container.id)
+def require_still(capturing: Capturing, container: ContainerInspect, host: DockerHost) -> None:
+    """Refuse what was exported of a container that rested, when somebody ended that meanwhile."""
+    if container.status == "paused" or capturing.capture == "stopped":
+        require_same_rest(container, host.inspect_container(container.id), host=host.name)
+
+
+def require_same_rest(container: ContainerInspect, now: ContainerInspect, *, host: str) -> None:
+    """Refuse what was exported of a container that was paused by somebody else, or stopped, and is no more.
+
+    :param container: as it was before.
+    :param now: as it was afterwards.
+    :raises TransientError: says what happened.
+    """
+    if container.status == "paused":
+        _require_still_paused(container, now, host=host)
+    else:
+        _require_still_stopped(container, now, host=host)
+
+
+def _require_still_paused(container: ContainerInspect, now: ContainerInspect, *, host: str) -> None:
     if now.status != "paused" or now.started_at != container.started_at:
         raise TransientError(
-            f"container {container.name} on {host.name} was paused by somebody else and woken while it was exported, "
+            f"container {container.name} on {host} was paused by somebody else and woken while it was exported, "
             "so what came is not of one moment; nothing was published, try again"
         )
 
 
-def require_still_stopped(container: ContainerInspect, host: DockerHost) -> None:
-    """Refuse what was exported when somebody started the container meanwhile: it is not of one moment."""
-    now = host.inspect_container(container.id)
+def _require_still_stopped(container: ContainerInspect, now: ContainerInspect, *, host: str) -> None:
     if now.status in _RUNNING or now.started_at != container.started_at:
         raise TransientError(
-            f"container {container.name} on {host.name} was started while it was exported, so what came is not of one "
+            f"container {container.name} on {host} was started while it was exported, so what came is not of one "
             "moment; nothing was published, try again"
         )

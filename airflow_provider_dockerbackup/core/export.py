@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.rootfs import Rootfs, RootfsScanner
@@ -27,17 +28,17 @@ from airflow_provider_dockerbackup.core.configuration import (
 )
 from airflow_provider_dockerbackup.core.consistency import (
     Asked,
-    Capturing,
+    Taken,
     begin_capture,
     check_consistency,
-    require_still_paused,
-    require_still_stopped,
+    require_still,
+    stream_of,
     tell_pause,
 )
 from airflow_provider_dockerbackup.core.fidelity import container_fidelity
 from airflow_provider_dockerbackup.core.layers.backup import blob_set, layer_store
 from airflow_provider_dockerbackup.core.layers.store import LayerStore, LayerWriter
-from airflow_provider_dockerbackup.core.model import Consistency, ContainerInspect, EngineInfo, ImageInspect
+from airflow_provider_dockerbackup.core.model import Consistency, ContainerInspect, EngineInfo, ImageInspect, JsonObject
 from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands, quiesced, require_running
 from airflow_provider_dockerbackup.core.record import (
@@ -89,6 +90,22 @@ class ExportRequest:
     tuning: Tuning = field(default_factory=Tuning)
     retention: str | None = None
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """How the capture is to be taken, for events."""
+        return {"consistency_asked": self.consistency, "pre_command": bool(self.commands.before)}
+
+    def check(self, repository: Repository) -> None:
+        """Refuse what a repository cannot do, or nobody can mean.
+
+        :raises ConfigurationError: names the value.
+        """
+        self.tuning.check()
+        check_own_policy(self.retention)
+        if repository.document.layout == "layers":
+            check_layers_compression(self.compression)
+        check_consistency(self.consistency, pause_limit_seconds=self.pause_limit_seconds)
+
 
 def export_container(
     request: ExportRequest, *, host: DockerHost, repository: Repository, progress: Progress
@@ -102,14 +119,9 @@ def export_container(
     :raises TransientError: when the link, the daemon or the storage failed; nothing was published.
     """
     name = container_name(request.key.source.name)
-    request.tuning.check()
-    check_own_policy(request.retention)
-    if repository.document.layout == "layers":
-        check_layers_compression(request.compression)
-    check_consistency(request.consistency, pause_limit_seconds=request.pause_limit_seconds)
+    request.check(repository)
     trail = repository.trail(request.actor)
-    asked = {"consistency_asked": request.consistency, "pre_command": bool(request.commands.before)}
-    telling = Telling(trail, key=request.key, access=host.access, progress=progress, asked=asked)
+    telling = Telling(trail, key=request.key, access=host.access, progress=progress, asked=request.asked)
     if (standing := winner_of(repository, request.key)) is not None:
         return BackupOutcome(status="already", backup=standing, audit_head=trail.head)
     container = host.inspect_container(name)
@@ -130,15 +142,15 @@ def _export(
     repository: Repository,
     telling: Telling,
 ) -> BackupOutcome:
-    image = _image_of(container, host)
+    image = image_of(container, host)
     captured_at = repository.clock.now()
     with ExitStack() as within:
         within.enter_context(host.capture_slot(telling.progress.note))
         attempt = within.enter_context(Attempt(repository, request.key, progress=telling.progress))
-        described = _container_document(container, image)
+        described = container_document_of(container, image.document if image is not None else None)
         document = attempt.document("container", described)
         sink = _sink(request, attempt, within, progress=telling.progress)
-        capturing, rootfs = _capture(
+        taken, rootfs = _capture(
             request,
             host,
             container,
@@ -148,19 +160,16 @@ def _export(
             clock=repository.clock,
             progress=telling.progress,
         )
-        if container.status == "paused":
-            require_still_paused(container, host)
-        elif capturing.capture == "stopped":
-            require_still_stopped(container, host)
-        record = _record(
+        record = export_record(
             request,
             attempt=attempt.name,
             captured_at=captured_at,
             repository=repository,
-            host=host,
+            access=host.access,
             engine=engine,
             container=container,
-            capturing=capturing,
+            taken=taken,
+            filesystem=filesystem_of(rootfs),
             rootfs=rootfs,
             place=_placed(request, sink, rootfs, described, attempt, engine=engine_part(engine), at=captured_at),
             document=document,
@@ -235,22 +244,17 @@ def _capture(
     attempt: str,
     clock: Clock,
     progress: Progress,
-) -> tuple[Capturing, Rootfs]:
+) -> tuple[Taken, Rootfs]:
     """Write the container's filesystem to the sink, the application at rest for as long as it must be."""
-    scanner = RootfsScanner()
+    scanner, asked = RootfsScanner(), asked_of(request)
     with quiesced(
         request.commands, host=host, container=container.name, status=container.status, clock=clock, progress=progress
     ) as rest:
-        asked = Asked(
-            consistency=request.consistency,
-            pause_limit_seconds=request.pause_limit_seconds,
-            deadline_seconds=request.deadline_seconds,
-            work=request.key.idempotency_key[:16],
-        )
         capturing = begin_capture(asked, host, container, attempt=attempt, clock=clock, progress=progress, rest=rest)
+        stream = stream_of(capturing, asked, host)
         with temporary_objects(host, capturing.temporary, progress) if capturing.temporary else nullcontext():
             pour(
-                capturing.stream,
+                stream,
                 scanner.feed,
                 sink,
                 throttle=Throttle(clock, request.tuning.bandwidth_limit),
@@ -258,14 +262,25 @@ def _capture(
                 what=f"docker export {container.name}",
                 estimate_bytes=image.size_bytes if image else None,
             )
-    capturing.rest = rest
     if capturing.paused is not None:
         capturing.pause_seconds = capturing.paused.pause_seconds
     tell_pause(capturing, container, progress)
-    return capturing, scanner.finish()
+    rootfs = scanner.finish()
+    require_still(capturing, container, host)
+    return capturing.taken(rest), rootfs
 
 
-def _image_of(container: ContainerInspect, host: DockerHost) -> ImageInspect | None:
+def asked_of(request: ExportRequest) -> Asked:
+    """Return what the capture is to be."""
+    return Asked(
+        consistency=request.consistency,
+        pause_limit_seconds=request.pause_limit_seconds,
+        deadline_seconds=request.deadline_seconds,
+        work=request.key.idempotency_key[:16],
+    )
+
+
+def image_of(container: ContainerInspect, host: DockerHost) -> ImageInspect | None:
     """Return the image a container was created from; it may be gone while the container lives."""
     try:
         return host.inspect_image(container.image_id)
@@ -273,30 +288,42 @@ def _image_of(container: ContainerInspect, host: DockerHost) -> ImageInspect | N
         return None
 
 
-def _container_document(container: ContainerInspect, image: ImageInspect | None) -> bytes:
+def container_document_of(container: ContainerInspect, image: JsonObject | None) -> bytes:
+    """Return ``container-<attempt>.json``: the container's whole inspect document and its image's; secret-bearing."""
     document = {
         "schema_version": "1.0",
         "container": dict(container.document),
-        "image": dict(image.document) if image is not None else None,
+        "image": dict(image) if image is not None else None,
     }
     # Not canonical JSON: inspect documents may hold integers beyond 2^53, which that cannot carry.
     return json.dumps(document, sort_keys=True).encode()
 
 
-def _record(
+def filesystem_of(rootfs: Rootfs) -> Filesystem:
+    """Return what a record says of a filesystem that was read."""
+    return Filesystem(diff_id=rootfs.diff_id, tree_digest=rootfs.tree_digest, members=rootfs.members)
+
+
+def export_record(
     request: ExportRequest,
     *,
     attempt: str,
     captured_at: datetime,
     repository: Repository,
-    host: DockerHost,
+    access: Mapping[str, str],
     engine: EngineInfo,
     container: ContainerInspect,
-    capturing: Capturing,
-    rootfs: Rootfs,
+    taken: Taken,
+    filesystem: Filesystem,
+    rootfs: Rootfs | None,
     place: ArchiveFile | BlobSet,
     document: DocumentFile,
 ) -> BackupRecord:
+    """Return the record of an export.
+
+    :param filesystem: what is known of it.
+    :param rootfs: what was read; None when nobody but its host has read it.
+    """
     configuration = configuration_of(container.config, salt=secrets.token_bytes(16))
     return BackupRecord(
         backup_id=request.key.backup_id,
@@ -305,33 +332,37 @@ def _record(
         source=request.key.source,
         captured_at=captured_at,
         committed_at=repository.clock.now(),
-        capture=capturing.capture,
-        consistency=capturing.consistency,
+        capture=taken.capture,
+        consistency=taken.consistency,
         engine=engine_part(engine),
-        access=dict(host.access),
+        access=dict(access),
         actor=dict(request.actor),
         archive=place if isinstance(place, ArchiveFile) else None,
         blobs=place if isinstance(place, BlobSet) else None,
         encryption=repository.encryption,
         recipients=repository.recipients,
         retention=request.retention,
-        filesystem=Filesystem(diff_id=rootfs.diff_id, tree_digest=rootfs.tree_digest, members=rootfs.members),
-        container=Container(
-            id=container.id,
-            name=container.name,
-            status=container.status,
-            image_id=container.image_id,
-            image_reference=container.image_reference,
-            created=container.created,
-            started_at=container.started_at,
-            finished_at=container.finished_at,
-            commit_seconds=capturing.commit_seconds,
-            pause_seconds=capturing.pause_seconds,
-            pre_command_seconds=capturing.rest.before_seconds if capturing.rest else None,
-            configuration_file=document,
-        ),
+        filesystem=filesystem,
+        container=_container_part(container, taken, document),
         configuration=configuration,
         not_covered=uncovered_mounts(container.mounts),
-        fidelity=container_fidelity(container, configuration, capture=capturing.capture, rootfs=rootfs),
-        notes=tuple(capturing.rest.problems) if capturing.rest else (),
+        fidelity=container_fidelity(container, configuration, capture=taken.capture, rootfs=rootfs),
+        notes=taken.problems,
+    )
+
+
+def _container_part(container: ContainerInspect, taken: Taken, document: DocumentFile) -> Container:
+    return Container(
+        id=container.id,
+        name=container.name,
+        status=container.status,
+        image_id=container.image_id,
+        image_reference=container.image_reference,
+        created=container.created,
+        started_at=container.started_at,
+        finished_at=container.finished_at,
+        commit_seconds=taken.commit_seconds,
+        pause_seconds=taken.pause_seconds,
+        pre_command_seconds=taken.pre_command_seconds,
+        configuration_file=document,
     )

@@ -167,19 +167,19 @@ def notes_on_others(others: Sequence[OtherManifest]) -> tuple[str, ...]:
 
 
 def container_fidelity(
-    container: ContainerInspect, configuration: Configuration, *, capture: Capture, rootfs: Rootfs
+    container: ContainerInspect, configuration: Configuration, *, capture: Capture, rootfs: Rootfs | None
 ) -> Fidelity:
     """Return the report of an exported container.
 
     :param configuration: names and salted HMACs of the container's configuration.
     :param capture: how it was taken.
-    :param rootfs: what came.
+    :param rootfs: what came; None when nobody but the host has read it.
     """
     return Fidelity(items=tuple(_container_items(container, configuration, capture, rootfs)))
 
 
 def _container_items(
-    container: ContainerInspect, configuration: Configuration, capture: Capture, rootfs: Rootfs
+    container: ContainerInspect, configuration: Configuration, capture: Capture, rootfs: Rootfs | None
 ) -> Iterator[FidelityItem]:
     yield _item("layers", "all", "changed", "one flat filesystem remains")
     yield _item("history", "all", "lost", "an export has none")
@@ -189,9 +189,12 @@ def _container_items(
         yield _item("configuration", name, "kept", "in the file beside the archive; a plain docker import loses it")
     for name in sorted(key for key, value in container.config.items() if value and key not in IMAGE_KEYS):
         yield _item("configuration", name, "changed", "given to a re-created container, not to a restored image")
-    for kind, count in sorted(rootfs.kinds.items()):
+    if rootfs is None:
+        reason = "with owner, mode, links and time in seconds; compared when a verification reads the archive"
+        yield _item("files", "all that the host exported", "kept", reason)
+    for kind, count in sorted(rootfs.kinds.items()) if rootfs is not None else ():
         yield _item("files", f"{kind}: {count}", "kept", "with owner, mode, links and time in seconds")
-    if rootfs.capabilities:
+    if rootfs is not None and rootfs.capabilities:
         yield _item("files", f"security.capability: {rootfs.capabilities}", "kept")
     yield _item("files", "other extended attributes", "lost", "docker export leaves them out: user.*, ACLs")
     yield _item("files", "fractions of a second in times", "lost", "docker export writes whole seconds")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 JsonObject = Mapping[str, Any]
 
@@ -118,6 +118,25 @@ class ContainerInspect:
     config: JsonObject
     mounts: tuple[JsonObject, ...]
     document: JsonObject
+
+    @classmethod
+    def of(cls, document: JsonObject) -> Self:
+        """Return a container from its inspect document."""
+        state = document.get("State") or {}
+        config = document.get("Config") or {}
+        return cls(
+            id=str(document.get("Id") or ""),
+            name=str(document.get("Name") or "").removeprefix("/"),
+            status=str(state.get("Status") or ""),
+            image_id=str(document.get("Image") or ""),
+            image_reference=str(config.get("Image") or ""),
+            created=str(document.get("Created") or ""),
+            started_at=str(state.get("StartedAt") or ""),
+            finished_at=str(state.get("FinishedAt") or ""),
+            config=config,
+            mounts=tuple(document.get("Mounts") or ()),
+            document=document,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -245,7 +245,8 @@ class _FilesystemCheck:
         if filesystem is None:
             raise IntegrityError(f"{self._where}: the record describes no filesystem")
         _same("diff_id", found.diff_id, filesystem.diff_id, self._where)
-        _same("tree digest", found.tree_digest, filesystem.tree_digest, self._where)
+        if filesystem.tree_digest is not None:
+            _same("tree digest", found.tree_digest, filesystem.tree_digest, self._where)
 
 
 def _same(what: str, found: object, recorded: object, where: str) -> None:

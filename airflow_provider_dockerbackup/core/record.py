@@ -70,7 +70,8 @@ class HostPlace(Part):
     """Where an archive lies that stays on the Docker host it was taken from.
 
     :param folder: absolute path there; the file is ``<folder>/<backup id>-<name>``.
-    :param document: ``image-<attempt>.json`` in the record's folder says the same; it goes after the archive has gone.
+    :param document: ``image-<attempt>.json``, or ``rootfs-``, in the record's folder says the same; it goes after the
+        archive has gone.
     """
 
     folder: Annotated[str, AfterValidator(check_host_folder)]
@@ -225,12 +226,13 @@ class Filesystem(Part):
     """A container's exported filesystem.
 
     :param diff_id: sha256 of the export stream: the only layer of the image it restores to.
-    :param tree_digest: canonical digest over every path and its attributes, independent of order.
+    :param tree_digest: canonical digest over every path and its attributes, independent of order; None of one on a
+        host, where nobody scanned it, as is ``members``.
     """
 
     diff_id: str
-    tree_digest: str
-    members: int
+    tree_digest: str | None = None
+    members: int | None = None
 
 
 class Container(Part):

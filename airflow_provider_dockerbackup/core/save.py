@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from airflow_provider_dockerbackup.core import confirm
 from airflow_provider_dockerbackup.core.archive.compression import Compression
@@ -70,6 +70,11 @@ class SaveRequest:
     tuning: Tuning = field(default_factory=Tuning)
     force: bool = False
     retention: str | None = None
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """How the capture is to be taken, for events."""
+        return {}
 
     def check(self, repository: Repository) -> None:
         """Refuse what a repository cannot do.

@@ -7,26 +7,33 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
+from airflow_provider_dockerbackup.core.archive_bytes import only_host
 from airflow_provider_dockerbackup.core.attempt import BackupKey
-from airflow_provider_dockerbackup.core.capture import Tuning
+from airflow_provider_dockerbackup.core.capture import BackupOutcome, Tuning
 from airflow_provider_dockerbackup.core.consistency import check_consistency
 from airflow_provider_dockerbackup.core.encryption.recipient import parse_recipients
 from airflow_provider_dockerbackup.core.export import ExportRequest, export_container
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
+from airflow_provider_dockerbackup.core.onhost.begun import Begun
+from airflow_provider_dockerbackup.core.onhost.export import export_on_host, finish_export
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import container_name
+from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators import past_runs
-from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of, work_of
+from airflow_provider_dockerbackup.operators.base import actor_of, work_of
+from airflow_provider_dockerbackup.operators.on_host import CapturesOnHost
 from airflow_provider_dockerbackup.operators.rendered import flag
 from airflow_provider_dockerbackup.operators.summary import BackupSummary, backup_summary
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
 
-class DockerExportOperator(DockerHostOperator):
+
+class DockerExportOperator(CapturesOnHost):
     """Run ``docker export`` on a Docker host and commit the filesystem, with the configuration beside it, as a backup.
 
     Data of volumes, binds and tmpfs is not part of it; the record names them.
@@ -48,6 +55,12 @@ class DockerExportOperator(DockerHostOperator):
     :param compression_level: level, None for the compression's default.
     :param compression_threads: how many threads compress, in layout ``layers``.
     :param bandwidth_limit: bytes a second that may come from the host; None for no limit.
+    :param archive_location: ``host:/path``: the archive is made, compressed and kept in that folder of the Docker host
+        itself, and only its digests and the record go to the repository; with ``consistency="none"`` without commands,
+        or ``"snapshot"``. None sends the archive there too. (templated)
+    :param deferrable: with ``archive_location``: wait for the host in the triggerer and not in a worker. None takes
+        Airflow's ``[operators] default_deferrable`` where it can be done.
+    :param poll_seconds: how often the triggerer looks at the host.
     :param recipients: age recipients, at least two, to which backups in a new repository are encrypted: public keys
         ``age1…``, ``ssh-ed25519 …`` or ``ssh-rsa …``, with ``NAME=`` before each if wanted. An existing repository
         must have the same; none takes it as it is. (templated)
@@ -69,6 +82,7 @@ class DockerExportOperator(DockerHostOperator):
         "recipients",
         "allow_single_recipient",
         "retention",
+        "archive_location",
         "allow_past_runs",
         "consistency",
         "pre_command",
@@ -98,10 +112,13 @@ class DockerExportOperator(DockerHostOperator):
         recipients: Sequence[str] = (),
         allow_single_recipient: bool | str = False,
         retention: str | None = None,
+        archive_location: str | None = None,
+        deferrable: bool | None = None,
+        poll_seconds: float = 15.0,
         allow_past_runs: bool | str = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(archive_location=archive_location, deferrable=deferrable, poll_seconds=poll_seconds, **kwargs)
         self.container = container
         self.repository = repository
         self.consistency = consistency
@@ -122,46 +139,93 @@ class DockerExportOperator(DockerHostOperator):
 
     def work(self, context: Context) -> BackupSummary:
         """Export the container."""
-        from airflow_provider_dockerbackup.hooks.storage import repository_of
+        self._check()
+        past = past_runs.refused(context, allow=flag("allow_past_runs", self.allow_past_runs))
+        with self.hook.docker_host() as host:
+            request = self._request(context, host)
+            if past is not None:
+                return past_runs.backup_or_skip(
+                    past, request.key, repository=self.repository, conn_id=self.repository_conn_id
+                )
+            container = host.inspect_container(request.key.source.name)
+            repository = self._repository(host)
+            if self.archive_location:
+                outcome = export_on_host(
+                    request,
+                    self.archive_location,
+                    container=container,
+                    deadline_seconds=self._deadline_seconds,
+                    host=host,
+                    archives=host.archives,
+                    repository=repository,
+                    progress=self.progress,
+                    begun=self._begun,
+                )
+            else:
+                outcome = export_container(request, host=host, repository=repository, progress=self.progress)
+        return self._summary(outcome, repository)
 
-        name = container_name(self.container)
+    def _check(self) -> None:
+        """Refuse what is wrong whatever the host says."""
+        container_name(self.container)
         check_compression(self.compression, level=self.compression_level)
-        tuning = Tuning(
+        self._tuning.check()
+        parse_recipients(self.recipients, allow_single=flag("allow_single_recipient", self.allow_single_recipient))
+        check_consistency(self.consistency, pause_limit_seconds=self.pause_limit_seconds)
+        self._commands()
+        self._check_waiting()
+
+    def _commands(self) -> QuiesceCommands:
+        return QuiesceCommands.of(self.pre_command, self.post_command, timeout_seconds=self.command_timeout_seconds)
+
+    @property
+    def _tuning(self) -> Tuning:
+        return Tuning(
             level=self.compression_level, threads=self.compression_threads, bandwidth_limit=self.bandwidth_limit
         )
-        tuning.check()
-        past = past_runs.refused(context, allow=flag("allow_past_runs", self.allow_past_runs))
-        single = flag("allow_single_recipient", self.allow_single_recipient)
-        parse_recipients(self.recipients, allow_single=single)
-        check_consistency(self.consistency, pause_limit_seconds=self.pause_limit_seconds)
-        commands = QuiesceCommands.of(self.pre_command, self.post_command, timeout_seconds=self.command_timeout_seconds)
-        with self.hook.docker_host() as host:
-            source = Source(host=host.name, kind=SourceKind.CONTAINER, name=name)
-            key = BackupKey.of(source, run_time=context["dag_run"].run_after, work=work_of(context))
-            if past is not None:
-                return past_runs.backup_or_skip(past, key, repository=self.repository, conn_id=self.repository_conn_id)
-            host.inspect_container(name)
-            repository = repository_of(
-                self.repository,
-                conn_id=self.repository_conn_id,
-                layout=self.layout,
-                compression=self.compression,
-                recipients=self.recipients,
-                allow_single_recipient=single,
-            )
-            request = ExportRequest(
-                key=key,
-                actor=actor_of(context),
-                consistency=self.consistency,
-                pause_limit_seconds=self.pause_limit_seconds,
-                commands=commands,
-                deadline_seconds=int(self.hook.settings.timeouts.deadline_seconds),
-                compression=Compression(self.compression) if self.compression else None,
-                tuning=tuning,
-                retention=self.retention,
-            )
-            outcome = export_container(request, host=host, repository=repository, progress=self.progress)
+
+    def _request(self, context: Context, host: SshDockerHost) -> ExportRequest:
+        source = Source(host=host.name, kind=SourceKind.CONTAINER, name=container_name(self.container))
+        return ExportRequest(
+            key=BackupKey.of(source, run_time=context["dag_run"].run_after, work=work_of(context)),
+            actor=actor_of(context),
+            consistency=self.consistency,
+            pause_limit_seconds=self.pause_limit_seconds,
+            commands=self._commands(),
+            deadline_seconds=self._deadline_seconds,
+            compression=Compression(self.compression) if self.compression else None,
+            tuning=self._tuning,
+            retention=self.retention,
+        )
+
+    def _repository(self, host: SshDockerHost) -> Repository:
+        from airflow_provider_dockerbackup.hooks.storage import repository_of
+
+        repository = repository_of(
+            self.repository,
+            conn_id=self.repository_conn_id,
+            layout=self.layout,
+            compression=self.compression,
+            recipients=self.recipients,
+            allow_single_recipient=flag("allow_single_recipient", self.allow_single_recipient),
+        )
+        repository.host_files = only_host(host.name, host.archives)
+        return repository
+
+    def _finish(self, context: Context, begun: Begun, *, host: SshDockerHost, repository: Repository) -> BackupOutcome:
+        return finish_export(
+            self._request(context, host),
+            begun,
+            None,
+            host=host,
+            archives=host.archives,
+            repository=repository,
+            progress=self.progress,
+        )
+
+    def _summary(self, outcome: BackupOutcome, repository: Repository) -> BackupSummary:
         summary = backup_summary(outcome, repository_url=repository.storage.url)
+        source = outcome.backup.source
         self.log.info("%s: %s as backup %s", source, outcome.status, summary["backup_id"])
         if summary["not_covered"]:
             self.log.warning("%s: not in this backup: data of %s", source, ", ".join(summary["not_covered"]))

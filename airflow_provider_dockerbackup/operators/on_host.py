@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_dockerbackup.core.capture import BackupOutcome
-from airflow_provider_dockerbackup.core.model import ImageInspect
+from airflow_provider_dockerbackup.core.export import ExportRequest
+from airflow_provider_dockerbackup.core.onhost.begun import Begun
+from airflow_provider_dockerbackup.core.onhost.finish import give_up
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
-from airflow_provider_dockerbackup.core.onhost.save import Begun, finish_save, give_up_save, save_on_host
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.save import SaveRequest
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError
@@ -37,7 +38,7 @@ _WHY = {
 }
 
 
-class SavesOnHost(DockerHostOperator):
+class CapturesOnHost(DockerHostOperator):
     """Base of operators whose archive may be made and kept on the Docker host itself.
 
     :param archive_location: ``host:/path``, or None for an archive in the repository. (templated)
@@ -80,10 +81,13 @@ class SavesOnHost(DockerHostOperator):
         ending.start()
         ending.join(_KILL_SECONDS)
 
-    def _request(self, context: Context, host: SshDockerHost) -> SaveRequest:
+    def _request(self, context: Context, host: SshDockerHost) -> SaveRequest | ExportRequest:
         raise NotImplementedError
 
     def _repository(self, host: SshDockerHost) -> Repository:
+        raise NotImplementedError
+
+    def _finish(self, context: Context, begun: Begun, *, host: SshDockerHost, repository: Repository) -> BackupOutcome:
         raise NotImplementedError
 
     def _summary(self, outcome: BackupOutcome, repository: Repository) -> BackupSummary:
@@ -95,8 +99,8 @@ class SavesOnHost(DockerHostOperator):
             return
         if not self.archive_location:
             raise ConfigurationError(
-                "deferrable: only a save with archive_location goes on without a worker; otherwise the worker itself "
-                "moves the bytes. Give archive_location='host:/path', or leave deferrable out"
+                "deferrable: only with archive_location does the work go on without a worker; otherwise the worker "
+                "itself moves the bytes. Give archive_location='host:/path', or leave deferrable out"
             )
         if not 0 < self.poll_seconds <= _LONGEST_POLL_SECONDS:
             raise ConfigurationError(
@@ -106,21 +110,6 @@ class SavesOnHost(DockerHostOperator):
         from airflow_provider_dockerbackup.hooks.connection import connection_of
 
         refuse_unless_for_triggers(self.hook, connection_of(self.dockerbackup_conn_id).extra_dejson)
-
-    def _save_on_host(
-        self, request: SaveRequest, *, image: ImageInspect, host: SshDockerHost, repository: Repository
-    ) -> BackupOutcome:
-        return save_on_host(
-            request,
-            self.archive_location or "",
-            image=image,
-            deadline_seconds=self._deadline_seconds,
-            host=host,
-            archives=host.archives,
-            repository=repository,
-            progress=self.progress,
-            begun=self._begun,
-        )
 
     def _begun(self, begun: Begun) -> None:
         """Remember the job, and leave the waiting for it to the triggerer if that is wanted."""
@@ -146,26 +135,18 @@ class SavesOnHost(DockerHostOperator):
         begun = from_wire(event["begun"])
         self._job = begun.place
         with self.hook.docker_host() as host:
-            request, repository = self._request(context, host), self._repository(host)
+            repository = self._repository(host)
             if event["status"] != "over":
                 problem = f": {event['problem']}" if event["problem"] else ""
-                give_up_save(
-                    request,
+                give_up(
+                    self._request(context, host),
                     begun,
-                    f"saving on {host.name} failed: {_WHY[event['status']]}{problem}",
+                    f"the capture on {host.name} failed: {_WHY[event['status']]}{problem}",
                     archives=host.archives,
                     repository=repository,
                     progress=self.progress,
                 )
-            outcome = finish_save(
-                request,
-                begun,
-                None,
-                host=host,
-                archives=host.archives,
-                repository=repository,
-                progress=self.progress,
-            )
+            outcome = self._finish(context, begun, host=host, repository=repository)
         return self._summary(outcome, repository)
 
     def _end_job(self, place: JobPlace) -> None:

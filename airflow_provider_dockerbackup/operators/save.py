@@ -13,6 +13,8 @@ from airflow_provider_dockerbackup.core.capture import BackupOutcome, Tuning
 from airflow_provider_dockerbackup.core.encryption.recipient import parse_recipients
 from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice, check_capture
 from airflow_provider_dockerbackup.core.model import SourceKind
+from airflow_provider_dockerbackup.core.onhost.begun import Begun
+from airflow_provider_dockerbackup.core.onhost.save import finish_save, save_on_host
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.core.repository import Repository
@@ -20,7 +22,7 @@ from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
 from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators import past_runs
 from airflow_provider_dockerbackup.operators.base import actor_of, work_of
-from airflow_provider_dockerbackup.operators.on_host import SavesOnHost
+from airflow_provider_dockerbackup.operators.on_host import CapturesOnHost
 from airflow_provider_dockerbackup.operators.rendered import flag
 from airflow_provider_dockerbackup.operators.summary import BackupSummary, backup_summary
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
 
 
-class DockerSaveOperator(SavesOnHost):
+class DockerSaveOperator(CapturesOnHost):
     """Run ``docker save`` on a Docker host and commit the stream, proven complete, as a backup.
 
     Layers, history and configuration are kept byte for byte. An image that equals the newest backup of its source is
@@ -136,7 +138,17 @@ class DockerSaveOperator(SavesOnHost):
             image = host.inspect_image(request.key.source.name)
             repository = self._repository(host)
             if self.archive_location:
-                outcome = self._save_on_host(request, image=image, host=host, repository=repository)
+                outcome = save_on_host(
+                    request,
+                    self.archive_location,
+                    image=image,
+                    deadline_seconds=self._deadline_seconds,
+                    host=host,
+                    archives=host.archives,
+                    repository=repository,
+                    progress=self.progress,
+                    begun=self._begun,
+                )
             else:
                 outcome = save_image(request, host=host, repository=repository, progress=self.progress, image=image)
         return self._summary(outcome, repository)
@@ -181,6 +193,17 @@ class DockerSaveOperator(SavesOnHost):
         )
         repository.host_files = only_host(host.name, host.archives)
         return repository
+
+    def _finish(self, context: Context, begun: Begun, *, host: SshDockerHost, repository: Repository) -> BackupOutcome:
+        return finish_save(
+            self._request(context, host),
+            begun,
+            None,
+            host=host,
+            archives=host.archives,
+            repository=repository,
+            progress=self.progress,
+        )
 
     def _summary(self, outcome: BackupOutcome, repository: Repository) -> BackupSummary:
         summary = backup_summary(outcome, repository_url=repository.storage.url)

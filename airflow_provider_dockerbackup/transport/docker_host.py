@@ -166,7 +166,7 @@ class SshDockerHost:
         :raises NotFoundError: when there is none.
         """
         what = f"docker container inspect {name}"
-        return docker_output.container(self._one(commands.inspect_containers(self._docker, [name]), what=what))
+        return ContainerInspect.of(self._one(commands.inspect_containers(self._docker, [name]), what=what))
 
     def save_image(self, image_id: str, *, without: Collection[str] = ()) -> SshFilteredStream:
         """Stream ``docker save`` of one image, without the members named where the host has what that takes.

@@ -160,6 +160,17 @@ def only_image(stdout: bytes) -> ImageInspect:
     return image(documents[0])
 
 
+def only_container(stdout: bytes) -> ContainerInspect:
+    """Return the one container that ``docker container inspect`` printed.
+
+    :raises ConfigurationError: when it printed something else.
+    """
+    documents = json_array(stdout)
+    if len(documents) != 1:
+        raise _unreadable(stdout)
+    return ContainerInspect.of(documents[0])
+
+
 def image(document: Mapping[str, Any]) -> ImageInspect:
     """Return an image from its inspect document."""
     return ImageInspect(
@@ -199,25 +210,6 @@ def image_manifests(answer: bytes) -> tuple[ImageManifest, ...]:
         return ()
 
 
-def container(document: Mapping[str, Any]) -> ContainerInspect:
-    """Return a container from its inspect document."""
-    state = document.get("State") or {}
-    config = document.get("Config") or {}
-    return ContainerInspect(
-        id=str(document.get("Id") or ""),
-        name=str(document.get("Name") or "").removeprefix("/"),
-        status=str(state.get("Status") or ""),
-        image_id=str(document.get("Image") or ""),
-        image_reference=str(config.get("Image") or ""),
-        created=str(document.get("Created") or ""),
-        started_at=str(state.get("StartedAt") or ""),
-        finished_at=str(state.get("FinishedAt") or ""),
-        config=config,
-        mounts=tuple(document.get("Mounts") or ()),
-        document=document,
-    )
-
-
 def image_summaries(documents: Iterable[Mapping[str, Any]]) -> tuple[ImageSummary, ...]:
     """Return a listing of images, one item a tag; an image without a tag stands once, under its ID."""
     found: dict[tuple[str, str], ImageSummary] = {}
@@ -245,7 +237,7 @@ def container_summaries(documents: Iterable[Mapping[str, Any]]) -> tuple[Contain
             created=one.created,
             labels=_labels(one.config),
         )
-        for one in map(container, documents)
+        for one in map(ContainerInspect.of, documents)
     )
 
 

@@ -5,9 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
-from airflow_provider_dockerbackup.core.onhost.ports import FoundJob, JobState, SavedOnHost, SaveJob
+from airflow_provider_dockerbackup.core.onhost.ports import (
+    ExportedOnHost,
+    FoundJob,
+    HostJob,
+    JobState,
+    SavedOnHost,
+    WrittenOnHost,
+)
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
     ConflictError,
@@ -22,7 +30,7 @@ from airflow_provider_dockerbackup.transport.docker_errors import docker_error, 
 from airflow_provider_dockerbackup.transport.slots import DEFAULT_PLACES
 from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshSession
 
-_JOB = "the job that saves on the host"
+_JOB = "the job on the host"
 _EXISTS = 73
 _NO_FOLDER = 77
 
@@ -80,10 +88,10 @@ class SshHostArchives:
         """Remove an archive; one that is not there is no error."""
         self._run(host_jobs.delete_line(path), what=f"removing {path}")
 
-    def start(self, job: SaveJob) -> None:
+    def start(self, job: HostJob) -> None:
         """Begin a job and return as soon as it runs."""
         line = host_jobs.start_line(self._docker, job, max_captures=self._max_captures)
-        result = self._session.run(line, what=_JOB)
+        result = self._session.run(line, what=_JOB, stdin=job.note)
         if result.exit_status == 0:
             return
         if result.exit_status == _EXISTS:
@@ -102,30 +110,53 @@ class SshHostArchives:
         """Return the error that the end of a job is."""
         return self._job_error(CommandResult(exit_status=state.exit_status or 0, stderr=state.said))
 
-    def results(self, place: JobPlace) -> SavedOnHost:
-        """Return what a job that ended with status 0 says.
+    def saved(self, place: JobPlace) -> SavedOnHost:
+        """Return what a job says that saved an image and ended with status 0.
 
         :raises NotFoundError: when its folder is gone.
         :raises IntegrityError: when what it says cannot be read.
         """
-        files = {
-            name: self._run(host_jobs.read_line(f"{place.folder}/{place.name}/{name}"), what=f"reading {name}").stdout
-            for name in ("result", "image.json", "manifest.json", "config.json")
-        }
+        written = asdict(self._written(place))
+        image, manifest, config = (self._file(place, name) for name in ("image.json", "manifest.json", "config.json"))
+        with self._readable():
+            inspected = docker_output.only_image(image)
+        return SavedOnHost(**written, image=inspected, manifest=manifest, config=config)
+
+    def exported(self, place: JobPlace) -> ExportedOnHost:
+        """Return what a job says that exported a container and ended with status 0.
+
+        :raises NotFoundError: when its folder is gone.
+        :raises IntegrityError: when what it says cannot be read.
+        """
+        written, note = asdict(self._written(place)), self._file(place, "note")
         try:
-            sha256, size_bytes, stored_sha256, stored_size_bytes = host_jobs.result_of(files["result"])
-            image = docker_output.only_image(files["image.json"])
-        except DockerBackupError as err:
-            raise IntegrityError(f"{_JOB} {self._name} says what cannot be read: {err}") from err
-        return SavedOnHost(
+            after = self._file(place, "after.json")
+        except NotFoundError:
+            return ExportedOnHost(**written, note=note, after=None)
+        with self._readable():
+            container = docker_output.only_container(after)
+        return ExportedOnHost(**written, note=note, after=container)
+
+    def _written(self, place: JobPlace) -> WrittenOnHost:
+        result = self._file(place, "result")
+        with self._readable():
+            sha256, size_bytes, stored_sha256, stored_size_bytes = host_jobs.result_of(result)
+        return WrittenOnHost(
             size_bytes=size_bytes,
             sha256=sha256,
             stored_size_bytes=stored_size_bytes,
             stored_sha256=stored_sha256,
-            image=image,
-            manifest=files["manifest.json"],
-            config=files["config.json"],
         )
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except DockerBackupError as err:
+            raise IntegrityError(f"{_JOB} {self._name} says what cannot be read: {err}") from err
+
+    def _file(self, place: JobPlace, name: str) -> bytes:
+        return self._run(host_jobs.read_line(f"{place.folder}/{place.name}/{name}"), what=f"reading {name}").stdout
 
     def publish(self, place: JobPlace, *, archive: str) -> None:
         """Claim what a job made and give it its final name; durable on return."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
-from airflow_provider_dockerbackup.core.onhost.ports import FoundJob, JobPhase, JobState, SaveJob
+from airflow_provider_dockerbackup.core.onhost.ports import FoundJob, HostJob, JobPhase, JobState
 from airflow_provider_dockerbackup.exceptions import DockerBackupError
 from airflow_provider_dockerbackup.transport.commands import DockerCommand, quoted_line
 from airflow_provider_dockerbackup.transport.job_script import CLEAR, JOB, JOBS, PUBLISH, START, STATE
@@ -26,15 +26,17 @@ _PHASES: dict[bytes, JobPhase] = {
 }
 
 
-def start_line(docker: DockerCommand, job: SaveJob, *, max_captures: int) -> str:
-    """Return the line that begins a job and ends as soon as that runs."""
+def start_line(docker: DockerCommand, job: HostJob, *, max_captures: int) -> str:
+    """Return the line that begins a job and ends as soon as that runs; its input is the job's note."""
     options = (
         job.place.folder,
         job.place.name,
         str(-(-job.needed_bytes // 1024)),
         job.compression.value,
         JOB,
-        job.image_id,
+        job.kind.value,
+        job.subject,
+        job.temporary or "",
         job.compression.value,
         "" if job.level is None else str(job.level),
         str(job.deadline_seconds),

@@ -7,7 +7,9 @@ the archives, so that publishing is a link within one file system. Files in it:
 * ``process``: process id of the leader, boot id of the host, start time of the leader in clock ticks since then. They
   name one process for ever: a number that was given again has another start time, or another boot id.
 * ``waiting``: there while it waits for a place among the host's captures.
-* ``archive``: what is written; ``image.json``, ``manifest.json``, ``config.json``, ``result``: what is known of it.
+* ``archive``: what is written; ``result``: its sizes and digests; ``note``: what was given to the job, for its end.
+* ``image.json``, ``manifest.json``, ``config.json``: what is known of an image; ``after.json``: of a container that was
+  exported as it is, once that was done.
 * ``status``: the exit status, put there by an EXIT trap in one step; ``log``: what was said.
 * ``unclaimed``: a folder that one alone can rename to ``claim``: whoever commits what a job made that is over, or
   removes it. Renaming needs no space, so a full disk keeps nobody from either.
@@ -41,7 +43,8 @@ lives() {
 )
 
 # Parameters: folder, name of the job, KiB that must be free, compression, the script of the job, then its parameters
-# but the first, which is the job's folder. Status 73 says that there is such a job, 77 that no folder could be made.
+# but the first, which is the job's folder. Its input is the job's note. Status 73 says that there is such a job, 77
+# that no folder could be made.
 START = """\
 umask 077
 folder=$1 job=$2 need=$3 compression=$4 script=$5
@@ -66,7 +69,7 @@ case $free in
 esac
 here=$folder/$job
 mkdir "$here" || { [ -d "$here" ] && exit 73; exit 77; }
-mkdir "$here/unclaimed" || { rmdir "$here"; exit 77; }
+{ mkdir "$here/unclaimed" && cat >"$here/note"; } || { rm -rf "$here"; exit 77; }
 DOCKERBACKUP_JOB=$job setsid sh -c "$script" dockerbackup-job "$here" "$@" </dev/null >"$here/log" 2>&1 9>&- &
 tries=0
 until [ -s "$here/process" ] || [ -s "$here/status" ]; do
@@ -80,31 +83,39 @@ until [ -s "$here/process" ] || [ -s "$here/status" ]; do
 done
 """
 
-# Parameters: the job's folder, image, compression, level (or nothing), deadline in seconds, places for captures, then
-# the words that call docker.
+# Parameters: the job's folder, `image` or `container`, which one, the image of a temporary container (or nothing),
+# compression, level (or nothing), deadline in seconds, places for captures, then the words that call docker.
 #
 # * Each member of the pipeline leaves its exit status in a file: POSIX has none for a pipeline but that of its last.
 # * The digests are taken by programs beside it that read from pipes with names. All of them are there before it begins,
 #   since opening such a pipe waits for the other end; should one end early, "tee" is ended by SIGPIPE, and with it all.
 # * What takes long runs in the background and is waited for: a shell heeds no signal before a foreground command ends.
 # * At the end whatever is left of the process group is ended, the timer too, and what failed leaves no archive behind.
+#   A temporary container goes, and its image, before the status says that the job is over. A trap may run in a
+#   function, and sees that one's parameters: so the one that waits gets all of them.
+# * docker can end an export early and say nothing. So the tar must end with two blocks of zeros, and be read back.
 JOB = (
     _STARTED
     + """\
 umask 077
-here=$1 image=$2 compression=$3 level=$4 limit=$5 places=$6
-shift 6
+here=$1 kind=$2 subject=$3 temporary=$4 compression=$5 level=$6 limit=$7 places=$8
+shift 8
 finish() {
   status=$1
+  shift
   trap '' HUP INT TERM PIPE
   trap - EXIT
   kill -s TERM 0
   if [ "$status" != 0 ]; then rm -f "$here/archive"; fi
-  rm -f "$here/plain" "$here/count" "$here/stored" "$here/waiting"
+  rm -f "$here/plain" "$here/count" "$here/last" "$here/stored" "$here/waiting"
+  if [ -n "$temporary" ]; then
+    "$@" container rm --volumes -- "$subject" >/dev/null
+    "$@" image rm -- "$temporary" >/dev/null
+  fi
   echo "$status" >"$here/status.new" && mv -f "$here/status.new" "$here/status"
   exit "$status"
 }
-trap 'finish $?' EXIT
+trap 'finish "$?" "$@"' EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
@@ -129,10 +140,16 @@ take_place() {
     wait "$!"
   done
 }
-take_place
+take_place "$@"
 rm -f "$here/waiting"
 cd "$here" || exit 74
-"$@" image inspect -- "$image" >image.json || exit
+if [ "$kind" = image ]; then "$@" image inspect -- "$subject" >image.json || exit; fi
+capture() {
+  case $kind in
+    image) "$@" image save -- "$subject" ;;
+    container) "$@" container export -- "$subject" ;;
+  esac
+}
 pack() {
   case $compression in
     gzip) gzip -c ${level:+"-$level"} ;;
@@ -147,21 +164,23 @@ unpack() {
     *) cat archive ;;
   esac
 }
-mkfifo plain count stored || exit 74
+mkfifo plain count last stored || exit 74
 sha256sum <plain >plain.sum &
 digest=$!
 wc -c <count >plain.bytes &
 counter=$!
+tail -c 1024 <last | tr -d '\\000' | wc -c >last.bytes &
+last=$!
 sha256sum <stored >stored.sum &
 stored=$!
 {
-  { "$@" image save -- "$image"; echo "$?" >save.status; } |
-    { tee plain count; echo "$?" >tee.status; } |
+  { capture "$@"; echo "$?" >capture.status; } |
+    { tee plain count last; echo "$?" >tee.status; } |
     { pack; echo "$?" >pack.status; } |
     { tee stored >archive; echo "$?" >write.status; }
 } &
 wait "$!"
-for step in write pack tee save; do
+for step in write pack tee capture; do
   status=
   { read -r status <"$step.status"; } 2>/dev/null
   if [ "$status" != 0 ]; then
@@ -169,21 +188,32 @@ for step in write pack tee save; do
     rm -f archive  # on a full disk nothing could be said before
     if [ "$free" -lt 64 ]; then echo "no space left on device: $here" >&2; fi
     echo "$step ended with exit status ${status:-none}" >&2
-    if [ "$step" = save ]; then exit "${status:-74}"; fi
+    if [ "$step" = capture ]; then exit "${status:-74}"; fi
     exit 74
   fi
 done
-for reader in "$digest" "$counter" "$stored"; do wait "$reader" || exit 74; done
-sync archive . 2>/dev/null || sync
-unpack | tar -xOf - manifest.json >manifest.json &
-wait "$!" || { echo "the archive cannot be read back" >&2; exit 74; }
-config=$(sed -n 's/.*"Config" *: *"\\([^"]*\\)".*/\\1/p' manifest.json)
-case $config in
-  '' | -* | /* | *[!A-Za-z0-9/._-]*) echo "manifest.json names no configuration" >&2; exit 74 ;;
-esac
-unpack | tar -xOf - "$config" >config.json &
-wait "$!" || { echo "the archive cannot be read back" >&2; exit 74; }
+for reader in "$digest" "$counter" "$last" "$stored"; do wait "$reader" || exit 74; done
 read -r plain rest <plain.sum && read -r packed rest <stored.sum && read -r bytes <plain.bytes || exit 74
+read -r left <last.bytes || exit 74
+if [ "$bytes" -lt 1024 ] || [ "$left" != 0 ]; then
+  echo "unexpected EOF: docker wrote $bytes bytes, and not the end of an archive" >&2
+  exit 74
+fi
+sync archive . 2>/dev/null || sync
+if [ "$kind" = container ]; then
+  unpack | tar -tf - >/dev/null &
+  wait "$!" || { echo "the archive cannot be read back" >&2; exit 74; }
+  if [ -z "$temporary" ]; then "$@" container inspect -- "$subject" >after.json || exit; fi
+else
+  unpack | tar -xOf - manifest.json >manifest.json &
+  wait "$!" || { echo "the archive cannot be read back" >&2; exit 74; }
+  config=$(sed -n 's/.*"Config" *: *"\\([^"]*\\)".*/\\1/p' manifest.json)
+  case $config in
+    '' | -* | /* | *[!A-Za-z0-9/._-]*) echo "manifest.json names no configuration" >&2; exit 74 ;;
+  esac
+  unpack | tar -xOf - "$config" >config.json &
+  wait "$!" || { echo "the archive cannot be read back" >&2; exit 74; }
+fi
 echo "$plain $bytes $packed $(stat -c %s archive)" >result || exit 74
 exit 0
 """
@@ -234,7 +264,8 @@ fi
 if lives && is_ours "$pid"; then
   kill -s TERM -- "-$pid" 2>/dev/null
   tries=0
-  while lives && [ "$tries" -lt 20 ]; do
+  # It removes a temporary container and its image first.
+  while lives && [ "$tries" -lt 100 ]; do
     tries=$((tries + 1))
     sleep 0.1 2>/dev/null || sleep 1
   done

@@ -9,29 +9,38 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, compressor
+from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
-from airflow_provider_dockerbackup.core.onhost.ports import FoundJob, JobState, SavedOnHost, SaveJob
+from airflow_provider_dockerbackup.core.onhost.ports import (
+    ExportedOnHost,
+    FoundJob,
+    HostJob,
+    JobState,
+    SavedOnHost,
+    WrittenOnHost,
+)
 from airflow_provider_dockerbackup.core.ports import Clock, DockerHost
 from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, NotFoundError, TransientError
 
 
 @dataclass(slots=True, kw_only=True)
 class _Job:
-    job: SaveJob
+    job: HostJob
     state: JobState
     began: float
     archive: bytes = b""
-    saved: SavedOnHost | None = None
+    result: SavedOnHost | ExportedOnHost | None = None
     claimed: bool = False
 
 
 class MemoryHostArchives:
     """Archives of a twin of a Docker host; a job is done as soon as it is begun, or once :meth:`work` is called.
 
-    :param host: whose images are saved.
+    :param host: whose images are saved and containers exported.
     :param clock: the host's clock.
     :param at_once: whether jobs are done when they begin; else they run until :meth:`work`.
     """
@@ -62,7 +71,7 @@ class MemoryHostArchives:
         self._asked("delete")
         self.files.pop(path, None)
 
-    def start(self, job: SaveJob) -> None:
+    def start(self, job: HostJob) -> None:
         """Begin a job."""
         self._asked("start")
         if job.place in self._jobs:
@@ -97,13 +106,21 @@ class MemoryHostArchives:
         """Return the error that the end of a job is."""
         return TransientError(f"the job failed with exit status {state.exit_status}")
 
-    def results(self, place: JobPlace) -> SavedOnHost:
-        """Return what a job says."""
-        self._asked("results")
-        saved = self._job(place).saved
-        if saved is None:
+    def saved(self, place: JobPlace) -> SavedOnHost:
+        """Return what a job says that saved an image."""
+        self._asked("saved")
+        result = self._job(place).result
+        if not isinstance(result, SavedOnHost):
             raise NotFoundError(f"job {place.name} has no result")
-        return saved
+        return result
+
+    def exported(self, place: JobPlace) -> ExportedOnHost:
+        """Return what a job says that exported a container."""
+        self._asked("exported")
+        result = self._job(place).result
+        if not isinstance(result, ExportedOnHost):
+            raise NotFoundError(f"job {place.name} has no result")
+        return result
 
     def publish(self, place: JobPlace, *, archive: str) -> None:
         """Claim what a job made and give it its final name."""
@@ -121,6 +138,8 @@ class MemoryHostArchives:
         if job is not None and job.claimed and unclaimed:
             return False
         self._jobs.pop(place, None)
+        if job is not None and not job.state.is_over:
+            self._remove_temporary(job.job)
         return True
 
     def jobs(self, folder: str, *, scope: str) -> tuple[FoundJob, ...]:
@@ -138,29 +157,46 @@ class MemoryHostArchives:
         )
 
     def _do(self, job: _Job) -> None:
-        tar = b"".join(self._host.save_image(job.job.image_id))
+        tar = self._captured(job.job)
+        self._remove_temporary(job.job)
         packed = tar
         if job.job.compression is not Compression.NONE:
             packer = compressor(job.job.compression, level=job.job.level)
             packed = packer.compress(tar) + packer.flush()
-        manifest = _member(tar, "manifest.json")
         job.archive = packed
-        job.saved = SavedOnHost(
-            size_bytes=len(tar),
-            sha256=_digest(tar),
-            stored_size_bytes=len(packed),
-            stored_sha256=_digest(packed),
-            image=self._host.inspect_image(job.job.image_id),
+        written = WrittenOnHost(
+            size_bytes=len(tar), sha256=_digest(tar), stored_size_bytes=len(packed), stored_sha256=_digest(packed)
+        )
+        job.result = self._result(job.job, tar, asdict(written))
+        job.state = JobState(phase="ended", exit_status=0, written_bytes=len(packed))
+
+    def _captured(self, job: HostJob) -> bytes:
+        if job.kind is SourceKind.IMAGE:
+            return b"".join(self._host.save_image(job.subject))
+        return b"".join(self._host.export_container(job.subject))
+
+    def _result(self, job: HostJob, tar: bytes, written: dict[str, Any]) -> SavedOnHost | ExportedOnHost:
+        if job.kind is SourceKind.CONTAINER:
+            after = None if job.temporary is not None else self._host.inspect_container(job.subject)
+            return ExportedOnHost(**written, note=job.note, after=after)
+        manifest = _member(tar, "manifest.json")
+        return SavedOnHost(
+            **written,
+            image=self._host.inspect_image(job.subject),
             manifest=manifest,
             config=_member(tar, json.loads(manifest)[0]["Config"]),
         )
-        job.state = JobState(phase="ended", exit_status=0, written_bytes=len(packed))
+
+    def _remove_temporary(self, job: HostJob) -> None:
+        if job.temporary is not None:
+            self._host.remove_container(job.subject)
+            self._host.remove_image(job.temporary)
 
     def change_result(self, place: JobPlace, **changes: object) -> None:
         """Let a job say something else than it found."""
         job = self._job(place)
-        if job.saved is not None:
-            job.saved = replace(job.saved, **changes)  # type: ignore[arg-type]
+        if job.result is not None:
+            job.result = replace(job.result, **changes)  # type: ignore[arg-type]
 
     def _asked(self, what: str) -> None:
         if self.unreachable:

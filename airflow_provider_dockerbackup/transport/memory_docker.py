@@ -197,7 +197,7 @@ class MemoryDockerHost:
 
         :raises NotFoundError: when there is none.
         """
-        return docker_output.container(self._container(name).document)
+        return ContainerInspect.of(self._container(name).document)
 
     def save_image(self, image_id: str, *, without: Collection[str] = ()) -> MemoryStream:
         """Stream the archive the image came in, without the members named.

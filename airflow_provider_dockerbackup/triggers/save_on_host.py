@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wait, in the triggerer, for a job that saves an image on its Docker host."""
+"""Wait, in the triggerer, for a job that saves an image, or exports a container, on its Docker host."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any, Literal, TypedDict
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.onhost.begun import Begun
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
-from airflow_provider_dockerbackup.core.onhost.save import Begun
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, TransientError
 from airflow_provider_dockerbackup.transport import host_jobs
 
@@ -25,11 +25,12 @@ _KILL_SECONDS = 25.0
 
 
 class BegunWire(TypedDict):
-    """A save that has begun, as it passes through Airflow's database; no secret is in it."""
+    """A capture that has begun, as it passes through Airflow's database; no secret is in it."""
 
     folder: str
     job: str
-    image_id: str
+    subject: str
+    temporary: str | None
     began_at: str
     compression: str
     audit_head: str | None
@@ -48,11 +49,12 @@ class SaveOnHostEvent(TypedDict):
 
 
 def to_wire(begun: Begun) -> BegunWire:
-    """Return a begun save as it passes through Airflow's database."""
+    """Return a begun capture as it passes through Airflow's database."""
     return BegunWire(
         folder=begun.place.folder,
         job=begun.place.name,
-        image_id=begun.image_id,
+        subject=begun.subject,
+        temporary=begun.temporary,
         began_at=begun.began_at.isoformat(),
         compression=begun.compression.value,
         audit_head=begun.audit_head,
@@ -67,7 +69,8 @@ def from_wire(wire: BegunWire) -> Begun:
     try:
         return Begun(
             place=JobPlace(folder=wire["folder"], name=wire["job"]),
-            image_id=wire["image_id"],
+            subject=wire["subject"],
+            temporary=wire["temporary"],
             began_at=datetime.fromisoformat(wire["began_at"]),
             compression=Compression(wire["compression"]),
             audit_head=wire["audit_head"],
@@ -83,7 +86,7 @@ class SaveOnHostTrigger(BaseTrigger):
     or cleared, it ends the job of this try and no other (Airflow 3.3; before that the job ends itself at its deadline).
 
     :param conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host.
-    :param begun: the save that it waits for.
+    :param begun: the capture that it waits for.
     :param deadline: until when, in seconds since the epoch.
     :param poll_seconds: how often it looks, the first time after that long: a busy scheduler of Airflow 3.3 can mark a
         task as failed whose trigger fires within seconds.

@@ -426,7 +426,7 @@ def test_fields_that_were_rendered_otherwise_are_refused_and_nothing_is_committe
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"archive_location": None, "deferrable": True}, "only a save with archive_location"),
+        ({"archive_location": None, "deferrable": True}, "only with archive_location"),
         ({"archive_location": "host:relative"}, "an absolute path"),
         ({"archive_location": "host:/var/../etc"}, "an absolute path"),
         ({"archive_location": "host:/"}, "folder of its own"),

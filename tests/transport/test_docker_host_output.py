@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_dockerbackup.core.model import ContainerInspect
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
     ConflictError,
@@ -259,7 +260,7 @@ def test_inspect_document_is_kept_whole() -> None:
     image = docker_output.image(document)
     assert image.document == document
     assert image.diff_ids == ("l",)
-    assert docker_output.container(document).document == document
+    assert ContainerInspect.of(document).document == document
 
 
 def _manifest(digest: str, *, available: bool, **platform: str) -> dict[str, Any]:

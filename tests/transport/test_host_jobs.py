@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
-from airflow_provider_dockerbackup.core.onhost.ports import JobState, SaveJob
+from airflow_provider_dockerbackup.core.onhost.ports import HostJob, JobState
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError
 from airflow_provider_dockerbackup.transport import host_jobs
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
@@ -96,11 +97,12 @@ class Machine:
             words, env=self.environment, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=60
         )
 
-    def job(self, **changes: object) -> SaveJob:
+    def job(self, **changes: object) -> HostJob:
         """Return the job to do."""
-        job = SaveJob(
+        job = HostJob(
             place=self.place,
-            image_id="sha256:" + "1" * 64,
+            kind=SourceKind.IMAGE,
+            subject="sha256:" + "1" * 64,
             compression=Compression.NONE,
             level=None,
             needed_bytes=1,

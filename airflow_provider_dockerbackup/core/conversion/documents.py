@@ -51,6 +51,7 @@ def converted_record(
             "encryption": target.encryption,
             "recipients": target.recipients,
             "image": placed.image,
+            "filesystem": placed.filesystem or record.filesystem,
             "container": container,
             "fidelity": fidelity,
             "notes": tuple(notes),

@@ -29,7 +29,6 @@ class Identity:
     idempotency_key: str
     captured_at: datetime
     config_digest: str
-    tree_digest: str
     diff_ids: tuple[str, ...]
 
     @classmethod
@@ -39,7 +38,6 @@ class Identity:
             idempotency_key=record.idempotency_key,
             captured_at=record.captured_at,
             config_digest=record.image.config_digest if record.image is not None else "",
-            tree_digest=record.filesystem.tree_digest if record.filesystem is not None else "",
             diff_ids=record.diff_ids,
         )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.docker_archive import DockerArchive, DockerArchiveScanner
+from airflow_provider_dockerbackup.core.archive.rootfs import RootfsScanner
 from airflow_provider_dockerbackup.core.attempt import Attempt
 from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.catalog import Backup
@@ -25,7 +26,7 @@ from airflow_provider_dockerbackup.core.layers.fetch import Fetched, hints_in
 from airflow_provider_dockerbackup.core.layers.store import LayerStore
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.reading import archive_stream, restored_config, whole_stream
-from airflow_provider_dockerbackup.core.record import ArchiveFile, BlobSet, Image, LayerBlob
+from airflow_provider_dockerbackup.core.record import ArchiveFile, BlobSet, Filesystem, Image, LayerBlob
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.throttle import Throttle
 from airflow_provider_dockerbackup.exceptions import IntegrityError
@@ -36,12 +37,14 @@ class Placed:
     """Where a backup's bytes are in the target, not recorded yet.
 
     :param image: what the record says of an image in the new layout; None for a container.
+    :param filesystem: what it says of a container's; None for an image.
     :param new: digests of the blobs that were stored for it; the others were there.
     """
 
     archive: ArchiveFile | None = None
     blobs: BlobSet | None = None
     image: Image | None = None
+    filesystem: Filesystem | None = None
     new: frozenset[str] = frozenset()
 
 
@@ -76,6 +79,7 @@ class Transfer:
         self._compression = compression
         self._throttle = throttle
         self._progress = progress
+        self._filesystem = self._record.filesystem
 
     @contextmanager
     def placed(self) -> Iterator[Placed]:
@@ -93,7 +97,8 @@ class Transfer:
 
     def _into_layers(self, store: LayerStore) -> Placed:
         if self._record.image is None:
-            return Placed(blobs=self._filesystem_blobs(store), new=store.new)
+            blobs_of_one = self._filesystem_blobs(store)
+            return Placed(blobs=blobs_of_one, filesystem=self._filesystem, new=store.new)
         wanted = frozenset(self._record.diff_ids)
         held = store.held(wanted)
         with LayerCollector(store, wanted=wanted - held.keys()) as collector:
@@ -135,11 +140,11 @@ class Transfer:
     def _filesystem_layer(self, store: LayerStore, diff_id: str) -> LayerBlob:
         """Store an exported filesystem; one that is held is read all the same, to be compared with its record."""
         if held := store.held([diff_id]):
-            for _ in self._chunks():
+            for _ in self._scanned():
                 pass
             return held[diff_id]
         with store.layer() as writer:
-            for chunk in self._chunks():
+            for chunk in self._scanned():
                 writer.write(chunk)
             return writer.publish(diff_id=diff_id)
 
@@ -148,9 +153,10 @@ class Transfer:
         compression = self._compression or self._attempt.repository.document.compression
         sink = self._attempt.archive(stem, compression=compression, level=self._tuning.level)
         if self._record.image is None:
-            for chunk in self._chunks():
+            for chunk in self._scanned():
                 sink.write(chunk)
-            return Placed(archive=sink.publish(content_digest=self._record.diff_ids[0]))
+            placed = sink.publish(content_digest=self._record.diff_ids[0])
+            return Placed(archive=placed, filesystem=self._filesystem)
         scanner = DockerArchiveScanner()
         for chunk in self._chunks():
             scanner.feed(chunk)
@@ -163,6 +169,19 @@ class Transfer:
             }
         )
         return Placed(archive=sink.publish(content_digest=archive.content_digest), image=image)
+
+    def _scanned(self) -> Iterator[bytes]:
+        """Yield an exported filesystem; at its end what a record of one that nobody had scanned lacks is known."""
+        known = self._filesystem
+        if known is None or known.tree_digest is not None:
+            yield from self._chunks()
+            return
+        scanner = RootfsScanner(max_total_bytes=self._record.size_bytes)
+        for chunk in self._chunks():
+            scanner.feed(chunk)
+            yield chunk
+        found = scanner.finish()
+        self._filesystem = known.model_copy(update={"tree_digest": found.tree_digest, "members": found.members})
 
     def _chunks(self) -> Iterator[bytes]:
         """Yield the archive's bytes; it ends only if all of them were the recorded ones."""

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from airflow_provider_dockerbackup.core.host_path import archive_path_on_host, check_host_folder
+from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.places import BACKUP_ID, source_path
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.repository import Repository
@@ -79,6 +80,11 @@ class JobPlace:
     def final_path(self, archive: str) -> str:
         """Return where the archive ``archive`` is published."""
         return archive_path_on_host(self.folder, self.backup_id, archive)
+
+
+def stem_of(source: Source) -> str:
+    """Return how the names of a source's archives begin."""
+    return "image" if source.kind is SourceKind.IMAGE else "rootfs"
 
 
 def scope_of(repository: Repository, source: Source) -> str:

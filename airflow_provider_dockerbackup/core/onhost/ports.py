@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
-from airflow_provider_dockerbackup.core.model import ImageInspect
+from airflow_provider_dockerbackup.core.model import ContainerInspect, ImageInspect, SourceKind
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
 from airflow_provider_dockerbackup.exceptions import DockerBackupError
 
@@ -17,21 +17,26 @@ JobPhase = Literal["waiting", "running", "ended", "killed", "rebooted", "vanishe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SaveJob:
-    """What a job on the host does: save, hash, compress, hash again, write.
+class HostJob:
+    """What a job on the host does: save or export, hash, compress, hash again, write.
 
-    :param image_id: the image, by ID.
+    :param subject: the image or container, by ID; by name a temporary container.
     :param level: compression level, None for the program's own.
     :param needed_bytes: how much must be free before it begins.
     :param deadline_seconds: after this long it ends itself, whoever is left to ask.
+    :param temporary: the image that a temporary container is of; both go when the job ends.
+    :param note: kept in the job's folder, for whoever commits; it may hold secrets.
     """
 
     place: JobPlace
-    image_id: str
+    kind: SourceKind
+    subject: str
     compression: Compression
     level: int | None
     needed_bytes: int
     deadline_seconds: int
+    temporary: str | None = None
+    note: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,19 +62,39 @@ class JobState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SavedOnHost:
+class WrittenOnHost:
     """What a job that succeeded says of its archive.
 
     :param size_bytes: of the uncompressed tar; ``sha256`` its digest, ``sha256:<hex>``.
     :param stored_size_bytes: of the file; ``stored_sha256`` its digest.
-    :param image: as the engine showed it when the job began.
-    :param manifest: ``manifest.json`` read back from the file; ``config`` the image configuration that it names.
     """
 
     size_bytes: int
     sha256: str
     stored_size_bytes: int
     stored_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedOnHost(WrittenOnHost):
+    """What it says of a container's filesystem.
+
+    :param note: what was given to the job.
+    :param after: the container once it was exported; None of a temporary one.
+    """
+
+    note: bytes
+    after: ContainerInspect | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedOnHost(WrittenOnHost):
+    """What it says of an image.
+
+    :param image: as the engine showed it when the job began.
+    :param manifest: ``manifest.json`` read back from the file; ``config`` the image configuration that it names.
+    """
+
     image: ImageInspect
     manifest: bytes
     config: bytes
@@ -114,7 +139,7 @@ class HostFiles(Protocol):
 class HostArchives(HostFiles, Protocol):
     """Archives of one Docker host, and the jobs that make them there. Every method is fit to be called again."""
 
-    def start(self, job: SaveJob) -> None:
+    def start(self, job: HostJob) -> None:
         """Begin a job and return as soon as it runs; it goes on whatever becomes of us.
 
         MUST refuse before it begins when the folder cannot be written to, has too little space, or a program that the
@@ -131,8 +156,15 @@ class HostArchives(HostFiles, Protocol):
     def failure(self, state: JobState) -> DockerBackupError:
         """Return the error that the end of a job is which ended with another status than 0."""
 
-    def results(self, place: JobPlace) -> SavedOnHost:
-        """Return what a job that ended with status 0 says.
+    def saved(self, place: JobPlace) -> SavedOnHost:
+        """Return what a job says that saved an image and ended with status 0.
+
+        :raises NotFoundError: when its folder is gone.
+        :raises IntegrityError: when what it says cannot be read.
+        """
+
+    def exported(self, place: JobPlace) -> ExportedOnHost:
+        """Return what a job says that exported a container and ended with status 0.
 
         :raises NotFoundError: when its folder is gone.
         :raises IntegrityError: when what it says cannot be read.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
-from airflow_provider_dockerbackup.core.onhost.place import scope_of
+from airflow_provider_dockerbackup.core.onhost.place import scope_of, stem_of
 from airflow_provider_dockerbackup.core.onhost.ports import FoundJob, HostArchives
 from airflow_provider_dockerbackup.core.places import backup_path
 from airflow_provider_dockerbackup.core.ports import Progress
@@ -47,5 +47,5 @@ def _finish_claimed(job: FoundJob, key: BackupKey, *, archives: HostArchives, re
         return False
     if not recorded:
         for compression in Compression:
-            archives.delete(job.place.final_path(f"image-{job.place.attempt}.tar{compression.suffix}"))
+            archives.delete(job.place.final_path(f"{stem_of(key.source)}-{job.place.attempt}.tar{compression.suffix}"))
     return archives.clear(job.place)

@@ -11,12 +11,13 @@ from airflow_provider_dockerbackup.core.archive_bytes import only_host
 from airflow_provider_dockerbackup.core.capture import BackupOutcome
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
 from airflow_provider_dockerbackup.core.onhost.ports import (
+    ExportedOnHost,
     FoundJob,
     HostArchives,
     HostFilesFactory,
+    HostJob,
     JobState,
     SavedOnHost,
-    SaveJob,
 )
 from airflow_provider_dockerbackup.core.onhost.save import save_on_host
 from airflow_provider_dockerbackup.core.record import Source
@@ -51,7 +52,7 @@ class FaultyArchives:
         """Remove an archive."""
         self._plan.call("delete on host", lambda: self._inner.delete(path))
 
-    def start(self, job: SaveJob) -> None:
+    def start(self, job: HostJob) -> None:
         """Begin a job."""
         self._plan.call("start", lambda: self._inner.start(job))
 
@@ -63,9 +64,13 @@ class FaultyArchives:
         """Return what it failed of."""
         return self._inner.failure(state)
 
-    def results(self, place: JobPlace) -> SavedOnHost:
-        """Return what it made."""
-        return self._plan.call("results", lambda: self._inner.results(place))
+    def saved(self, place: JobPlace) -> SavedOnHost:
+        """Return what it saved."""
+        return self._plan.call("saved", lambda: self._inner.saved(place))
+
+    def exported(self, place: JobPlace) -> ExportedOnHost:
+        """Return what it exported."""
+        return self._plan.call("exported", lambda: self._inner.exported(place))
 
     def publish(self, place: JobPlace, *, archive: str) -> None:
         """Publish that."""

@@ -16,16 +16,13 @@ from airflow_provider_dockerbackup.core.copies.copy import CopyRequest, copy
 from airflow_provider_dockerbackup.core.freshness import Rpo, freshness
 from airflow_provider_dockerbackup.core.look.history import image_history
 from airflow_provider_dockerbackup.core.look.tree import image_chains
+from airflow_provider_dockerbackup.core.model import SourceKind
+from airflow_provider_dockerbackup.core.onhost.begun import Begun
+from airflow_provider_dockerbackup.core.onhost.finish import give_up
 from airflow_provider_dockerbackup.core.onhost.leftovers import Leftovers
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace, parse_location, scope_of
-from airflow_provider_dockerbackup.core.onhost.ports import JobState, SaveJob
-from airflow_provider_dockerbackup.core.onhost.save import (
-    Begun,
-    begin_save,
-    finish_save,
-    give_up_save,
-    save_on_host,
-)
+from airflow_provider_dockerbackup.core.onhost.ports import HostJob, JobState
+from airflow_provider_dockerbackup.core.onhost.save import begin_save, finish_save, save_on_host
 from airflow_provider_dockerbackup.core.record import BackupRecord, HostPlace
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.retention.forget import ForgetRequest, forget
@@ -80,9 +77,7 @@ def finished(world: HostWorld, request: SaveRequest, begun: Begun, *, state: Job
 
 def given_up(world: HostWorld, request: SaveRequest, begun: Begun) -> None:
     """Give it up."""
-    give_up_save(
-        request, begun, "too late", archives=world.archives, repository=world.repository, progress=world.progress
-    )
+    give_up(request, begun, "too late", archives=world.archives, repository=world.repository, progress=world.progress)
 
 
 @pytest.mark.parametrize("compression", list(Compression))
@@ -211,9 +206,10 @@ def test_jobs_of_another_repository_in_the_same_folder_are_none_of_ours() -> Non
     )
     image_id = world.host.inspect_image(IMAGE.name).id
     world.archives.start(
-        SaveJob(
+        HostJob(
             place=theirs,
-            image_id=image_id,
+            kind=SourceKind.IMAGE,
+            subject=image_id,
             compression=Compression.NONE,
             level=None,
             needed_bytes=1,
@@ -542,7 +538,7 @@ def test_whoever_does_not_know_whether_they_published_takes_nothing_back(fault: 
         if what == "size" and not lost:
             counting = Plan()
             broken = FaultyArchives(world.archives, counting)
-            counting.at, counting.fault = 3, fault  # state, results, publish
+            counting.at, counting.fault = 3, fault  # state, saved, publish
             with pytest.raises(TransientError, match="injected"):
                 finish_save(
                     request,
