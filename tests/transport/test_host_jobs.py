@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,13 +36,16 @@ BACKUP_ID = "20261123T210400Z-0123456789abcdef"
 ATTEMPT = "a1b2c3d4e5f6"
 NAME = f"{SCOPE}{BACKUP_ID}-{ATTEMPT}"
 ARCHIVE = f"image-{ATTEMPT}.tar"
+TEMPORARY = f"dockerbackup-temporary:0123456789abcdef-{ATTEMPT}-1790000000"
 CONFIG = "c" * 64 + ".json"
-# A docker that says what it is told to say; it counts how often it saves, and waits while it shall.
+# A docker that says what it is told to say, and waits while it shall; it notes what it is to remove.
 FAKE = """\
 #!/bin/sh
 case $2 in
-  inspect) echo '[{"Id": "sha256:1"}]' ;;
-  save)
+  inspect) echo "[{\\"Id\\": \\"$1 $4\\"}]" ;;
+  rm) echo "$@" >>"$FAKE/removed" ;;
+  save | export)
+    if [ -e "$FAKE/short" ]; then head -c "$(cat "$FAKE/short")" "$FAKE/archive"; exit 0; fi
     if [ -e "$FAKE/fails" ]; then head -c 200000 "$FAKE/archive"; echo 'Error from daemon: boom' >&2; exit 3; fi
     if [ -e "$FAKE/slow" ]; then head -c 200000 "$FAKE/archive"; while [ -e "$FAKE/slow" ]; do sleep 0.05; done
       tail -c +200001 "$FAKE/archive"; exit 0; fi
@@ -90,12 +94,10 @@ class Machine:
         """The place of the one job."""
         return JobPlace(folder=str(self.folder), name=NAME)
 
-    def run(self, line: str) -> subprocess.CompletedProcess[bytes]:
+    def run(self, line: str, *, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run a line as sshd does, in a session that ends with it."""
         words = [str(self.root / "bin" / "sh"), "-c", line]
-        return subprocess.run(
-            words, env=self.environment, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=60
-        )
+        return subprocess.run(words, env=self.environment, capture_output=True, check=False, input=given, timeout=60)
 
     def job(self, **changes: object) -> HostJob:
         """Return the job to do."""
@@ -112,7 +114,8 @@ class Machine:
 
     def start(self, *, places: int = 2, **changes: object) -> subprocess.CompletedProcess[bytes]:
         """Begin it."""
-        return self.run(host_jobs.start_line(DockerCommand(), self.job(**changes), max_captures=places))
+        job = self.job(**changes)
+        return self.run(host_jobs.start_line(DockerCommand(), job, max_captures=places), given=job.note)
 
     def state(self, place: JobPlace | None = None) -> JobState:
         """Return what it does."""
@@ -139,6 +142,11 @@ class Machine:
         done = self.run(host_jobs.clear_line(self.place, unclaimed=unclaimed))
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def removed(self) -> list[str]:
+        """Return what docker was told to remove."""
+        path = self.root / "removed"
+        return path.read_text().splitlines() if path.exists() else []
 
     def leader(self) -> int:
         """Return the process id of the job's leader."""
@@ -212,6 +220,82 @@ def test_a_job_writes_hashes_and_reads_back_what_docker_saves(machine: Machine, 
     assert [path.name for path in machine.folder.iterdir()] == [final.name]
     assert final.read_bytes() == stored
     assert final.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("compression", [Compression.NONE, Compression.GZIP])
+@pytest.mark.parametrize("temporary", [None, TEMPORARY])
+def test_a_job_exports_a_container_and_keeps_what_was_given_to_it(
+    machine: Machine, compression: Compression, temporary: str | None
+) -> None:
+    """One that stays is looked at afterwards; a temporary one goes, and its image."""
+    note = b'{"Env": ["PASSWORD=hunter2"]}' + bytes(range(256))
+    subject = "c" * 64 if temporary is None else temporary.replace(":", "-")
+    started = machine.start(
+        kind=SourceKind.CONTAINER, subject=subject, temporary=temporary, note=note, compression=compression
+    )
+    assert started.returncode == 0, started.stderr
+    state = machine.end()
+    assert (state.phase, state.exit_status) == ("ended", 0), state.said
+    here = machine.folder / NAME
+    stored = (here / "archive").read_bytes()
+    assert host_jobs.result_of((here / "result").read_bytes()) == (
+        digest(machine.archive),
+        len(machine.archive),
+        digest(stored),
+        len(stored),
+    )
+    assert (here / "note").read_bytes() == note
+    assert (here / "note").stat().st_mode & 0o777 == 0o600
+    assert not (here / "image.json").exists()
+    if temporary is None:
+        assert json.loads((here / "after.json").read_bytes()) == [{"Id": f"container {subject}"}]
+        assert machine.removed() == []
+    else:
+        assert not (here / "after.json").exists()
+        assert machine.removed() == [f"container rm --volumes -- {subject}", f"image rm -- {temporary}"]
+
+
+@pytest.mark.parametrize("kind", list(SourceKind))
+def test_a_tar_that_is_not_whole_fails_the_job_although_docker_said_that_it_succeeded(
+    machine: Machine, kind: SourceKind
+) -> None:
+    """Cut anywhere: before it begins, in a file's content, after all files, within the two blocks that end a tar."""
+    content = -(-len(machine.archive.rstrip(b"\0")) // 512) * 512
+    for length in (0, 512, 1000, 600_000, content, content + 512, content + 1023):
+        (machine.root / "short").write_text(str(length))
+        machine.start(kind=kind)
+        assert machine.end().exit_status == 74, length
+        assert not (machine.folder / NAME / "archive").exists()
+        machine.clear()
+    (machine.root / "short").write_text(str(content + 1024))
+    machine.start(kind=kind)
+    assert machine.end().exit_status == 0
+
+
+@pytest.mark.parametrize("when", ["while it exports", "while it waits", "at its deadline"])
+def test_a_job_that_is_ended_removes_its_snapshot(machine: Machine, when: str) -> None:
+    """It is nobody else's, and may be large."""
+    snapshot: dict[str, Any] = {"kind": SourceKind.CONTAINER, "subject": "snapshot", "temporary": TEMPORARY}
+    (machine.root / "slow").touch()
+    if when == "while it waits":
+        slots = machine.root / f"dockerbackup-{os.getuid()}"
+        slots.mkdir(mode=0o700)
+        words = ["flock", str(slots / "capture-1"), "sleep", "60"]
+        with subprocess.Popen(words, start_new_session=True) as held:
+            time.sleep(0.5)
+            machine.start(places=1, **snapshot)
+            machine.until(lambda state: state.phase == "waiting")
+            machine.clear()
+            os.killpg(held.pid, signal.SIGKILL)
+    elif when == "at its deadline":
+        machine.start(deadline_seconds=1, **snapshot)
+        assert machine.end().exit_status == 143
+    else:
+        machine.start(**snapshot)
+        machine.until(lambda state: state.written_bytes > 0)
+        machine.clear()
+    assert machine.removed() == ["container rm --volumes -- snapshot", f"image rm -- {TEMPORARY}"]
+    assert machine.processes() == []
 
 
 def test_a_job_goes_on_without_the_session_that_began_it(machine: Machine) -> None:

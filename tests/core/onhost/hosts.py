@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A world whose images are saved on their host, with faults at every call to storage and host."""
+"""A world whose archives are made and kept on their host, with faults at every call to storage and host."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from contextlib import AbstractContextManager, contextmanager
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive_bytes import only_host
 from airflow_provider_dockerbackup.core.capture import BackupOutcome
+from airflow_provider_dockerbackup.core.export import ExportRequest
+from airflow_provider_dockerbackup.core.model import Consistency
+from airflow_provider_dockerbackup.core.onhost.export import export_on_host
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
 from airflow_provider_dockerbackup.core.onhost.ports import (
     ExportedOnHost,
@@ -20,13 +23,15 @@ from airflow_provider_dockerbackup.core.onhost.ports import (
     SavedOnHost,
 )
 from airflow_provider_dockerbackup.core.onhost.save import save_on_host
+from airflow_provider_dockerbackup.core.ports import DockerHost
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.save import SaveRequest
 from airflow_provider_dockerbackup.exceptions import DockerBackupError
 from airflow_provider_dockerbackup.transport.memory import MemoryHostArchives, MemoryStorage
 from tests.core.faults import FaultyStorage, Plan
-from tests.core.world import HOST, IMAGE, TickingClock, World
+from tests.core.faulty_docker import FaultyHost
+from tests.core.world import CONTAINER, HOST, IMAGE, TickingClock, World
 
 FOLDER = "/var/backups/docker"
 LOCATION = f"host:{FOLDER}"
@@ -128,6 +133,33 @@ class HostWorld(World):
             deadline_seconds=3600,
             host=self.host,
             archives=found,
+            repository=repository,
+            progress=self.progress,
+        )
+
+    def export(
+        self,
+        run: int,
+        *,
+        plan: Plan | None = None,
+        compression: Compression | None = None,
+        consistency: Consistency = "snapshot",
+    ) -> BackupOutcome:
+        """Export the container on the host in one run, behind a plan of faults if there is one."""
+        archives: HostArchives = self.archives
+        host: DockerHost = self.host
+        repository = self.repository
+        if plan is not None:
+            archives, host = FaultyArchives(archives, plan), FaultyHost(host, plan)
+            repository = super().on(FaultyStorage(self.storage, plan))
+            repository.host_files = only_host(HOST, archives)
+        return export_on_host(
+            ExportRequest(key=self.key(run, CONTAINER), compression=compression, consistency=consistency),
+            LOCATION,
+            container=self.host.inspect_container(CONTAINER.name),
+            deadline_seconds=3600,
+            host=host,
+            archives=archives,
             repository=repository,
             progress=self.progress,
         )
