@@ -195,7 +195,7 @@ done
 for reader in "$digest" "$counter" "$last" "$stored"; do wait "$reader" || exit 74; done
 read -r plain rest <plain.sum && read -r packed rest <stored.sum && read -r bytes <plain.bytes || exit 74
 read -r left <last.bytes || exit 74
-if [ "$bytes" -lt 1024 ] || [ "$left" != 0 ]; then
+if [ "$bytes" -lt 1024 ] || [ "$((bytes % 512))" != 0 ] || [ "$left" != 0 ]; then
   echo "unexpected EOF: docker wrote $bytes bytes, and not the end of an archive" >&2
   exit 74
 fi

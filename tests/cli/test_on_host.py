@@ -20,6 +20,23 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "repository"
 
 
+def test_a_container_is_exported_on_its_host(repository: Path, host: LabHost, tmp_path: Path) -> None:
+    """By the command alone, which waits for it."""
+    folder = tmp_path / "archives"
+    host.daemon.docker("create", "--name", "by-hand", "lab/app:1")
+    try:
+        location = ("--archive-location", f"host:{folder}", "--json")
+        made = json.loads(run("export", "by-hand", *host_of(host), *location).stdout)
+        assert (made["status"], made["kind"]) == ("committed", "container")
+        (archive,) = folder.iterdir()
+        assert archive.name.startswith(f"{made['backup_id']}-rootfs-")
+        refused = run("export", "by-hand", *host_of(host), *location, "--consistency", "pause", check=False)
+        assert refused.returncode == 2
+        assert b"use 'snapshot'" in refused.stderr
+    finally:
+        host.daemon.docker("rm", "by-hand")
+
+
 def test_an_archive_on_a_host_is_saved_read_restored_converted_and_removed(
     repository: Path, host: LabHost, target: LabHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
