@@ -35,6 +35,7 @@ from airflow_provider_dockerbackup.core.onhost.begun import (
     Begun,
     await_job,
     check_on_host,
+    ended_unless_begun,
     needed_bytes,
     new_place,
 )
@@ -48,7 +49,7 @@ from airflow_provider_dockerbackup.core.onhost.ports import (
     WrittenOnHost,
 )
 from airflow_provider_dockerbackup.core.onhost.reap import reap_jobs
-from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
+from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress
 from airflow_provider_dockerbackup.core.quiesce import quiesced, require_running
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, Filesystem
 from airflow_provider_dockerbackup.core.repository import Repository
@@ -124,7 +125,12 @@ def begin_export(
     job = _job(request, folder, container, image=image, deadline_seconds=deadline_seconds, repository=repository)
     began_at = repository.clock.now()
     telling.started()
-    with telling.of_rest(), _captured(request, job, container, image, host, repository, progress) as ready:
+    clock = repository.clock
+    with (
+        telling.of_rest(),
+        _captured(request, job, container=container, image=image, host=host, clock=clock, progress=progress) as ready,
+        ended_unless_begun(job.place, archives, progress),
+    ):
         archives.start(ready)
     return Begun(
         place=ready.place,
@@ -162,43 +168,36 @@ def _job(
 def _captured(
     request: ExportRequest,
     job: HostJob,
+    *,
     container: ContainerInspect,
     image: ImageInspect | None,
     host: DockerHost,
-    repository: Repository,
+    clock: Clock,
     progress: Progress,
 ) -> Iterator[HostJob]:
-    """Give the job of what stands still now; the body begins it, else nothing of it stays."""
+    """Give the job of what stands still now; the body begins it, else nothing of a snapshot stays."""
     # The job may wait for its turn until its deadline, and so must what it is to export.
     asked = replace(asked_of(request), deadline_seconds=2 * job.deadline_seconds)
     with quiesced(
-        request.commands,
-        host=host,
-        container=container.name,
-        status=container.status,
-        clock=repository.clock,
-        progress=progress,
+        request.commands, host=host, container=container.name, status=container.status, clock=clock, progress=progress
     ) as rest:
         capturing = begin_capture(
-            asked, host, container, attempt=job.place.attempt, clock=repository.clock, progress=progress, rest=rest
+            asked, host, container, attempt=job.place.attempt, clock=clock, progress=progress, rest=rest
         )
-    tell_pause(capturing, container, progress)
-    beginning = Beginning(
-        container=dict(container.document),
-        image=dict(image.document) if image is not None else None,
-        taken=capturing.taken(rest),
-    )
-    try:
-        yield replace(
-            job,
-            subject=capturing.subject,
-            temporary=capturing.temporary,
-            note=beginning.model_dump_json().encode(),
-        )
-    except BaseException:
-        if capturing.temporary is not None:
-            discard(host, capturing.temporary, progress)
-        raise
+        with _discarded_on_failure(capturing.temporary, host, progress):
+            rest.end()
+            tell_pause(capturing, container, progress)
+            beginning = Beginning(
+                container=dict(container.document),
+                image=dict(image.document) if image is not None else None,
+                taken=capturing.taken(rest),
+            )
+            yield replace(
+                job,
+                subject=capturing.subject,
+                temporary=capturing.temporary,
+                note=beginning.model_dump_json().encode(),
+            )
 
 
 def export_on_host(
@@ -233,7 +232,7 @@ def export_on_host(
         return found
     if begun is not None:
         begun(found)
-    with discarded_unless_committed(found, host, progress):
+    with _discarded_on_failure(found.temporary, host, progress):
         state = await_job(found, archives=archives, clock=repository.clock, progress=progress)
     return finish_export(request, found, state, host=host, archives=archives, repository=repository, progress=progress)
 
@@ -280,7 +279,7 @@ def finish_export(
 
         return exported, record_of
 
-    with discarded_unless_committed(begun, host, progress):
+    with _discarded_on_failure(begun.temporary, host, progress):
         return finish(
             request,
             begun,
@@ -294,13 +293,13 @@ def finish_export(
 
 
 @contextmanager
-def discarded_unless_committed(begun: Begun, host: DockerHost, progress: Progress) -> Iterator[None]:
-    """Remove what a snapshot made when the body raises: a job that was killed could not."""
+def _discarded_on_failure(temporary: str | None, host: DockerHost, progress: Progress) -> Iterator[None]:
+    """Remove what a snapshot made when the body raises: a job that did not begin, or was killed, does not."""
     try:
         yield
     except BaseException:
-        if begun.temporary is not None:
-            discard(host, begun.temporary, progress)
+        if temporary is not None:
+            discard(host, temporary, progress)
         raise
 
 

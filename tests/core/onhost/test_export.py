@@ -304,6 +304,17 @@ def test_an_archive_that_was_published_untold_goes_after_a_day() -> None:
     assert world.left_on_host() == set()
 
 
+def test_a_job_of_which_nobody_knows_whether_it_began_is_ended_and_its_snapshot_goes() -> None:
+    """At once, and not with the next run."""
+    world, counting = a_world(), Plan()
+    a_world().export(1, plan=counting)
+    world.archives._at_once = False
+    with pytest.raises(TransientError, match="whether start was done"):
+        world.export(1, plan=Plan(counting.calls.index("start") + 1, Fault.UNTOLD))
+    assert world.left_on_host() == set()
+    assert left_in_docker(world) == set()
+
+
 def test_too_little_space_leaves_no_snapshot() -> None:
     """The job did not begin, so it cannot remove it."""
     world = a_world()
