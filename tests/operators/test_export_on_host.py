@@ -22,6 +22,7 @@ from airflow_provider_dockerbackup.operators.export import DockerExportOperator
 from airflow_provider_dockerbackup.operators.restore_container import DockerContainerRestoreOperator
 from airflow_provider_dockerbackup.operators.verify import DockerBackupVerifyOperator
 from airflow_provider_dockerbackup.transport.storage import storage_from_url
+from tests.faults.worker import Worker
 from tests.lab.lab import LabHost
 from tests.operators.context import context
 from tests.operators.test_on_host import HOSTS, deferred, events_of, fired, hidden, only_backup, opened, wait_for
@@ -204,6 +205,24 @@ def test_an_ended_job_leaves_neither_archive_nor_snapshot_and_the_container_runs
     wait_for(lambda: left_in_docker(host) == [])
     assert hidden(folder) == []
     assert host.daemon.docker("inspect", "--format", "{{.State.Status}}", NAME).stdout == b"running\n"
+
+
+def test_the_try_after_a_killed_worker_ends_its_job_and_commits_one_backup(
+    repository_url: str, folder: Path, host: LabHost, container: str, slow: Path
+) -> None:
+    """SIGKILL while it waits: the job goes on without it, until somebody comes or its deadline does."""
+    options: dict[str, Any] = {"container": NAME, "repository": repository_url, "archive_location": f"host:{folder}"}
+    with Worker("export", run_id="killed", dockerbackup_conn_id="docker_host_1", **options) as worker:
+        wait_for(lambda: any(folder.glob(".dockerbackup-*/process")))
+        worker.kill()
+    (old,) = hidden(folder)
+    assert len(left_in_docker(host)) == 2
+    slow.unlink()
+    summary = exporting(repository_url, folder).execute(context(run_id="killed", task_id="export", try_number=2))
+    assert summary["status"] == "committed"
+    assert only_backup(repository_url).whole().attempt not in old
+    assert len(list(folder.iterdir())) == 1
+    assert left_in_docker(host) == []
 
 
 def test_commands_run_around_the_commit(repository_url: str, folder: Path, host: LabHost, container: str) -> None:
