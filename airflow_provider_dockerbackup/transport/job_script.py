@@ -109,8 +109,8 @@ finish() {
   if [ "$status" != 0 ]; then rm -f "$here/archive"; fi
   rm -f "$here/plain" "$here/count" "$here/last" "$here/stored" "$here/waiting"
   if [ -n "$temporary" ]; then
-    "$@" container rm --volumes -- "$subject" >/dev/null
-    "$@" image rm -- "$temporary" >/dev/null
+    "$@" container rm --volumes -- "$subject" >/dev/null 2>&1
+    "$@" image rm -- "$temporary" >/dev/null 2>&1
   fi
   echo "$status" >"$here/status.new" && mv -f "$here/status.new" "$here/status"
   exit "$status"

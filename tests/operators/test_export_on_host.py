@@ -207,6 +207,20 @@ def test_an_ended_job_leaves_neither_archive_nor_snapshot_and_the_container_runs
     assert host.daemon.docker("inspect", "--format", "{{.State.Status}}", NAME).stdout == b"running\n"
 
 
+def test_a_snapshot_that_somebody_removes_is_worth_another_try(
+    repository_url: str, folder: Path, host: LabHost, container: str, slow: Path
+) -> None:
+    """The container itself is still there, although docker says that there is no such container."""
+    trigger = deferred(exporting(repository_url, folder, deferrable=True))
+    (temporary,) = [name for name in left_in_docker(host) if ":" not in name]
+    host.daemon.docker("rm", temporary)
+    slow.unlink()
+    with pytest.raises(TransientError, match="was removed while it was exported"):
+        exporting(repository_url, folder).execute_complete(context(), fired(trigger))  # type: ignore[arg-type]
+    assert left_in_docker(host) == []
+    assert list(folder.iterdir()) == []
+
+
 def test_the_try_after_a_killed_worker_ends_its_job_and_commits_one_backup(
     repository_url: str, folder: Path, host: LabHost, container: str, slow: Path
 ) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import NoReturn
 
 from airflow_provider_dockerbackup.core.attempt import Attempt, winner_of
@@ -18,6 +19,7 @@ from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, HostPlace
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.save import SaveRequest
+from airflow_provider_dockerbackup.core.temporary import unless_taken_away
 from airflow_provider_dockerbackup.exceptions import IntegrityError, TransientError
 
 Recorder = Callable[[ArchiveFile, Attempt], BackupRecord]
@@ -48,7 +50,8 @@ def finish(
     with telling.of_rest(), Leftovers(begun.place, archives, progress) as leftovers:
         if (standing := winner_of(repository, request.key)) is not None:
             return BackupOutcome(status="already", backup=standing, audit_head=trail.head)
-        _require_success(state or archives.state(begun.place), archives=archives, host=host.name)
+        with unless_taken_away(host, begun.temporary) if begun.temporary is not None else nullcontext():
+            _require_success(state or archives.state(begun.place), archives=archives, host=host.name)
         written, record_of = results()
         name = f"{stem_of(request.key.source)}-{begun.place.attempt}.tar{begun.compression.suffix}"
         # Published first: the claim in it keeps another process with the same job away from this try's files.
