@@ -19,8 +19,9 @@ import pytest
 from airflow_provider_dockerbackup import __version__
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.container_options import ContainerOption
+from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
-from airflow_provider_dockerbackup.core.onhost.ports import SaveJob
+from airflow_provider_dockerbackup.core.onhost.ports import HostJob
 from airflow_provider_dockerbackup.core.temporary import TEMPORARY_MESSAGE
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, PushUnavailableError
 from airflow_provider_dockerbackup.transport import commands, host_jobs
@@ -39,8 +40,14 @@ MEMBERS: Final = (f"blobs/sha256/{'1b' * 32}", f"{'2c' * 32}/layer.tar", f"blobs
 STAMP: Final = f"{'0' * 16}-{'a' * 12}-1795000000"
 IMAGE, CONTAINER = f"dockerbackup-temporary:{STAMP}", f"dockerbackup-temporary-{STAMP}"
 PLACE: Final = JobPlace(folder="/srv/backups", name=f".dockerbackup-{'0' * 16}-20261123T210400Z-{'0' * 16}-{'a' * 12}")
-JOB: Final = SaveJob(
-    place=PLACE, image_id=ID, compression=Compression.NONE, level=None, needed_bytes=1, deadline_seconds=60
+JOB: Final = HostJob(
+    place=PLACE,
+    kind=SourceKind.IMAGE,
+    subject=ID,
+    compression=Compression.NONE,
+    level=None,
+    needed_bytes=1,
+    deadline_seconds=60,
 )
 OPTIONS: Final = (ContainerOption(name="volume", value="/:/host"),)
 
