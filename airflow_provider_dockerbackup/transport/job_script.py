@@ -89,10 +89,12 @@ done
 # * Each member of the pipeline leaves its exit status in a file: POSIX has none for a pipeline but that of its last.
 # * The digests are taken by programs beside it that read from pipes with names. All of them are there before it begins,
 #   since opening such a pipe waits for the other end; should one end early, "tee" is ended by SIGPIPE, and with it all.
-# * What takes long runs in the background and is waited for: a shell heeds no signal before a foreground command ends.
+# * What takes long, and docker always may, runs in the background and is waited for: a shell heeds no signal before a
+#   foreground command ends.
 # * At the end whatever is left of the process group is ended, the timer too, and what failed leaves no archive behind.
-#   A temporary container goes, and its image, before the status says that the job is over. A trap may run in a
-#   function, and sees that one's parameters: so the one that waits gets all of them.
+#   A temporary container goes, and its image, before the status says that the job is over; a docker that has hung for
+#   a minute, or as long as the whole job might take, is waited for no more. A trap may run in a function, and sees that
+#   one's parameters: so the one that waits gets all of them.
 # * docker can end an export early and say nothing. So the tar must end with two blocks of zeros, and be read back.
 JOB = (
     _STARTED
@@ -100,6 +102,14 @@ JOB = (
 umask 077
 here=$1 kind=$2 subject=$3 temporary=$4 compression=$5 level=$6 limit=$7 places=$8
 shift 8
+remove() {
+  { "$@" container rm --volumes -- "$subject"; "$@" image rm -- "$temporary"; } >/dev/null 2>&1 9>&- &
+  removing=$! waited=0
+  while kill -s 0 "$removing" 2>/dev/null; do
+    if [ "$waited" -ge 600 ] || [ "$waited" -ge "$((limit * 10))" ]; then hangs=yes; break; fi
+    if sleep 0.1 2>/dev/null; then waited=$((waited + 1)); else sleep 1; waited=$((waited + 10)); fi
+  done
+}
 finish() {
   status=$1
   shift
@@ -108,11 +118,10 @@ finish() {
   kill -s TERM 0
   if [ "$status" != 0 ]; then rm -f "$here/archive"; fi
   rm -f "$here/plain" "$here/count" "$here/last" "$here/stored" "$here/waiting"
-  if [ -n "$temporary" ]; then
-    "$@" container rm --volumes -- "$subject" >/dev/null 2>&1
-    "$@" image rm -- "$temporary" >/dev/null 2>&1
-  fi
+  hangs=
+  if [ -n "$temporary" ]; then remove "$@"; fi
   echo "$status" >"$here/status.new" && mv -f "$here/status.new" "$here/status"
+  if [ -n "$hangs" ]; then kill -s KILL 0; fi
   exit "$status"
 }
 trap 'finish "$?" "$@"' EXIT
@@ -143,7 +152,10 @@ take_place() {
 take_place "$@"
 rm -f "$here/waiting"
 cd "$here" || exit 74
-if [ "$kind" = image ]; then "$@" image inspect -- "$subject" >image.json || exit; fi
+if [ "$kind" = image ]; then
+  "$@" image inspect -- "$subject" >image.json &
+  wait "$!" || exit
+fi
 capture() {
   case $kind in
     image) "$@" image save -- "$subject" ;;
@@ -203,7 +215,10 @@ sync archive . 2>/dev/null || sync
 if [ "$kind" = container ]; then
   unpack | tar -tf - >/dev/null &
   wait "$!" || { echo "the archive cannot be read back" >&2; exit 74; }
-  if [ -z "$temporary" ]; then "$@" container inspect -- "$subject" >after.json || exit; fi
+  if [ -z "$temporary" ]; then
+    "$@" container inspect -- "$subject" >after.json &
+    wait "$!" || exit
+  fi
 else
   unpack | tar -xOf - manifest.json >manifest.json &
   wait "$!" || { echo "the archive cannot be read back" >&2; exit 74; }

@@ -41,6 +41,7 @@ CONFIG = "c" * 64 + ".json"
 # A docker that says what it is told to say, and waits while it shall; it notes what it is to remove.
 FAKE = """\
 #!/bin/sh
+while [ -e "$FAKE/hangs-at-$2" ]; do sleep 0.05; done
 case $2 in
   inspect) echo "[{\\"Id\\": \\"$1 $4\\"}]" ;;
   rm) echo "$@" >>"$FAKE/removed" ;;
@@ -186,6 +187,11 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]
     (tmp_path / "slow").unlink(missing_ok=True)
     machine.clear()
     assert machine.processes() == []
+
+
+def open_files(pid: int) -> set[str]:
+    """Return the names of the files that a process has open."""
+    return {path.readlink().name for path in Path(f"/proc/{pid}/fd").iterdir()}
 
 
 def digest(data: bytes) -> str:
@@ -405,6 +411,32 @@ def test_a_job_ends_itself_at_its_deadline(machine: Machine) -> None:
     assert (state.phase, state.exit_status) == ("ended", 143)
     assert b"not done after 1 s (the deadline)" in state.said
     assert machine.processes() == []
+
+
+@pytest.mark.parametrize(
+    ("hanging", "job"),
+    [
+        ("inspect", {"kind": SourceKind.IMAGE}),
+        ("inspect", {"kind": SourceKind.CONTAINER}),
+        ("export", {"kind": SourceKind.CONTAINER}),
+        ("rm", {"kind": SourceKind.CONTAINER, "subject": "snapshot", "temporary": TEMPORARY}),
+    ],
+)
+def test_a_docker_that_answers_nothing_any_more_keeps_no_job_beyond_its_deadline(
+    machine: Machine, hanging: str, job: dict[str, Any]
+) -> None:
+    """It would keep its place among the host's captures for ever, and whoever waits for it."""
+    gate = machine.root / f"hangs-at-{hanging}"
+    gate.touch()
+    try:
+        machine.start(deadline_seconds=1, **job)
+        state = machine.end()
+        assert state.phase == "ended"
+        assert not [each for each in machine.processes() if "capture-1" in open_files(each)]
+        machine.clear()
+        assert machine.processes() == []
+    finally:
+        gate.unlink()
 
 
 def test_a_full_disk_fails_the_job_and_is_given_back(machine: Machine) -> None:
