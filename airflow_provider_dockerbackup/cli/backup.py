@@ -30,7 +30,8 @@ from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
 from airflow_provider_dockerbackup.core.export import ExportRequest, export_container
 from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
-from airflow_provider_dockerbackup.core.onhost.export import export_on_host
+from airflow_provider_dockerbackup.core.onhost.begun import check_on_host
+from airflow_provider_dockerbackup.core.onhost.export import check_unwatched, export_on_host
 from airflow_provider_dockerbackup.core.onhost.save import save_on_host
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import ImageReference, container_name
@@ -82,6 +83,8 @@ def save(
       dockerbackup save app:1 -r /srv/backups --host web1 --layout layers
     """
     reference = str(ImageReference.parse(image))
+    if archive_location is not None:
+        check_on_host(archive_location, tuning, layout=layout, encrypted=bool(recipients))
     with host.connected() as docker:
         found = docker.inspect_image(reference)
         opened = open_or_create_repository(repository, compression=compression, layout=layout, recipients=recipients)
@@ -156,6 +159,9 @@ def export(
     name = container_name(container)
     check_consistency(consistency, pause_limit_seconds=pause_limit)
     commands = quiesce_commands(pre_command, post_command, timeout_seconds=command_timeout)
+    if archive_location is not None:
+        check_on_host(archive_location, tuning, layout=layout, encrypted=bool(recipients))
+        check_unwatched(consistency, commands)
     with host.connected() as docker:
         found = docker.inspect_container(name)
         opened = open_or_create_repository(repository, compression=compression, layout=layout, recipients=recipients)

@@ -17,7 +17,7 @@ from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackup
 
 TEMPORARY = "dockerbackup-temporary"
 TEMPORARY_MESSAGE = "temporary, for an export"
-_NAME = re.compile(rf"{TEMPORARY}[:-](?P<work>[0-9a-f]{{16}})-[0-9a-f]{{12}}-(?P<expires>\d{{10,11}})")
+_NAME = re.compile(rf"{TEMPORARY}[:-](?P<work>[0-9a-f]{{16}})-(?P<unique>[0-9a-f]{{12}})-(?P<expires>\d{{10,11}})")
 
 
 def temporary_tag(work: str, unique: str, *, expires: int) -> str:
@@ -28,6 +28,15 @@ def temporary_tag(work: str, unique: str, *, expires: int) -> str:
     :param expires: seconds since 1970 by the host's clock, after which it is nobody's.
     """
     return f"{TEMPORARY}:{work}-{unique}-{expires}"
+
+
+def is_temporary_of(image: str, unique: str) -> bool:
+    """Tell whether an image is the temporary one of a try, and nobody else's.
+
+    :param unique: 12 hex of that try.
+    """
+    match = _NAME.fullmatch(image)
+    return match is not None and image.startswith(f"{TEMPORARY}:") and match["unique"] == unique
 
 
 def container_of(image: str) -> str:

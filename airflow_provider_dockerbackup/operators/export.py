@@ -15,7 +15,7 @@ from airflow_provider_dockerbackup.core.encryption.recipient import parse_recipi
 from airflow_provider_dockerbackup.core.export import ExportRequest, export_container
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
 from airflow_provider_dockerbackup.core.onhost.begun import Begun
-from airflow_provider_dockerbackup.core.onhost.export import export_on_host, finish_export
+from airflow_provider_dockerbackup.core.onhost.export import check_unwatched, export_on_host, finish_export
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import container_name
@@ -172,7 +172,10 @@ class DockerExportOperator(CapturesOnHost):
         self._tuning.check()
         parse_recipients(self.recipients, allow_single=flag("allow_single_recipient", self.allow_single_recipient))
         check_consistency(self.consistency, pause_limit_seconds=self.pause_limit_seconds)
-        self._commands()
+        commands = self._commands()
+        if self.archive_location:
+            check_unwatched(self.consistency, commands)
+        self._check_kept_on_host(self._tuning, layout=self.layout, encrypted=bool(self.recipients))
         self._check_waiting()
 
     def _commands(self) -> QuiesceCommands:

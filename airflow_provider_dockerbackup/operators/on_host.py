@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_dockerbackup.core.capture import BackupOutcome
+from airflow_provider_dockerbackup.core.capture import BackupOutcome, Tuning
 from airflow_provider_dockerbackup.core.export import ExportRequest
-from airflow_provider_dockerbackup.core.onhost.begun import Begun
+from airflow_provider_dockerbackup.core.onhost.begun import Begun, check_on_host
 from airflow_provider_dockerbackup.core.onhost.finish import give_up
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
 from airflow_provider_dockerbackup.core.repository import Repository
@@ -110,6 +110,11 @@ class CapturesOnHost(DockerHostOperator):
         from airflow_provider_dockerbackup.hooks.connection import connection_of
 
         refuse_unless_for_triggers(self.hook, connection_of(self.dockerbackup_conn_id).extra_dejson)
+
+    def _check_kept_on_host(self, tuning: Tuning, *, layout: str, encrypted: bool) -> None:
+        """Refuse what an archive on its host cannot be before a repository is made for it."""
+        if self.archive_location:
+            check_on_host(self.archive_location, tuning, layout=layout, encrypted=encrypted)
 
     def _begun(self, begun: Begun) -> None:
         """Remember the job, and leave the waiting for it to the triggerer if that is wanted."""

@@ -160,6 +160,7 @@ class DockerSaveOperator(CapturesOnHost):
         check_capture(self.capture)
         self._tuning.check()
         parse_recipients(self.recipients, allow_single=flag("allow_single_recipient", self.allow_single_recipient))
+        self._check_kept_on_host(self._tuning, layout=self.layout, encrypted=bool(self.recipients))
         self._check_waiting()
 
     @property

@@ -33,6 +33,14 @@ def test_a_container_is_exported_on_its_host(repository: Path, host: LabHost, tm
         refused = run("export", "by-hand", *host_of(host), *location, "--consistency", "pause", check=False)
         assert refused.returncode == 2
         assert b"use 'snapshot'" in refused.stderr
+        elsewhere = ("--repository", str(tmp_path / "another"))
+        for verb in (
+            ("export", "by-hand", "--layout", "layers"),
+            ("export", "by-hand", "--consistency", "pause"),
+            ("save", "lab/app:1", "--layout", "layers"),
+        ):
+            assert run(*verb, *elsewhere, *host_of(host), *location, check=False).returncode == 2
+        assert not (tmp_path / "another").exists()
     finally:
         host.daemon.docker("rm", "by-hand")
 

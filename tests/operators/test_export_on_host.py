@@ -17,7 +17,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_dockerbackup.core.temporary import TEMPORARY
-from airflow_provider_dockerbackup.exceptions import TransientError
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, TransientError
 from airflow_provider_dockerbackup.operators.export import DockerExportOperator
 from airflow_provider_dockerbackup.operators.restore_container import DockerContainerRestoreOperator
 from airflow_provider_dockerbackup.operators.verify import DockerBackupVerifyOperator
@@ -275,3 +275,23 @@ def test_what_cannot_be_is_refused_before_anything_runs_on_the_host(
         exporting(repository_url, folder, **arguments).execute(context())
     assert not folder.exists()
     assert left_in_docker(host) == []
+    assert list(storage_from_url(repository_url).list("")) == []
+
+
+def test_an_event_that_names_another_image_removes_none(
+    repository_url: str, folder: Path, host: LabHost, container: str
+) -> None:
+    """It comes back through Airflow's database, and the image of an export that failed is deleted."""
+    event = fired(deferred(exporting(repository_url, folder, deferrable=True)))
+    host.daemon.docker("tag", "lab/app:1", "mine:1")
+    try:
+        for name in ("mine:1", "dockerbackup-temporary:0123456789abcdef-0123456789ab-1790000000"):
+            begun = {**event["begun"], "temporary": name}
+            with pytest.raises(ConfigurationError, match="is no temporary image of try"):
+                exporting(repository_url, folder, container="another").execute_complete(
+                    context(),
+                    {**event, "begun": begun},  # type: ignore[typeddict-item]
+                )
+        assert host.daemon.docker("image", "inspect", "--format", "{{.Id}}", "mine:1").stdout
+    finally:
+        host.daemon.docker("rmi", "mine:1")

@@ -30,6 +30,7 @@ from airflow_provider_dockerbackup.operators.verify import DockerBackupVerifyOpe
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.storage import storage_from_url
 from airflow_provider_dockerbackup.triggers.save_on_host import SaveOnHostTrigger, from_wire
+from tests.core.encryption.keys import age_pair
 from tests.lab.faults import FaultProxy, small_disk
 from tests.lab.lab import LabHost
 from tests.operators.context import context
@@ -446,6 +447,24 @@ def test_what_cannot_be_is_refused_before_anything_runs_on_the_host(
     with pytest.raises(AirflowFailException, match=message):
         saving(repository_url, folder, **arguments).execute(context())
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"archive_location": "host:relative"},
+        {"layout": "layers"},
+        {"recipients": [age_pair().public, age_pair().public]},
+        {"bandwidth_limit": 10_000_000},
+    ],
+)
+def test_no_repository_is_made_for_what_is_refused(
+    arguments: dict[str, Any], repository_url: str, folder: Path
+) -> None:
+    """A layout and recipients are for ever; the next run would find a repository that it cannot use either."""
+    with pytest.raises(AirflowFailException):
+        saving(repository_url, folder, **arguments).execute(context())
+    assert list(storage_from_url(repository_url).list("")) == []
 
 
 def test_a_location_that_is_no_folder_is_told_with_what_to_do(repository_url: str, folder: Path) -> None:

@@ -11,10 +11,11 @@ from datetime import datetime
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey, new_attempt
 from airflow_provider_dockerbackup.core.capture import Tuning
-from airflow_provider_dockerbackup.core.onhost.place import JobPlace, scope_of
+from airflow_provider_dockerbackup.core.onhost.place import JobPlace, parse_location, scope_of
 from airflow_provider_dockerbackup.core.onhost.ports import HostArchives, JobState
 from airflow_provider_dockerbackup.core.ports import Clock, Progress
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.temporary import is_temporary_of
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, ConflictError, DockerBackupError
 
 # What compressing leaves of an archive at the most, as a rule; a job that finds the disk full fails and cleans up.
@@ -40,22 +41,34 @@ class Begun:
     compression: Compression
     audit_head: str | None
 
+    def __post_init__(self) -> None:
+        """Refuse an image that is not this try's own: it is deleted when the try fails, with its container.
 
-def check_on_host(tuning: Tuning, repository: Repository) -> None:
-    """Refuse what an archive on its host cannot be.
+        :raises ConfigurationError: names it.
+        """
+        if self.temporary is not None and not is_temporary_of(self.temporary, self.place.attempt):
+            raise ConfigurationError(f"{self.temporary!a} is no temporary image of try {self.place.attempt}")
 
+
+def check_on_host(location: str, tuning: Tuning, *, layout: str, encrypted: bool) -> str:
+    """Return the folder that ``host:/path`` names; refuse what an archive there cannot be.
+
+    :param layout: of the repository, or of the one that is to be made.
+    :param encrypted: whether that is encrypted.
     :raises ConfigurationError: names the value.
     """
-    if repository.document.layout != "archive":
+    folder = parse_location(location)
+    if layout != "archive":
         raise ConfigurationError(
             "archive_location: layout 'layers' shares its bytes between hosts; use a repository of layout 'archive'"
         )
-    if repository.document.recipients:
+    if encrypted:
         raise ConfigurationError(
             "archive_location: the repository is encrypted, and nothing encrypts on the host; use another repository"
         )
     if tuning.bandwidth_limit is not None:
         raise ConfigurationError("bandwidth_limit: with archive_location no archive comes from the host; leave it out")
+    return folder
 
 
 def new_place(folder: str, key: BackupKey, repository: Repository) -> JobPlace:

@@ -40,7 +40,6 @@ from airflow_provider_dockerbackup.core.onhost.begun import (
     new_place,
 )
 from airflow_provider_dockerbackup.core.onhost.finish import Recorder, finish
-from airflow_provider_dockerbackup.core.onhost.place import parse_location
 from airflow_provider_dockerbackup.core.onhost.ports import (
     ExportedOnHost,
     HostArchives,
@@ -50,7 +49,7 @@ from airflow_provider_dockerbackup.core.onhost.ports import (
 )
 from airflow_provider_dockerbackup.core.onhost.reap import reap_jobs
 from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress
-from airflow_provider_dockerbackup.core.quiesce import quiesced, require_running
+from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands, quiesced, require_running
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, Filesystem
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.temporary import discard, remove_temporary
@@ -70,19 +69,17 @@ class Beginning(Part):
     taken: Taken
 
 
-def check_export_on_host(request: ExportRequest, repository: Repository) -> None:
-    """Refuse what an export on its host cannot be.
+def check_unwatched(consistency: str, commands: QuiesceCommands) -> None:
+    """Refuse what nobody would be there to end.
 
     :raises ConfigurationError: names the value.
     """
-    request.check(repository)
-    check_on_host(request.tuning, repository)
-    if request.consistency == "pause":
+    if consistency == "pause":
         raise ConfigurationError(
             "consistency: with archive_location 'pause' would keep the container paused for as long as its host "
             "exports and compresses, with nobody there; use 'snapshot', which pauses it for a commit alone"
         )
-    if request.commands and request.consistency != "snapshot":
+    if commands and consistency != "snapshot":
         raise ConfigurationError(
             "pre_command, post_command: with archive_location nobody is there when the export ends; use consistency "
             "'snapshot', where they run around the commit"
@@ -111,8 +108,10 @@ def begin_export(
     :raises ConflictError: when there are commands and the container does not run; nothing was touched.
     :raises TransientError: when there is too little space, or the link failed; nothing was left there.
     """
-    folder = parse_location(location)
-    check_export_on_host(request, repository)
+    request.check(repository)
+    document = repository.document
+    folder = check_on_host(location, request.tuning, layout=document.layout, encrypted=bool(document.recipients))
+    check_unwatched(request.consistency, request.commands)
     trail = repository.trail(request.actor)
     telling = Telling(trail, key=request.key, access=host.access, progress=progress, asked=request.asked)
     if (standing := winner_of(repository, request.key)) is not None:

@@ -22,7 +22,6 @@ from airflow_provider_dockerbackup.core.onhost.begun import (
 )
 from airflow_provider_dockerbackup.core.onhost.finish import Recorder, finish
 from airflow_provider_dockerbackup.core.onhost.image import record_on_host
-from airflow_provider_dockerbackup.core.onhost.place import parse_location
 from airflow_provider_dockerbackup.core.onhost.ports import HostArchives, HostJob, JobState, WrittenOnHost
 from airflow_provider_dockerbackup.core.onhost.reap import reap_jobs
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
@@ -52,9 +51,9 @@ def begin_save(
     :raises ConfigurationError: when location, repository or host cannot be used for that.
     :raises TransientError: when there is too little space, or the link failed; nothing was left there.
     """
-    folder = parse_location(location)
     request.check(repository)
-    check_on_host(request.tuning, repository)
+    document = repository.document
+    folder = check_on_host(location, request.tuning, layout=document.layout, encrypted=bool(document.recipients))
     trail = repository.trail(request.actor)
     telling = Telling(trail, key=request.key, access=host.access, progress=progress)
     if (standing := winner_of(repository, request.key)) is not None:
