@@ -16,6 +16,7 @@ from airflow_provider_dockerbackup.core.look.files import list_files
 from airflow_provider_dockerbackup.core.onhost.begun import Begun
 from airflow_provider_dockerbackup.core.onhost.export import begin_export, finish_export
 from airflow_provider_dockerbackup.core.onhost.ports import JobState
+from airflow_provider_dockerbackup.core.places import RECORD_FILE
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.reading import container_document
 from airflow_provider_dockerbackup.core.record import BackupRecord
@@ -313,6 +314,33 @@ def test_a_job_of_which_nobody_knows_whether_it_began_is_ended_and_its_snapshot_
         world.export(1, plan=Plan(counting.calls.index("start") + 1, Fault.UNTOLD))
     assert world.left_on_host() == set()
     assert left_in_docker(world) == set()
+
+
+def test_an_archive_whose_record_cannot_be_read_is_never_taken_for_one_that_none_names() -> None:
+    """Its committer died before it cleared away the job, and the record was damaged since."""
+    world, counting = a_world(), Plan()
+    a_world().export(1, plan=counting)
+    last = max(at for at, call in enumerate(counting.calls, start=1) if call.startswith("clear"))
+    with suppress(DockerBackupError):
+        world.export(1, plan=Plan(last, Fault.REFUSED))
+    (archive,) = world.archives.files
+    path = world.key(1, CONTAINER).path + RECORD_FILE
+    data = world.storage.read(path)
+    world.storage.delete(path)
+    world.storage.create(path, data[: len(data) // 2])
+    assert len(world.archives.jobs(FOLDER, scope="")) == 1
+    world.clock.advance(DAY)
+    world.export(2)
+    assert archive in world.archives.files
+
+
+def test_a_snapshot_outlives_the_time_that_its_job_may_wait_and_work() -> None:
+    """Else another run would take it for left behind while it is exported."""
+    world = a_world()
+    world.archives._at_once = False
+    before = int(world.host.now().timestamp())
+    _, begun = begun_by(world, 1)
+    assert int((begun.temporary or "").rsplit("-", 1)[1]) >= before + 2 * 3600
 
 
 def test_too_little_space_leaves_no_snapshot() -> None:
