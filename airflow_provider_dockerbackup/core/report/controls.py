@@ -64,7 +64,7 @@ def evaluate(
     :param policies: events ``rotate.planned`` of the period, with their digests.
     """
     none: Status = "not applicable"
-    copies = "this release makes no copies to a second repository"
+    copies = "copies in other repositories cannot be seen from here; a report of each repository shows what it holds"
     return (
         _protected(coverage, live_hosts),
         _frequency_and_retention(request, backups, policies, now, since),
