@@ -163,9 +163,16 @@ class RunningCommand:
             self._channel.status_event.wait(_GIVE_UP_SECONDS)
 
     def end_input(self) -> None:
-        """Tell the command that its input is complete."""
-        with contextlib.suppress(*LinkError), self._stall("no data was taken"):  # it may have ended by itself
-            self._channel.shutdown_write()
+        """Tell the command that its input is complete.
+
+        In one step with finding that the channel is still open: paramiko's own ``shutdown_write`` sends after that, and
+        an end of file that comes after the answer to sshd's CLOSE is a breach of protocol, which ends the connection.
+        """
+        channel: Any = self._channel  # paramiko has no public name for it
+        with contextlib.suppress(*LinkError), self._stall("no data was taken"), channel.lock:
+            message = channel._send_eof()  # None once the channel is closed: the command may have ended by itself
+            if message is not None and channel.transport is not None:
+                channel.transport._send_user_message(message)
 
     def finish(self) -> int:
         """Return the exit status; to be called once the output has ended.

@@ -7,10 +7,13 @@ import resource
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import paramiko
 import pytest
+from paramiko.common import cMSG_CHANNEL_EOF
 
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, TransientError
 from airflow_provider_dockerbackup.transport.ssh import (
@@ -83,6 +86,27 @@ def test_run_fails_when_the_command_takes_too_long(ssh: SshSession) -> None:
         ssh.run("sleep 20", timeout_seconds=1)
     assert time.monotonic() - start < 5
     assert ssh.run("echo on").stdout == b"on\n"
+
+
+def test_a_command_that_ends_at_once_does_not_end_the_connection(ssh: SshSession) -> None:
+    """Its channel is closed while we tell it that there is no input; what else runs there goes on."""
+    ssh.connect()
+    control: Any = ssh._control
+    transport = control.get_transport()
+    send = transport._send_user_message
+
+    def slowly(message: paramiko.Message) -> None:
+        if message.asbytes()[:1] == cMSG_CHANNEL_EOF:
+            time.sleep(0.5)
+        send(message)
+
+    transport._send_user_message = slowly
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(ssh.run, "sleep 2; echo on")
+        time.sleep(0.8)
+        assert ssh.run("true").exit_status == 0
+        assert other.result().stdout == b"on\n"
+    assert ssh._control is control
 
 
 def test_run_fails_when_the_command_is_killed(ssh: SshSession) -> None:
