@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from airflow_provider_dockerbackup.core.sizes import size_text
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, actor_of
 from airflow_provider_dockerbackup.operators.rendered import flag, whole_number
-from airflow_provider_dockerbackup.operators.summary import CopySummary, copy_summary
+from airflow_provider_dockerbackup.operators.summary import CopySummary
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -137,7 +138,7 @@ class DockerBackupCopyOperator(DockerBackupBaseOperator):
         storage = storage_of(self.target_repository, conn_id=self.target_repository_conn_id)
         target = target_on(storage, request, source=source, signer=configured_signer())
         outcome = copy(request, source=source, target=target, progress=self.progress)
-        summary = copy_summary(outcome, source_url=source.storage.url, target_url=storage.url, dry_run=request.dry_run)
+        summary = _summary(outcome, source_url=source.storage.url, target_url=storage.url, dry_run=request.dry_run)
         self.log.info(
             "%d %s, %d finished, %d there already, %d skipped, %s stored",
             summary["copied"],
@@ -185,3 +186,24 @@ def _require_none_failed(outcome: RunOutcome, *, source_url: str) -> None:
             f"{len(failed)} of {len(outcome.planned)} backups in {source_url} could not be copied, the others were "
             f"tried: {names}{more}"
         )
+
+
+def _summary(outcome: RunOutcome, *, source_url: str, target_url: str, dry_run: bool) -> CopySummary:
+    if dry_run:
+        done = {"copy": "copied", "finish": "finished"}
+        states = [(each, done.get(each.state, each.state)) for each in outcome.planned]
+    else:
+        states = [(each.decision, str(each.state)) for each in outcome.results]
+    counts = Counter(state for _, state in states)
+    return CopySummary(
+        repository=source_url,
+        target_repository=target_url,
+        copied=counts["copied"],
+        copied_ids=[each.backup_id for each, state in states if state == "copied"][:100],
+        finished=counts["finished"],
+        already=counts["already"],
+        skipped=counts["skipped"],
+        new_bytes=sum(each.new_bytes for each in outcome.results),
+        dry_run=dry_run,
+        audit_head=outcome.audit_head,
+    )

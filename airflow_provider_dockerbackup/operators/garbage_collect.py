@@ -10,10 +10,12 @@ from airflow_provider_dockerbackup.core.gc.collect import GcRequest, collect_gar
 from airflow_provider_dockerbackup.core.sizes import size_text
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, actor_of
 from airflow_provider_dockerbackup.operators.rendered import flag, number
-from airflow_provider_dockerbackup.operators.summary import GarbageSummary, garbage_summary
+from airflow_provider_dockerbackup.operators.summary import GarbageSummary
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_dockerbackup.core.gc.collect import GcOutcome
 
 
 class DockerBackupGarbageCollectOperator(DockerBackupBaseOperator):
@@ -65,7 +67,7 @@ class DockerBackupGarbageCollectOperator(DockerBackupBaseOperator):
         request.check()
         repository = existing_repository(self.repository, conn_id=self.repository_conn_id)
         outcome = collect_garbage(repository, request, progress=self.progress)
-        summary = garbage_summary(outcome, repository_url=repository.storage.url, dry_run=request.dry_run)
+        summary = _summary(outcome, repository_url=repository.storage.url, dry_run=request.dry_run)
         self.log.info(
             "%d backups need %d of %d blobs; %d blobs (%s) %s to the trash, %s left it for ever",
             summary["backups"],
@@ -77,3 +79,22 @@ class DockerBackupGarbageCollectOperator(DockerBackupBaseOperator):
             size_text(summary["purged_bytes"]),
         )
         return summary
+
+
+def _summary(outcome: GcOutcome, *, repository_url: str, dry_run: bool) -> GarbageSummary:
+    return GarbageSummary(
+        repository=repository_url,
+        gc=outcome.gc,
+        backups=outcome.plan.backups,
+        blobs=outcome.plan.blobs,
+        garbage=len(outcome.plan.garbage),
+        garbage_bytes=outcome.plan.garbage_bytes,
+        trashed=outcome.done.trashed,
+        trashed_bytes=outcome.done.trashed_bytes,
+        returned=outcome.done.returned,
+        missing=len(outcome.plan.missing),
+        purged=outcome.done.purged,
+        purged_bytes=outcome.done.purged_bytes,
+        dry_run=dry_run,
+        audit_head=outcome.audit_head,
+    )

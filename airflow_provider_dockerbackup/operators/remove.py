@@ -12,10 +12,12 @@ from airflow_provider_dockerbackup.core.since import Level
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
 from airflow_provider_dockerbackup.operators.rendered import flag
-from airflow_provider_dockerbackup.operators.summary import RemoveSummary, remove_summary
+from airflow_provider_dockerbackup.operators.summary import RemoveSummary
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_dockerbackup.core.remove import RemoveOutcome
 
 
 class DockerRemoveOperator(DockerHostOperator):
@@ -101,4 +103,20 @@ class DockerRemoveOperator(DockerHostOperator):
             self.log.info("%s %s %s; backup %s covers it", outcome.source, verb, outcome.status, backup_id)
             if outcome.volumes_left:
                 self.log.info("volumes that stay on %s: %s", host.name, ", ".join(outcome.volumes_left))
-            return remove_summary(outcome, dry_run=request.dry_run)
+            return _summary(outcome, dry_run=request.dry_run)
+
+
+def _summary(outcome: RemoveOutcome, *, dry_run: bool) -> RemoveSummary:
+    return RemoveSummary(
+        host=outcome.source.host,
+        kind=outcome.source.kind.value,
+        source=outcome.source.name,
+        status=outcome.status,
+        object_id=outcome.object_id,
+        backup_id=outcome.backup.backup_id,
+        backup_source=str(outcome.backup.source),
+        trust=outcome.backup.trust,
+        volumes_left=list(outcome.volumes_left),
+        dry_run=dry_run,
+        audit_head=outcome.audit_head,
+    )

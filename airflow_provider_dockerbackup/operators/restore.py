@@ -11,10 +11,12 @@ from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
 from airflow_provider_dockerbackup.operators.rendered import flag
-from airflow_provider_dockerbackup.operators.summary import RestoreSummary, restore_summary
+from airflow_provider_dockerbackup.operators.summary import RestoreSummary
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_dockerbackup.core.restore import RestoreOutcome
 
 
 class DockerBackupRestoreOperator(DockerHostOperator):
@@ -108,10 +110,28 @@ class DockerBackupRestoreOperator(DockerHostOperator):
             self.log.info(
                 "backup %s of %s: %s to %s as %s", backup.backup_id, backup.source, verb, host.name, outcome.tags
             )
-            return restore_summary(
+            return _summary(
                 outcome,
                 backup_source=str(backup.source),
                 host=host.name,
                 dry_run=request.dry_run,
                 audit_head=repository.audit_head,
             )
+
+
+def _summary(
+    outcome: RestoreOutcome, *, backup_source: str, host: str, dry_run: bool, audit_head: str | None
+) -> RestoreSummary:
+    return RestoreSummary(
+        backup_id=outcome.backup_id,
+        backup_source=backup_source,
+        host=host,
+        image_id=outcome.image_id,
+        tags=list(outcome.tags),
+        kept=dict(outcome.kept),
+        identical=outcome.identical,
+        seconds=outcome.seconds,
+        dry_run=dry_run,
+        notes=list(outcome.notes),
+        audit_head=audit_head,
+    )

@@ -10,10 +10,12 @@ from airflow_provider_dockerbackup.core.recreate import RecreateRequest, restore
 from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
 from airflow_provider_dockerbackup.operators.rendered import flag, whole_number
-from airflow_provider_dockerbackup.operators.summary import ContainerSummary, container_summary
+from airflow_provider_dockerbackup.operators.summary import ContainerSummary
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_dockerbackup.core.recreate import RecreateOutcome
 
 
 class DockerContainerRestoreOperator(DockerHostOperator):
@@ -115,10 +117,30 @@ class DockerContainerRestoreOperator(DockerHostOperator):
                 verb,
                 outcome.status,
             )
-            return container_summary(
+            return _summary(
                 outcome,
                 backup_source=str(backup.source),
                 host=host.name,
                 dry_run=request.dry_run,
                 audit_head=repository.audit_head,
             )
+
+
+def _summary(
+    outcome: RecreateOutcome, *, backup_source: str, host: str, dry_run: bool, audit_head: str | None
+) -> ContainerSummary:
+    return ContainerSummary(
+        backup_id=outcome.backup_id,
+        backup_source=backup_source,
+        host=host,
+        name=outcome.name,
+        status=outcome.status,
+        container_id=outcome.container_id,
+        image=outcome.image,
+        kept=outcome.kept,
+        options=list(outcome.options),
+        not_carried_over=list(outcome.not_carried_over),
+        seconds=outcome.seconds,
+        dry_run=dry_run,
+        audit_head=audit_head,
+    )

@@ -13,10 +13,12 @@ from airflow_provider_dockerbackup.core.rollback import PREVIOUS, Proof, Rollbac
 from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
 from airflow_provider_dockerbackup.operators.rendered import flag, whole_number
-from airflow_provider_dockerbackup.operators.summary import RollbackSummary, rollback_summary
+from airflow_provider_dockerbackup.operators.summary import RollbackSummary
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_dockerbackup.core.rollback import RollbackOutcome
 
 
 class DockerBackupRollbackOperator(DockerHostOperator):
@@ -127,7 +129,7 @@ class DockerBackupRollbackOperator(DockerHostOperator):
                 self.log.warning("not told by the history, so guessed: %s", ", ".join(outcome.guessed))
             for note in outcome.notes:
                 self.log.info("%s", note)
-            return rollback_summary(
+            return _summary(
                 outcome,
                 backup_source=str(backup.source),
                 host=host.name,
@@ -139,3 +141,26 @@ class DockerBackupRollbackOperator(DockerHostOperator):
         from airflow_provider_dockerbackup.transport.given_daemon import test_daemon_at
 
         return test_daemon_at(self.test_daemon or None, progress=self.progress)
+
+
+def _summary(
+    outcome: RollbackOutcome, *, backup_source: str, host: str, dry_run: bool, audit_head: str | None
+) -> RollbackSummary:
+    return RollbackSummary(
+        backup_id=outcome.backup_id,
+        backup_source=backup_source,
+        host=host,
+        tag=outcome.tag,
+        step=outcome.step,
+        image_id=outcome.image_id,
+        previous_id=outcome.previous_id,
+        kept=outcome.kept,
+        exact=list(outcome.exact),
+        guessed=list(outcome.guessed),
+        proven=list(outcome.proven),
+        passed_by=outcome.drill.passed_by if outcome.drill else None,
+        seconds=outcome.seconds,
+        dry_run=dry_run,
+        notes=list(outcome.notes),
+        audit_head=audit_head,
+    )

@@ -12,10 +12,12 @@ from airflow_provider_dockerbackup.core.retention.rotate import RotateRequest, r
 from airflow_provider_dockerbackup.core.sizes import size_text
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, actor_of
 from airflow_provider_dockerbackup.operators.rendered import columns, flag, share
-from airflow_provider_dockerbackup.operators.summary import RotateSummary, rotate_summary
+from airflow_provider_dockerbackup.operators.summary import RotateSummary
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_dockerbackup.core.retention.rotate import RotateOutcome
 
 
 class DockerBackupRotateOperator(DockerBackupBaseOperator):
@@ -101,7 +103,7 @@ class DockerBackupRotateOperator(DockerBackupBaseOperator):
             self.log.info("%s", line)
         for owner, text in outcome.plan.policies.items():
             self.log.info("%s has a policy of its own: %s", owner, text)
-        summary = rotate_summary(outcome, repository_url=repository.storage.url, dry_run=request.dry_run)
+        summary = _summary(outcome, repository_url=repository.storage.url, dry_run=request.dry_run)
         self.log.info(
             "%d kept, %d %s, %s freed",
             summary["kept"],
@@ -112,3 +114,19 @@ class DockerBackupRotateOperator(DockerBackupBaseOperator):
         for source in summary["blocked"]:
             self.log.warning("%s is not rotated: something of it is unreadable, see the table", source)
         return summary
+
+
+def _summary(outcome: RotateOutcome, *, repository_url: str, dry_run: bool) -> RotateSummary:
+    removed = [each.backup_id for each in outcome.plan.removed] if dry_run else list(outcome.removed)
+    return RotateSummary(
+        repository=repository_url,
+        kept=len(outcome.plan.kept),
+        removed=len(removed),
+        removed_ids=removed[:100],
+        kept_after_all=list(outcome.kept_after_all)[:100],
+        blocked=[str(source) for source in outcome.plan.blocked],
+        freed_bytes=outcome.freed_bytes,
+        reaped=len(outcome.reaped),
+        dry_run=dry_run,
+        audit_head=outcome.audit_head,
+    )

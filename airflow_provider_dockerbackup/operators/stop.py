@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_dockerbackup.core.stop import StopRequest, stop_source
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
 from airflow_provider_dockerbackup.operators.rendered import flag, whole_number
-from airflow_provider_dockerbackup.operators.summary import StopSummary, stop_summary
+from airflow_provider_dockerbackup.operators.summary import StopSummary
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_dockerbackup.core.stop import StopOutcome
 
 
 class DockerStopOperator(DockerHostOperator):
@@ -72,10 +74,23 @@ class DockerStopOperator(DockerHostOperator):
             outcome = stop_source(request, host=host, repository=repository, progress=self.progress)
             verb = "would be" if request.dry_run else "is"
             self.log.info("container %s on %s %s %s", self.container, host.name, verb, outcome.status)
-            return stop_summary(outcome, dry_run=request.dry_run)
+            return _summary(outcome, dry_run=request.dry_run)
 
 
 def _seconds(value: int | str | None) -> int | None:
     if value is None or value in {"", "None"}:
         return None
     return whole_number("timeout_seconds", value)
+
+
+def _summary(outcome: StopOutcome, *, dry_run: bool) -> StopSummary:
+    return StopSummary(
+        host=outcome.source.host,
+        container=outcome.source.name,
+        container_id=outcome.container_id,
+        status=outcome.status,
+        exit_code=outcome.exit_code,
+        finished_at=outcome.finished_at,
+        dry_run=dry_run,
+        audit_head=outcome.audit_head,
+    )
