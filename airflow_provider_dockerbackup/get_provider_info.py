@@ -6,32 +6,32 @@ from __future__ import annotations
 from typing import Any
 
 _NAME = "airflow_provider_dockerbackup"
+_OPERATORS = (
+    "audit",
+    "capture",
+    "checkpoint",
+    "commit",
+    "copy",
+    "export",
+    "fleet_freshness",
+    "freshness",
+    "garbage_collect",
+    "list_due",
+    "list_sources",
+    "remove",
+    "restore",
+    "restore_container",
+    "rollback",
+    "rotate",
+    "sample",
+    "save",
+    "stop",
+    "verify",
+)
 
 
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's description by Airflow's ``provider_info.schema.json``."""
-    operators = (
-        "audit",
-        "capture",
-        "checkpoint",
-        "commit",
-        "copy",
-        "export",
-        "fleet_freshness",
-        "freshness",
-        "garbage_collect",
-        "list_due",
-        "list_sources",
-        "remove",
-        "restore",
-        "restore_container",
-        "rollback",
-        "rotate",
-        "sample",
-        "save",
-        "stop",
-        "verify",
-    )
     return {
         # Must be the canonical name (PEP 503), or every airflow command fails.
         "package-name": "airflow-provider-dockerbackup",
@@ -49,7 +49,7 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": "Docker Backup",
-                "python-modules": [f"{_NAME}.operators.{operator}" for operator in operators],
+                "python-modules": [f"{_NAME}.operators.{operator}" for operator in _OPERATORS],
             }
         ],
         "sensors": [{"integration-name": "Docker Backup", "python-modules": [f"{_NAME}.sensors.image_changed"]}],
@@ -65,44 +65,7 @@ def get_provider_info() -> dict[str, Any]:
         "config": {
             "dockerbackup": {
                 "description": "Backups of Docker images and containers.",
-                "options": {
-                    "signing_key_file": _option(
-                        "File of the Ed25519 private key (PEM, mode 0600) that signs audit events; empty for none. "
-                        "Every worker needs it. Make one with: dockerbackup audit keygen FILE"
-                    ),
-                    "signing_conn_id": _option(
-                        "Connection whose password is that key, instead of a file; empty for none."
-                    ),
-                    "identity_file": _option(
-                        "File of the private key (age key file, or OpenSSH key without passphrase; mode 0600) that "
-                        "decrypts archives; empty for none. Only workers that verify, restore or roll back need it."
-                    ),
-                    "identity_conn_id": _option(
-                        "Connection whose password is that private key, instead of a file; empty for none."
-                    ),
-                    "archive_host_conn_ids": _option(
-                        "Connections, separated by commas, of the Docker hosts on which archives lie; tasks that read "
-                        "or remove such archives find the host in them by its name. A task can name its own instead."
-                    ),
-                    "repositories": _option(
-                        "Repositories that the page 'Image backups' shows, separated by commas: URLs as operators take "
-                        "them, each with a name before it if wanted. No private key is used.",
-                        example="main=file:///srv/backups, offsite=s3://aws_default@bucket/prefix",
-                    ),
-                    "page_rpo": _option(
-                        "How old the newest verified backup of a source may be before the page calls it stale.",
-                        default="36h",
-                    ),
-                    "page_rpo_by_source": _option(
-                        "Other such limits, separated by commas: PATTERN=DURATION, where the shell pattern is of 'host "
-                        "kind name' or of the name; the first that matches counts.",
-                        example="db1 *=6h, *:nightly=7d",
-                    ),
-                    "page_index_folder": _option(
-                        "Folder of the page's index on the API server; empty is dockerbackup in Airflow's home. It can "
-                        "be deleted at any time."
-                    ),
-                },
+                "options": _options(),
             }
         },
         "connection-types": [
@@ -118,6 +81,46 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": _connection_fields(),
             }
         ],
+    }
+
+
+def _options() -> dict[str, Any]:
+    """Return the options of section ``[dockerbackup]`` of Airflow's configuration."""
+    return {
+        "signing_key_file": _option(
+            "File of the Ed25519 private key (PEM, mode 0600) that signs audit events; empty for none. "
+            "Every worker needs it. Make one with: dockerbackup audit keygen FILE"
+        ),
+        "signing_conn_id": _option("Connection whose password is that key, instead of a file; empty for none."),
+        "identity_file": _option(
+            "File of the private key (age key file, or OpenSSH key without passphrase; mode 0600) that "
+            "decrypts archives; empty for none. Only workers that verify, restore or roll back need it."
+        ),
+        "identity_conn_id": _option(
+            "Connection whose password is that private key, instead of a file; empty for none."
+        ),
+        "archive_host_conn_ids": _option(
+            "Connections, separated by commas, of the Docker hosts on which archives lie; tasks that read "
+            "or remove such archives find the host in them by its name. A task can name its own instead."
+        ),
+        "repositories": _option(
+            "Repositories that the page 'Image backups' shows, separated by commas: URLs as operators take "
+            "them, each with a name before it if wanted. No private key is used.",
+            example="main=file:///srv/backups, offsite=s3://aws_default@bucket/prefix",
+        ),
+        "page_rpo": _option(
+            "How old the newest verified backup of a source may be before the page calls it stale.",
+            default="36h",
+        ),
+        "page_rpo_by_source": _option(
+            "Other such limits, separated by commas: PATTERN=DURATION, where the shell pattern is of 'host "
+            "kind name' or of the name; the first that matches counts.",
+            example="db1 *=6h, *:nightly=7d",
+        ),
+        "page_index_folder": _option(
+            "Folder of the page's index on the API server; empty is dockerbackup in Airflow's home. It can "
+            "be deleted at any time."
+        ),
     }
 
 

@@ -47,11 +47,18 @@ def container_of(image: str) -> str:
 @contextmanager
 def temporary_objects(host: DockerHost, image: str, progress: Progress) -> Iterator[None]:
     """Read from a temporary container; the host removes it at the end, or we do when its stream never began."""
+    with discarded_on_failure(host, image, progress), unless_taken_away(host, image):
+        yield
+
+
+@contextmanager
+def discarded_on_failure(host: DockerHost, image: str | None, progress: Progress) -> Iterator[None]:
+    """Remove a temporary image and its container when the body raises; None stands for none."""
     try:
-        with unless_taken_away(host, image):
-            yield
+        yield
     except BaseException:
-        discard(host, image, progress)
+        if image is not None:
+            discard(host, image, progress)
         raise
 
 

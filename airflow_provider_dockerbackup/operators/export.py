@@ -6,12 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
-from airflow_provider_dockerbackup.core.archive_bytes import only_host
+from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
-from airflow_provider_dockerbackup.core.capture import BackupOutcome, Tuning
+from airflow_provider_dockerbackup.core.capture import BackupOutcome
 from airflow_provider_dockerbackup.core.consistency import check_consistency
-from airflow_provider_dockerbackup.core.encryption.recipient import parse_recipients
 from airflow_provider_dockerbackup.core.export import ExportRequest, export_container
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
 from airflow_provider_dockerbackup.core.onhost.begun import Begun
@@ -168,24 +166,14 @@ class DockerExportOperator(CapturesOnHost):
     def _check(self) -> None:
         """Refuse what is wrong whatever the host says."""
         container_name(self.container)
-        check_compression(self.compression, level=self.compression_level)
-        self._tuning.check()
-        parse_recipients(self.recipients, allow_single=flag("allow_single_recipient", self.allow_single_recipient))
         check_consistency(self.consistency, pause_limit_seconds=self.pause_limit_seconds)
         commands = self._commands()
         if self.archive_location:
             check_unwatched(self.consistency, commands)
-        self._check_kept_on_host(self._tuning, layout=self.layout, encrypted=bool(self.recipients))
-        self._check_waiting()
+        super()._check()
 
     def _commands(self) -> QuiesceCommands:
         return QuiesceCommands.of(self.pre_command, self.post_command, timeout_seconds=self.command_timeout_seconds)
-
-    @property
-    def _tuning(self) -> Tuning:
-        return Tuning(
-            level=self.compression_level, threads=self.compression_threads, bandwidth_limit=self.bandwidth_limit
-        )
 
     def _request(self, context: Context, host: SshDockerHost) -> ExportRequest:
         source = Source(host=host.name, kind=SourceKind.CONTAINER, name=container_name(self.container))
@@ -200,20 +188,6 @@ class DockerExportOperator(CapturesOnHost):
             tuning=self._tuning,
             retention=self.retention,
         )
-
-    def _repository(self, host: SshDockerHost) -> Repository:
-        from airflow_provider_dockerbackup.hooks.storage import repository_of
-
-        repository = repository_of(
-            self.repository,
-            conn_id=self.repository_conn_id,
-            layout=self.layout,
-            compression=self.compression,
-            recipients=self.recipients,
-            allow_single_recipient=flag("allow_single_recipient", self.allow_single_recipient),
-        )
-        repository.host_files = only_host(host.name, host.archives)
-        return repository
 
     def _finish(self, context: Context, begun: Begun, *, host: SshDockerHost, repository: Repository) -> BackupOutcome:
         return finish_export(

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What operators share whose archive may stay on its host: a job there, and who waits for it."""
+"""What operators share that capture: their repository, and, where the archive stays on its host, who waits for it."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 
+from airflow_provider_dockerbackup.core.archive.compression import check_compression
+from airflow_provider_dockerbackup.core.archive_bytes import only_host
 from airflow_provider_dockerbackup.core.capture import BackupOutcome, Tuning
+from airflow_provider_dockerbackup.core.encryption.recipient import parse_recipients
 from airflow_provider_dockerbackup.core.export import ExportRequest
 from airflow_provider_dockerbackup.core.onhost.begun import Begun, check_on_host
 from airflow_provider_dockerbackup.core.onhost.finish import give_up
@@ -17,6 +21,7 @@ from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.save import SaveRequest
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator
+from airflow_provider_dockerbackup.operators.rendered import flag
 from airflow_provider_dockerbackup.operators.summary import BackupSummary
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 
@@ -39,12 +44,22 @@ _WHY = {
 
 
 class CapturesOnHost(DockerHostOperator):
-    """Base of operators whose archive may be made and kept on the Docker host itself.
+    """Base of operators that capture into a repository; the archive may be made and kept on the Docker host itself.
 
     :param archive_location: ``host:/path``, or None for an archive in the repository. (templated)
     :param deferrable: whether the triggerer waits for the host; None for Airflow's default, where it can be done.
     :param poll_seconds: how often the triggerer looks at the host.
     """
+
+    repository: str
+    repository_conn_id: str | None
+    layout: str
+    compression: str | None
+    compression_level: int | None
+    compression_threads: int
+    bandwidth_limit: int | None
+    recipients: Sequence[str]
+    allow_single_recipient: bool | str
 
     def __init__(
         self,
@@ -84,8 +99,26 @@ class CapturesOnHost(DockerHostOperator):
     def _request(self, context: Context, host: SshDockerHost) -> SaveRequest | ExportRequest:
         raise NotImplementedError
 
+    @property
+    def _tuning(self) -> Tuning:
+        return Tuning(
+            level=self.compression_level, threads=self.compression_threads, bandwidth_limit=self.bandwidth_limit
+        )
+
     def _repository(self, host: SshDockerHost) -> Repository:
-        raise NotImplementedError
+        """Return the repository; it is made if there is none."""
+        from airflow_provider_dockerbackup.hooks.storage import repository_of
+
+        repository = repository_of(
+            self.repository,
+            conn_id=self.repository_conn_id,
+            layout=self.layout,
+            compression=self.compression,
+            recipients=self.recipients,
+            allow_single_recipient=flag("allow_single_recipient", self.allow_single_recipient),
+        )
+        repository.host_files = only_host(host.name, host.archives)
+        return repository
 
     def _finish(self, context: Context, begun: Begun, *, host: SshDockerHost, repository: Repository) -> BackupOutcome:
         raise NotImplementedError
@@ -111,10 +144,14 @@ class CapturesOnHost(DockerHostOperator):
 
         refuse_unless_for_triggers(self.hook, connection_of(self.dockerbackup_conn_id).extra_dejson)
 
-    def _check_kept_on_host(self, tuning: Tuning, *, layout: str, encrypted: bool) -> None:
-        """Refuse what an archive on its host cannot be before a repository is made for it."""
+    def _check(self) -> None:
+        """Refuse what is wrong whatever the host says, before a repository is made for it."""
+        check_compression(self.compression, level=self.compression_level)
+        self._tuning.check()
+        parse_recipients(self.recipients, allow_single=flag("allow_single_recipient", self.allow_single_recipient))
         if self.archive_location:
-            check_on_host(self.archive_location, tuning, layout=layout, encrypted=encrypted)
+            check_on_host(self.archive_location, self._tuning, layout=self.layout, encrypted=bool(self.recipients))
+        self._check_waiting()
 
     def _begun(self, begun: Begun) -> None:
         """Remember the job, and leave the waiting for it to the triggerer if that is wanted."""

@@ -6,11 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
-from airflow_provider_dockerbackup.core.archive_bytes import only_host
+from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
-from airflow_provider_dockerbackup.core.capture import BackupOutcome, Tuning
-from airflow_provider_dockerbackup.core.encryption.recipient import parse_recipients
+from airflow_provider_dockerbackup.core.capture import BackupOutcome
 from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice, check_capture
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.onhost.begun import Begun
@@ -156,18 +154,8 @@ class DockerSaveOperator(CapturesOnHost):
     def _check(self) -> None:
         """Refuse what is wrong whatever the host says."""
         ImageReference.parse(self.image)
-        check_compression(self.compression, level=self.compression_level)
         check_capture(self.capture)
-        self._tuning.check()
-        parse_recipients(self.recipients, allow_single=flag("allow_single_recipient", self.allow_single_recipient))
-        self._check_kept_on_host(self._tuning, layout=self.layout, encrypted=bool(self.recipients))
-        self._check_waiting()
-
-    @property
-    def _tuning(self) -> Tuning:
-        return Tuning(
-            level=self.compression_level, threads=self.compression_threads, bandwidth_limit=self.bandwidth_limit
-        )
+        super()._check()
 
     def _request(self, context: Context, host: SshDockerHost) -> SaveRequest:
         source = Source(host=host.name, kind=SourceKind.IMAGE, name=str(ImageReference.parse(self.image)))
@@ -180,20 +168,6 @@ class DockerSaveOperator(CapturesOnHost):
             force=self.force,
             retention=self.retention,
         )
-
-    def _repository(self, host: SshDockerHost) -> Repository:
-        from airflow_provider_dockerbackup.hooks.storage import repository_of
-
-        repository = repository_of(
-            self.repository,
-            conn_id=self.repository_conn_id,
-            layout=self.layout,
-            compression=self.compression,
-            recipients=self.recipients,
-            allow_single_recipient=flag("allow_single_recipient", self.allow_single_recipient),
-        )
-        repository.host_files = only_host(host.name, host.archives)
-        return repository
 
     def _finish(self, context: Context, begun: Begun, *, host: SshDockerHost, repository: Repository) -> BackupOutcome:
         return finish_save(

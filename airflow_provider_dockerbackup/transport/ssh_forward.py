@@ -126,12 +126,12 @@ class ReverseForward:
         watch = Watch(self._client.close, deadline_seconds=seconds, setting=COMMAND_TIMEOUT)
         try:
             port = self._request((*ports, _ANY_PORT))
+        except paramiko.SSHException as err:
+            raise self._refused(ports) from err
         except (OSError, EOFError) as err:
             raise TransientError(f"forwarding a port of {self._where}: {watch.reason or err}; try again") from err
         finally:
             watch.stop()
-        if port is None:
-            raise self._refused(ports)
         self._port = port
         self._acceptor.start()
         return port
@@ -161,18 +161,22 @@ class ReverseForward:
                 thread.join(max(end - time.monotonic(), 0))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _request(self, ports: Sequence[int]) -> int | None:
-        """Return the port that sshd gave us; None when it refuses all. It does not say why it refuses one."""
+    def _request(self, ports: Sequence[int]) -> int:
+        """Return the port that sshd gave us: the first of ``ports`` that it does not refuse; it does not say why.
+
+        :raises paramiko.SSHException: when it refuses all.
+        """
         transport = self._client.get_transport()
+        refusal = paramiko.SSHException("no port was asked for")
         for port in ports:
             try:
                 if transport is not None:
                     return transport.request_port_forward(LOOPBACK, port, self._arrive)
-            except paramiko.SSHException:
-                pass
+            except paramiko.SSHException as err:
+                refusal = err
             if transport is None or not transport.is_active():
                 raise EOFError("the link was lost")
-        return None
+        raise refusal
 
     def _refused(self, ports: Sequence[int]) -> PushUnavailableError:
         tried = ", ".join(str(port) for port in ports)

@@ -7,15 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey, new_attempt
 from airflow_provider_dockerbackup.core.capture import Tuning
+from airflow_provider_dockerbackup.core.export import ExportRequest
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace, parse_location, scope_of
-from airflow_provider_dockerbackup.core.onhost.ports import HostArchives, JobState
-from airflow_provider_dockerbackup.core.ports import Clock, Progress
+from airflow_provider_dockerbackup.core.onhost.ports import HostArchives, HostJob, JobState
+from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress
 from airflow_provider_dockerbackup.core.repository import Repository
-from airflow_provider_dockerbackup.core.temporary import is_temporary_of
+from airflow_provider_dockerbackup.core.save import SaveRequest
+from airflow_provider_dockerbackup.core.temporary import discarded_on_failure, is_temporary_of
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, ConflictError, DockerBackupError
 
 # What compressing leaves of an archive at the most, as a rule; a job that finds the disk full fails and cleans up.
@@ -40,6 +43,18 @@ class Begun:
     began_at: datetime
     compression: Compression
     audit_head: str | None
+
+    @classmethod
+    def of(cls, job: HostJob, *, began_at: datetime, audit_head: str | None) -> Self:
+        """Return what is known of a job that has begun."""
+        return cls(
+            place=job.place,
+            subject=job.subject,
+            temporary=job.temporary,
+            began_at=began_at,
+            compression=job.compression,
+            audit_head=audit_head,
+        )
 
     def __post_init__(self) -> None:
         """Refuse an image that is not this try's own: it is deleted when the try fails, with its container.
@@ -71,19 +86,32 @@ def check_on_host(location: str, tuning: Tuning, *, layout: str, encrypted: bool
     return folder
 
 
-def new_place(folder: str, key: BackupKey, repository: Repository) -> JobPlace:
-    """Return the place of a new try."""
-    scope = scope_of(repository, key.source)
-    return JobPlace.of(folder, scope=scope, backup_id=key.backup_id, attempt=new_attempt())
+def new_job(
+    request: SaveRequest | ExportRequest,
+    folder: str,
+    *,
+    subject: str,
+    size_bytes: int,
+    deadline_seconds: int,
+    repository: Repository,
+) -> HostJob:
+    """Return the job of a new try.
 
-
-def needed_bytes(size_bytes: int, compression: Compression) -> int:
-    """Return how much must be free on the host before a job begins.
-
+    :param subject: the image or container, by ID.
     :param size_bytes: of the uncompressed archive, about.
     """
+    source, compression = request.key.source, request.compression or repository.document.compression
+    scope = scope_of(repository, source)
     share = 1 if compression is Compression.NONE else _COMPRESSED_SHARE
-    return size_bytes // share + _SPARE_BYTES
+    return HostJob(
+        place=JobPlace.of(folder, scope=scope, backup_id=request.key.backup_id, attempt=new_attempt()),
+        kind=source.kind,
+        subject=subject,
+        compression=compression,
+        level=request.tuning.level,
+        needed_bytes=size_bytes // share + _SPARE_BYTES,
+        deadline_seconds=deadline_seconds,
+    )
 
 
 @contextmanager
@@ -98,15 +126,14 @@ def ended_unless_begun(place: JobPlace, archives: HostArchives, progress: Progre
         raise
 
 
-def await_job(begun: Begun, *, archives: HostArchives, clock: Clock, progress: Progress) -> JobState:
+def await_job(begun: Begun, *, host: DockerHost, archives: HostArchives, clock: Clock, progress: Progress) -> JobState:
     """Return what became of a job, once it is over; it is ended when nobody waits any more."""
-    state = None
-    try:
-        state = _awaited(begun, archives=archives, clock=clock, progress=progress)
-        return state
-    finally:
-        if state is None:
+    with discarded_on_failure(host, begun.temporary, progress):
+        try:
+            return _awaited(begun, archives=archives, clock=clock, progress=progress)
+        except BaseException:
             abandon(begun.place, archives=archives, progress=progress)
+            raise
 
 
 def _awaited(begun: Begun, *, archives: HostArchives, clock: Clock, progress: Progress) -> JobState:

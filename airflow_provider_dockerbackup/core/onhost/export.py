@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -30,16 +31,14 @@ from airflow_provider_dockerbackup.core.export import (
     export_record,
     image_of,
 )
-from airflow_provider_dockerbackup.core.model import ContainerInspect, ImageInspect, SourceKind
+from airflow_provider_dockerbackup.core.model import ContainerInspect, ImageInspect
 from airflow_provider_dockerbackup.core.onhost.begun import (
     Begun,
-    await_job,
     check_on_host,
     ended_unless_begun,
-    needed_bytes,
-    new_place,
+    new_job,
 )
-from airflow_provider_dockerbackup.core.onhost.finish import Recorder, finish
+from airflow_provider_dockerbackup.core.onhost.finish import Recorder, finish, waited_for
 from airflow_provider_dockerbackup.core.onhost.ports import (
     ExportedOnHost,
     HostArchives,
@@ -52,7 +51,7 @@ from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands, quiesced, require_running
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, Filesystem
 from airflow_provider_dockerbackup.core.repository import Repository
-from airflow_provider_dockerbackup.core.temporary import discard, remove_temporary
+from airflow_provider_dockerbackup.core.temporary import discarded_on_failure, remove_temporary
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 
 
@@ -121,7 +120,14 @@ def begin_export(
     reap_jobs(folder, request.key, archives=archives, repository=repository, progress=progress)
     remove_temporary(host, work=request.key.idempotency_key[:16], progress=progress)
     image = image_of(container, host)
-    job = _job(request, folder, container, image=image, deadline_seconds=deadline_seconds, repository=repository)
+    job = new_job(
+        request,
+        folder,
+        subject=container.id,
+        size_bytes=image.size_bytes if image is not None else 0,
+        deadline_seconds=deadline_seconds,
+        repository=repository,
+    )
     began_at = repository.clock.now()
     telling.started()
     clock = repository.clock
@@ -131,36 +137,7 @@ def begin_export(
         ended_unless_begun(job.place, archives, progress),
     ):
         archives.start(ready)
-    return Begun(
-        place=ready.place,
-        subject=ready.subject,
-        temporary=ready.temporary,
-        began_at=began_at,
-        compression=ready.compression,
-        audit_head=trail.head,
-    )
-
-
-def _job(
-    request: ExportRequest,
-    folder: str,
-    container: ContainerInspect,
-    *,
-    image: ImageInspect | None,
-    deadline_seconds: int,
-    repository: Repository,
-) -> HostJob:
-    """Return the job of a new try, of the container as it is."""
-    compression = request.compression or repository.document.compression
-    return HostJob(
-        place=new_place(folder, request.key, repository),
-        kind=SourceKind.CONTAINER,
-        subject=container.id,
-        compression=compression,
-        level=request.tuning.level,
-        needed_bytes=needed_bytes(image.size_bytes if image is not None else 0, compression),
-        deadline_seconds=deadline_seconds,
-    )
+    return Begun.of(ready, began_at=began_at, audit_head=trail.head)
 
 
 @contextmanager
@@ -183,7 +160,7 @@ def _captured(
         capturing = begin_capture(
             asked, host, container, attempt=job.place.attempt, clock=clock, progress=progress, rest=rest
         )
-        with _discarded_on_failure(capturing.temporary, host, progress):
+        with discarded_on_failure(host, capturing.temporary, progress):
             rest.end()
             tell_pause(capturing, container, progress)
             beginning = Beginning(
@@ -227,13 +204,16 @@ def export_on_host(
         repository=repository,
         progress=progress,
     )
-    if isinstance(found, BackupOutcome):
-        return found
-    if begun is not None:
-        begun(found)
-    with _discarded_on_failure(found.temporary, host, progress):
-        state = await_job(found, archives=archives, clock=repository.clock, progress=progress)
-    return finish_export(request, found, state, host=host, archives=archives, repository=repository, progress=progress)
+    finish_it = partial(finish_export, request, host=host, archives=archives, repository=repository, progress=progress)
+    return waited_for(
+        found,
+        begun=begun,
+        finish=finish_it,
+        host=host,
+        archives=archives,
+        clock=repository.clock,
+        progress=progress,
+    )
 
 
 def finish_export(
@@ -278,28 +258,16 @@ def finish_export(
 
         return exported, record_of
 
-    with _discarded_on_failure(begun.temporary, host, progress):
-        return finish(
-            request,
-            begun,
-            state,
-            results=results,
-            host=host,
-            archives=archives,
-            repository=repository,
-            progress=progress,
-        )
-
-
-@contextmanager
-def _discarded_on_failure(temporary: str | None, host: DockerHost, progress: Progress) -> Iterator[None]:
-    """Remove what a snapshot made when the body raises: a job that did not begin, or was killed, does not."""
-    try:
-        yield
-    except BaseException:
-        if temporary is not None:
-            discard(host, temporary, progress)
-        raise
+    return finish(
+        request,
+        begun,
+        state,
+        results=results,
+        host=host,
+        archives=archives,
+        repository=repository,
+        progress=progress,
+    )
 
 
 def _require_same_rest(container: ContainerInspect, exported: ExportedOnHost, *, host: str) -> None:

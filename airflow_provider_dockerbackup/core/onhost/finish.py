@@ -11,19 +11,41 @@ from airflow_provider_dockerbackup.core.attempt import Attempt, winner_of
 from airflow_provider_dockerbackup.core.capture import BackupOutcome, Telling
 from airflow_provider_dockerbackup.core.document import canonical_json
 from airflow_provider_dockerbackup.core.export import ExportRequest
-from airflow_provider_dockerbackup.core.onhost.begun import Begun, abandon, require_own
+from airflow_provider_dockerbackup.core.onhost.begun import Begun, abandon, await_job, require_own
 from airflow_provider_dockerbackup.core.onhost.leftovers import Leftovers
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace, stem_of
 from airflow_provider_dockerbackup.core.onhost.ports import HostArchives, JobState, WrittenOnHost
-from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
+from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, HostPlace
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.save import SaveRequest
-from airflow_provider_dockerbackup.core.temporary import unless_taken_away
+from airflow_provider_dockerbackup.core.temporary import discarded_on_failure, unless_taken_away
 from airflow_provider_dockerbackup.exceptions import IntegrityError, TransientError
 
 Recorder = Callable[[ArchiveFile, Attempt], BackupRecord]
 """Returns the record of an archive that a try has published; raises when it is not what was asked for."""
+
+
+def waited_for(
+    found: Begun | BackupOutcome,
+    *,
+    begun: Callable[[Begun], None] | None,
+    finish: Callable[[Begun, JobState], BackupOutcome],
+    host: DockerHost,
+    archives: HostArchives,
+    clock: Clock,
+    progress: Progress,
+) -> BackupOutcome:
+    """Return the backup of a capture that was begun, once its job is over; or the one that stands already.
+
+    :param begun: is told of the job, and may raise, for instance to let others wait for it; then it goes on.
+    :param finish: commits what the job made.
+    """
+    if isinstance(found, BackupOutcome):
+        return found
+    if begun is not None:
+        begun(found)
+    return finish(found, await_job(found, host=host, archives=archives, clock=clock, progress=progress))
 
 
 def finish(
@@ -44,27 +66,28 @@ def finish(
     :raises TransientError: when the job failed in a way that may pass, was killed, or is gone; nothing was committed.
     :raises IntegrityError: when what it made is not what was asked for; nothing was committed.
     """
-    require_own(begun, request.key, archives=archives, repository=repository, progress=progress)
-    trail = repository.trail(request.actor, after=begun.audit_head)
-    telling = Telling(trail, key=request.key, access=host.access, progress=progress, asked=request.asked)
-    with telling.of_rest(), Leftovers(begun.place, archives, progress) as leftovers:
-        if (standing := winner_of(repository, request.key)) is not None:
-            return BackupOutcome(status="already", backup=standing, audit_head=trail.head)
-        with unless_taken_away(host, begun.temporary) if begun.temporary is not None else nullcontext():
-            _require_success(state or archives.state(begun.place), archives=archives, host=host.name)
-        written, record_of = results()
-        name = f"{stem_of(request.key.source)}-{begun.place.attempt}.tar{begun.compression.suffix}"
-        # Published first: the claim in it keeps another process with the same job away from this try's files.
-        with (
-            Attempt(repository, request.key, progress=progress, name=begun.place.attempt) as attempt,
-            leftovers.published(name, attempt),
-        ):
-            archive = _archive(begun, written, attempt, name=name)
-            record = record_of(archive, attempt)
-            attempt.before_record(lambda: _require_published(archives, begun.place, archive, host=host.name))
-            backup = attempt.commit(record)
-            backup.whole()  # one that cannot be read may be ours
-    return telling.committed(backup, attempt=begun.place.attempt)
+    with discarded_on_failure(host, begun.temporary, progress):
+        require_own(begun, request.key, archives=archives, repository=repository, progress=progress)
+        trail = repository.trail(request.actor, after=begun.audit_head)
+        telling = Telling(trail, key=request.key, access=host.access, progress=progress, asked=request.asked)
+        with telling.of_rest(), Leftovers(begun.place, archives, progress) as leftovers:
+            if (standing := winner_of(repository, request.key)) is not None:
+                return BackupOutcome(status="already", backup=standing, audit_head=trail.head)
+            with unless_taken_away(host, begun.temporary) if begun.temporary is not None else nullcontext():
+                _require_success(state or archives.state(begun.place), archives=archives, host=host.name)
+            written, record_of = results()
+            name = f"{stem_of(request.key.source)}-{begun.place.attempt}.tar{begun.compression.suffix}"
+            # Published first: the claim in it keeps another process with the same job away from this try's files.
+            with (
+                Attempt(repository, request.key, progress=progress, name=begun.place.attempt) as attempt,
+                leftovers.published(name, attempt),
+            ):
+                archive = _archive(begun, written, attempt, name=name)
+                record = record_of(archive, attempt)
+                attempt.before_record(lambda: _require_published(archives, begun.place, archive, host=host.name))
+                backup = attempt.commit(record)
+                backup.whole()  # one that cannot be read may be ours
+        return telling.committed(backup, attempt=begun.place.attempt)
 
 
 def give_up(

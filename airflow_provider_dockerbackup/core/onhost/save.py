@@ -7,22 +7,21 @@ The two halves may run in different processes. The job goes on by itself between
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from airflow_provider_dockerbackup.core import confirm
 from airflow_provider_dockerbackup.core.attempt import Attempt, reap, winner_of
 from airflow_provider_dockerbackup.core.capture import BackupOutcome, Telling
-from airflow_provider_dockerbackup.core.model import ImageInspect, SourceKind
+from airflow_provider_dockerbackup.core.model import ImageInspect
 from airflow_provider_dockerbackup.core.onhost.begun import (
     Begun,
-    await_job,
     check_on_host,
     ended_unless_begun,
-    needed_bytes,
-    new_place,
+    new_job,
 )
-from airflow_provider_dockerbackup.core.onhost.finish import Recorder, finish
+from airflow_provider_dockerbackup.core.onhost.finish import Recorder, finish, waited_for
 from airflow_provider_dockerbackup.core.onhost.image import record_on_host
-from airflow_provider_dockerbackup.core.onhost.ports import HostArchives, HostJob, JobState, WrittenOnHost
+from airflow_provider_dockerbackup.core.onhost.ports import HostArchives, JobState, WrittenOnHost
 from airflow_provider_dockerbackup.core.onhost.reap import reap_jobs
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord
@@ -65,35 +64,19 @@ def begin_save(
         if same is not None:
             telling.tell("backup.confirmed", outcome="success", backup_id=same.backup_id, image_id=image.id)
             return BackupOutcome(status="unchanged", backup=same, audit_head=trail.head)
-    job = _job(request, folder, image=image, deadline_seconds=deadline_seconds, repository=repository)
+    job = new_job(
+        request,
+        folder,
+        subject=image.id,
+        size_bytes=image.size_bytes,
+        deadline_seconds=deadline_seconds,
+        repository=repository,
+    )
     began_at = repository.clock.now()
     telling.started()
     with telling.of_rest(), ended_unless_begun(job.place, archives, progress):
         archives.start(job)
-    return Begun(
-        place=job.place,
-        subject=job.subject,
-        temporary=None,
-        began_at=began_at,
-        compression=job.compression,
-        audit_head=trail.head,
-    )
-
-
-def _job(
-    request: SaveRequest, folder: str, *, image: ImageInspect, deadline_seconds: int, repository: Repository
-) -> HostJob:
-    """Return the job of a new try."""
-    compression = request.compression or repository.document.compression
-    return HostJob(
-        place=new_place(folder, request.key, repository),
-        kind=SourceKind.IMAGE,
-        subject=image.id,
-        compression=compression,
-        level=request.tuning.level,
-        needed_bytes=needed_bytes(image.size_bytes, compression),
-        deadline_seconds=deadline_seconds,
-    )
+    return Begun.of(job, began_at=began_at, audit_head=trail.head)
 
 
 def save_on_host(
@@ -124,12 +107,16 @@ def save_on_host(
         repository=repository,
         progress=progress,
     )
-    if isinstance(found, BackupOutcome):
-        return found
-    if begun is not None:
-        begun(found)
-    state = await_job(found, archives=archives, clock=repository.clock, progress=progress)
-    return finish_save(request, found, state, host=host, archives=archives, repository=repository, progress=progress)
+    finish_it = partial(finish_save, request, host=host, archives=archives, repository=repository, progress=progress)
+    return waited_for(
+        found,
+        begun=begun,
+        finish=finish_it,
+        host=host,
+        archives=archives,
+        clock=repository.clock,
+        progress=progress,
+    )
 
 
 def finish_save(
