@@ -24,8 +24,8 @@ from airflow_provider_dockerbackup.core.page.rows import (
 )
 from airflow_provider_dockerbackup.core.record import Layer, Source
 
-VERSION: Final = 1
-"""Of the schema below; a file of another version is not read."""
+VERSION: Final = 2
+"""Of the schema below and of the rows in it; a file of another version is not read."""
 LAYER: Final = 0
 BLOB: Final = 1
 

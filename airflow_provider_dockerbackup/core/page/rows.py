@@ -33,6 +33,7 @@ class BackupRow(Part):
     :param files_whole: whether the files that the record names are there with their sizes.
     :param points: oldest first; none when the record is unreadable.
     :param told: the newest point at which the source's own retention policy was known, and that policy.
+    :param copied: whether it was copied from another repository.
     :param size_bytes: of the uncompressed archive.
     :param verified_by: level and result of each verification, oldest first.
     """
@@ -45,6 +46,7 @@ class BackupRow(Part):
     trust: Trust = "none"
     holds: tuple[KeptHold, ...] = ()
     told: tuple[UtcTime, str] | None = None
+    copied: bool = False
     capture: str = ""
     size_bytes: int = 0
     stored_size_bytes: int = 0
@@ -70,6 +72,7 @@ class BackupRow(Part):
             hold="; ".join(each.text for each in self.holds if each.until is None or now < each.until),
             size_bytes=self.folder_bytes,
             told=self.told,
+            copied=self.copied,
         )
 
 
@@ -85,6 +88,7 @@ def row_of(backup: Backup) -> BackupRow:
         trust=backup.trust,
         holds=tuple(KeptHold(text=str(hold), until=hold.until) for _, hold in sorted(backup.holds.items())),
         told=backup.told,
+        copied=record.copied_from is not None,
         capture=record.capture,
         size_bytes=record.size_bytes,
         stored_size_bytes=record.stored_size_bytes,

@@ -14,6 +14,7 @@ from airflow_provider_dockerbackup.core.page.details import Details, details
 from airflow_provider_dockerbackup.core.page.timeline import Timeline, timeline
 from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
 from airflow_provider_dockerbackup.core.retention.rotate import RotateRequest, plan_for, rotate
+from tests.core.copies.making import Copies
 from tests.core.page.making import Known
 from tests.core.report.test_report import ACTOR, DAY, a_world
 from tests.core.retention.test_own_policy import save
@@ -75,6 +76,23 @@ def test_a_sources_own_policy_decides_on_the_page_as_it_does_in_a_rotation(tmp_p
     assert [each.time for each in shown.marks] == sorted(each.backup.row.points[0] for each in shown.rows[1:])
     assert shown.marks[-1].x > 40
     assert all("a clock was wrong" in each.rules[0] for each in shown.rows)
+    assert {each.backup.row.backup_id: each.rules for each in shown.rows} == {
+        each.candidate.backup_id: each.reasons for each in plan.decisions
+    }
+
+
+def test_a_policy_that_came_along_with_copies_only_keeps_more_on_the_page_too(tmp_path: Path) -> None:
+    """The second site's page says what its rotation does."""
+    made, known = Copies(), Known(tmp_path)
+    for run in range(4):
+        save(made.world, run, retention="keep_last=1", force=True)
+        made.clock.advance(DAY)
+    made.run()
+    site = World(storage=made.target, host=made.world.host, clock=made.clock)
+    rotating = RotateRequest(policy=RetentionPolicy(keep_last=4), max_removed_share=1, actor=ACTOR)
+    rotate(site.repository, rotating, progress=site.progress)
+    shown, plan = line(site, known), plan_for(site.repository, rotating)
+    assert [each.decision for each in shown.rows] == ["keep"] * 4
     assert {each.backup.row.backup_id: each.rules for each in shown.rows} == {
         each.candidate.backup_id: each.reasons for each in plan.decisions
     }
