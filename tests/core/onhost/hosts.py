@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive_bytes import only_host
 from airflow_provider_dockerbackup.core.capture import BackupOutcome
 from airflow_provider_dockerbackup.core.export import ExportRequest
-from airflow_provider_dockerbackup.core.model import Consistency
-from airflow_provider_dockerbackup.core.onhost.export import export_on_host
+from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
+from airflow_provider_dockerbackup.core.onhost.begun import Begun
+from airflow_provider_dockerbackup.core.onhost.export import begin_export, export_on_host, finish_export
+from airflow_provider_dockerbackup.core.onhost.finish import give_up
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
 from airflow_provider_dockerbackup.core.onhost.ports import (
     ExportedOnHost,
@@ -22,7 +25,7 @@ from airflow_provider_dockerbackup.core.onhost.ports import (
     JobState,
     SavedOnHost,
 )
-from airflow_provider_dockerbackup.core.onhost.save import save_on_host
+from airflow_provider_dockerbackup.core.onhost.save import begin_save, finish_save, save_on_host
 from airflow_provider_dockerbackup.core.ports import DockerHost
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.repository import Repository
@@ -116,18 +119,14 @@ class HostWorld(World):
         plan: Plan | None = None,
         compression: Compression | None = None,
         force: bool = True,
+        retention: str | None = None,
         archives: HostArchives | None = None,
         source: Source = IMAGE,
     ) -> BackupOutcome:
         """Save the image on the host in one run, behind a plan of faults if there is one."""
-        found: HostArchives = archives or self.archives
-        repository = self.repository
-        if plan is not None:
-            found = FaultyArchives(found, plan)
-            repository = super().on(FaultyStorage(self.storage, plan))
-            repository.host_files = only_host(HOST, found)
+        found, repository = self._behind(plan, archives or self.archives)
         return save_on_host(
-            SaveRequest(key=self.key(run, source), compression=compression, force=force),
+            SaveRequest(key=self.key(run, source), compression=compression, force=force, retention=retention),
             LOCATION,
             image=self.host.inspect_image(source.name),
             deadline_seconds=3600,
@@ -146,13 +145,8 @@ class HostWorld(World):
         consistency: Consistency = "snapshot",
     ) -> BackupOutcome:
         """Export the container on the host in one run, behind a plan of faults if there is one."""
-        archives: HostArchives = self.archives
-        host: DockerHost = self.host
-        repository = self.repository
-        if plan is not None:
-            archives, host = FaultyArchives(archives, plan), FaultyHost(host, plan)
-            repository = super().on(FaultyStorage(self.storage, plan))
-            repository.host_files = only_host(HOST, archives)
+        archives, repository = self._behind(plan, self.archives)
+        host: DockerHost = self.host if plan is None else FaultyHost(self.host, plan)
         return export_on_host(
             ExportRequest(key=self.key(run, CONTAINER), compression=compression, consistency=consistency),
             LOCATION,
@@ -164,12 +158,99 @@ class HostWorld(World):
             progress=self.progress,
         )
 
+    def keep_on_host(
+        self, run: int, source: Source, *, plan: Plan | None = None, compression: Compression | None = None
+    ) -> BackupOutcome:
+        """Save or export the source on the host in one run, behind a plan of faults if there is one."""
+        keep = self.save if source.kind is SourceKind.IMAGE else self.export
+        return keep(run, plan=plan, compression=compression)
+
     def left_on_host(self) -> set[str]:
         """Return the archives on the host that no record names, and the jobs."""
         named = {backup.whole().path_on_host for backup in self.repository.catalog.backups()}
         return {path for path in self.archives.files if path not in named} | {
             job.place.name for job in self.archives.jobs(FOLDER, scope=SCOPE)
         }
+
+    def left_in_docker(self) -> set[str]:
+        """Return the images and containers of the host that nobody but we made."""
+        names = {each.reference for each in self.host.list_images()}
+        return (names | {each.name for each in self.host.list_containers()}) - {IMAGE.name, CONTAINER.name}
+
+    def _behind(self, plan: Plan | None, archives: HostArchives) -> tuple[HostArchives, Repository]:
+        """Return the host's archives and the repository, both behind a plan of faults if there is one."""
+        if plan is None:
+            return archives, self.repository
+        faulty = FaultyArchives(archives, plan)
+        repository = super().on(FaultyStorage(self.storage, plan))
+        repository.host_files = only_host(HOST, faulty)
+        return faulty, repository
+
+
+def begun_save(world: HostWorld, run: int) -> tuple[SaveRequest, Begun]:
+    """Begin a save whose job goes on."""
+    request = SaveRequest(key=world.key(run), force=True)
+    begun = begin_save(
+        request,
+        LOCATION,
+        image=world.host.inspect_image(IMAGE.name),
+        deadline_seconds=3600,
+        host=world.host,
+        archives=world.archives,
+        repository=world.repository,
+        progress=world.progress,
+    )
+    assert isinstance(begun, Begun)
+    return request, begun
+
+
+def begun_export(world: HostWorld, run: int, **changes: Any) -> tuple[ExportRequest, Begun]:
+    """Begin an export whose job goes on."""
+    request = ExportRequest(key=world.key(run, CONTAINER), **changes)
+    begun = begin_export(
+        request,
+        LOCATION,
+        container=world.host.inspect_container(CONTAINER.name),
+        deadline_seconds=3600,
+        host=world.host,
+        archives=world.archives,
+        repository=world.repository,
+        progress=world.progress,
+    )
+    assert isinstance(begun, Begun)
+    return request, begun
+
+
+def begun_by(world: HostWorld, run: int, source: Source) -> tuple[SaveRequest | ExportRequest, Begun]:
+    """Begin what keeps the source on its host, whose job goes on."""
+    return begun_save(world, run) if source.kind is SourceKind.IMAGE else begun_export(world, run)
+
+
+def finished(
+    world: HostWorld,
+    request: SaveRequest | ExportRequest,
+    begun: Begun,
+    state: JobState | None = None,
+    *,
+    archives: HostArchives | None = None,
+    repository: Repository | None = None,
+) -> str:
+    """Finish it, as somebody sees the host and the repository, and return the status."""
+    finish: Callable[..., BackupOutcome] = finish_save if isinstance(request, SaveRequest) else finish_export
+    return finish(
+        request,
+        begun,
+        state,
+        host=world.host,
+        archives=archives or world.archives,
+        repository=repository or world.repository,
+        progress=world.progress,
+    ).status
+
+
+def given_up(world: HostWorld, request: SaveRequest | ExportRequest, begun: Begun) -> None:
+    """Give it up."""
+    give_up(request, begun, "too late", archives=world.archives, repository=world.repository, progress=world.progress)
 
 
 @contextmanager

@@ -11,15 +11,10 @@ import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.copies.copy import CopyRequest, copy
-from airflow_provider_dockerbackup.core.export import ExportRequest
 from airflow_provider_dockerbackup.core.look.files import list_files
-from airflow_provider_dockerbackup.core.onhost.begun import Begun
-from airflow_provider_dockerbackup.core.onhost.export import begin_export, finish_export
 from airflow_provider_dockerbackup.core.onhost.ports import JobState
 from airflow_provider_dockerbackup.core.places import RECORD_FILE
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
-from airflow_provider_dockerbackup.core.reading import container_document
-from airflow_provider_dockerbackup.core.record import BackupRecord
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.restore import RestoreRequest
 from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
@@ -32,48 +27,11 @@ from airflow_provider_dockerbackup.exceptions import (
     TransientError,
 )
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost, MemoryStorage
-from tests.core.encryption.keys import age_pair
-from tests.core.faults import Death, Fault, Plan
-from tests.core.onhost.hosts import FOLDER, LOCATION, HostWorld, a_world
-from tests.core.world import CONTAINER, FILESYSTEM, IMAGE, assert_all_whole, assert_nothing_left, bury, paths
+from tests.core.faults import Fault, Plan
+from tests.core.onhost.hosts import FOLDER, HostWorld, a_world, begun_export, finished
+from tests.core.world import CONTAINER, FILESYSTEM, assert_all_whole, assert_nothing_left, paths
 
 DAY = timedelta(hours=25)
-
-
-def begun_by(world: HostWorld, run: int, **changes: Any) -> tuple[ExportRequest, Begun]:
-    """Begin an export whose job goes on."""
-    request = ExportRequest(key=world.key(run, CONTAINER), **changes)
-    begun = begin_export(
-        request,
-        LOCATION,
-        container=world.host.inspect_container(CONTAINER.name),
-        deadline_seconds=3600,
-        host=world.host,
-        archives=world.archives,
-        repository=world.repository,
-        progress=world.progress,
-    )
-    assert isinstance(begun, Begun)
-    return request, begun
-
-
-def finished(world: HostWorld, request: ExportRequest, begun: Begun, state: JobState | None = None) -> str:
-    """Finish it, and return the status."""
-    return finish_export(
-        request,
-        begun,
-        state,
-        host=world.host,
-        archives=world.archives,
-        repository=world.repository,
-        progress=world.progress,
-    ).status
-
-
-def left_in_docker(world: HostWorld) -> set[str]:
-    """Return the images and containers of the host that nobody but we made."""
-    names = {each.reference for each in world.host.list_images()} | {each.name for each in world.host.list_containers()}
-    return names - {IMAGE.name, CONTAINER.name}
 
 
 def set_status(world: HostWorld, status: str, *, started_at: str | None = None) -> None:
@@ -82,27 +40,6 @@ def set_status(world: HostWorld, status: str, *, started_at: str | None = None) 
     state["Status"] = status
     if started_at is not None:
         state["StartedAt"] = started_at
-
-
-@pytest.mark.parametrize("compression", list(Compression))
-def test_the_repository_gets_documents_alone_and_reads_the_bytes_from_the_host(compression: Compression) -> None:
-    """The record is read back as it was written; a verification reads the archive and makes it count."""
-    world = a_world()
-    backup = world.export(1, compression=compression).backup
-    record = backup.whole()
-    assert record.path_on_host == f"{FOLDER}/{record.backup_id}-rootfs-{record.attempt}.tar{compression.suffix}"
-    assert set(world.archives.files) == {record.path_on_host}
-    assert BackupRecord.from_bytes(record.to_bytes(), where="x") == record
-    assert set(record.files) == {f"rootfs-{record.attempt}.json", f"container-{record.attempt}.json"}
-    assert_all_whole(world.repository)
-    assert_nothing_left(world.repository)
-    assert left_in_docker(world) == set()
-    assert container_document(world.repository, backup)["container"]["Name"] == f"/{CONTAINER.name}"
-    assert backup.trust == "unscanned"
-    assert world.verify(backup, "digests").verification == "passed"
-    assert world.again(backup).trust == "checked"
-    assert world.verify(backup, "load").verification == "passed"
-    assert world.again(backup).trust == "verified"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +71,7 @@ def test_a_container_is_captured_by_what_it_does_and_what_was_asked(
     without = [item for item in record.fidelity.items if item not in files]
     assert without == [item for item in other.fidelity.items if item.subject != "files"]
     assert world.host.inspect_container(CONTAINER.name).status == status
-    assert left_in_docker(world) == set()
+    assert world.left_in_docker() == set()
 
 
 def test_commands_run_around_the_commit_and_before_the_job_begins() -> None:
@@ -142,7 +79,7 @@ def test_commands_run_around_the_commit_and_before_the_job_begins() -> None:
     world = a_world()
     world.archives._at_once = False
     commands = QuiesceCommands(before=("flush",), after=("go",))
-    request, begun = begun_by(world, 1, commands=commands)
+    request, begun = begun_export(world, 1, commands=commands)
     assert [command for _, command, _ in world.host.executed] == [("flush",), ("go",)]
     world.archives.work()
     assert finished(world, request, begun) == "committed"
@@ -164,7 +101,7 @@ def test_what_nobody_could_see_to_is_refused_before_anything_is_touched(changes:
     """With what to do instead."""
     world = a_world()
     with pytest.raises(ConfigurationError, match=message):
-        begun_by(world, 1, **changes)
+        begun_export(world, 1, **changes)
     assert world.archives.jobs(FOLDER, scope="") == ()
     assert world.host.executed == []
     assert world.host.inspect_container(CONTAINER.name).status == "running"
@@ -175,16 +112,8 @@ def test_commands_for_a_container_that_does_not_run_are_refused() -> None:
     world = a_world()
     set_status(world, "exited")
     with pytest.raises(ConflictError, match="is exited, so pre_command"):
-        begun_by(world, 1, commands=QuiesceCommands(before=("flush",)))
+        begun_export(world, 1, commands=QuiesceCommands(before=("flush",)))
     assert world.archives.jobs(FOLDER, scope="") == ()
-
-
-def test_repositories_that_cannot_have_archives_on_hosts_are_refused() -> None:
-    """Encrypted ones, and those of layout layers."""
-    for world in (HostWorld(layout="layers"), HostWorld(recipients=(age_pair().recipient, age_pair().recipient))):
-        with pytest.raises(ConfigurationError, match="archive_location"):
-            begun_by(world, 1)
-        assert left_in_docker(world) == set()
 
 
 @pytest.mark.parametrize(
@@ -202,7 +131,7 @@ def test_a_container_that_did_not_rest_all_the_while_is_not_committed(
     world = a_world()
     world.archives._at_once = False
     set_status(world, status)
-    request, begun = begun_by(world, 1)
+    request, begun = begun_export(world, 1)
     set_status(world, **then)
     world.archives.work()
     with pytest.raises(TransientError, match=message):
@@ -215,7 +144,7 @@ def test_a_snapshot_does_not_care_what_becomes_of_its_container() -> None:
     """It may be stopped, or be gone, before the job has its turn."""
     world = a_world()
     world.archives._at_once = False
-    request, begun = begun_by(world, 1)
+    request, begun = begun_export(world, 1)
     set_status(world, "exited")
     world.host.remove_container(CONTAINER.name)
     world.archives.work()
@@ -231,7 +160,7 @@ def test_a_snapshot_does_not_care_what_becomes_of_its_container() -> None:
 def test_what_the_jobs_folder_says_must_be_readable_and_is_never_shown(note: bytes) -> None:
     """Whoever has the host can write there."""
     world = a_world()
-    request, begun = begun_by(world, 1)
+    request, begun = begun_export(world, 1)
     world.archives.change_result(begun.place, note=note)
     with pytest.raises(IntegrityError, match="says of the container what cannot be read") as caught:
         finished(world, request, begun)
@@ -244,64 +173,23 @@ def test_a_job_must_say_whether_a_container_at_rest_stayed_so() -> None:
     """Else nobody knows."""
     world = a_world()
     set_status(world, "exited")
-    request, begun = begun_by(world, 1)
+    request, begun = begun_export(world, 1)
     world.archives.change_result(begun.place, after=None)
     with pytest.raises(IntegrityError, match="does not say whether container web stood still"):
         finished(world, request, begun)
     assert world.repository.catalog.backups() == []
 
 
-@pytest.mark.parametrize("fault", list(Fault))
-def test_whatever_fails_or_dies_the_next_runs_put_it_right(fault: Fault) -> None:
-    """Every call to storage, engine and jobs in turn: the catalog is whole, the work commits once, nothing stays."""
-    counting = Plan()
-    a_world().export(1, plan=counting)
-    assert len(counting.calls) > 20
-    for at in range(1, len(counting.calls) + 1):
-        world = a_world()
-        plan = Plan(at, fault)
-        with suppress(DockerBackupError, Death):
-            world.export(1, plan=plan)
-        bury()
-        where = (fault, plan.calls[-1] if at > len(plan.calls) else plan.calls[at - 1])
-        assert_all_whole(world.repository)
-        world.clock.advance(timedelta(minutes=5))
-        assert world.export(1).status in {"committed", "already"}, where
-        assert len(assert_all_whole(world.repository)) == 1, where
-        world.clock.advance(DAY)
-        world.export(2)
-        world.clock.advance(DAY)
-        world.export(3)
-        assert len(assert_all_whole(world.repository)) == 3, where
-        assert world.left_on_host() == set(), where
-        assert left_in_docker(world) == set(), where
-        assert_nothing_left(world.repository)
-
-
 def test_a_killed_job_leaves_nothing_in_docker() -> None:
     """It could not remove the snapshot itself."""
     world = a_world()
     world.archives._at_once = False
-    request, begun = begun_by(world, 1)
-    assert len(left_in_docker(world)) == 2
+    request, begun = begun_export(world, 1)
+    assert len(world.left_in_docker()) == 2
     world.archives.set_state(begun.place, JobState(phase="killed"))
     with pytest.raises(TransientError, match="processes were killed"):
         finished(world, request, begun)
-    assert left_in_docker(world) == set()
-    assert world.left_on_host() == set()
-
-
-def test_an_archive_that_was_published_untold_goes_after_a_day() -> None:
-    """It has another name than an image's."""
-    world = a_world()
-    counting = Plan()
-    a_world().export(1, plan=counting)
-    with pytest.raises(TransientError, match="whether publish was done"):
-        world.export(1, plan=Plan(counting.calls.index("publish") + 1, Fault.UNTOLD))
-    assert len(world.archives.files) == 1
-    world.clock.advance(DAY)
-    world.export(2)
-    assert len(world.archives.files) == 1
+    assert world.left_in_docker() == set()
     assert world.left_on_host() == set()
 
 
@@ -313,7 +201,7 @@ def test_a_job_of_which_nobody_knows_whether_it_began_is_ended_and_its_snapshot_
     with pytest.raises(TransientError, match="whether start was done"):
         world.export(1, plan=Plan(counting.calls.index("start") + 1, Fault.UNTOLD))
     assert world.left_on_host() == set()
-    assert left_in_docker(world) == set()
+    assert world.left_in_docker() == set()
 
 
 def test_an_archive_whose_record_cannot_be_read_is_never_taken_for_one_that_none_names() -> None:
@@ -339,17 +227,8 @@ def test_a_snapshot_outlives_the_time_that_its_job_may_wait_and_work() -> None:
     world = a_world()
     world.archives._at_once = False
     before = int(world.host.now().timestamp())
-    _, begun = begun_by(world, 1)
+    _, begun = begun_export(world, 1)
     assert int((begun.temporary or "").rsplit("-", 1)[1]) >= before + 2 * 3600
-
-
-def test_too_little_space_leaves_no_snapshot() -> None:
-    """The job did not begin, so it cannot remove it."""
-    world = a_world()
-    world.archives.free_bytes = 10
-    with pytest.raises(TransientError, match="no space left"):
-        begun_by(world, 1)
-    assert left_in_docker(world) == set()
 
 
 def test_it_is_rotated_restored_and_looked_into_like_any_other() -> None:

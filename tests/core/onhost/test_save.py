@@ -17,18 +17,14 @@ from airflow_provider_dockerbackup.core.freshness import Rpo, freshness
 from airflow_provider_dockerbackup.core.look.history import image_history
 from airflow_provider_dockerbackup.core.look.tree import image_chains
 from airflow_provider_dockerbackup.core.model import SourceKind
-from airflow_provider_dockerbackup.core.onhost.begun import Begun
-from airflow_provider_dockerbackup.core.onhost.finish import give_up
 from airflow_provider_dockerbackup.core.onhost.leftovers import Leftovers
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace, parse_location, scope_of
 from airflow_provider_dockerbackup.core.onhost.ports import HostJob, JobState
-from airflow_provider_dockerbackup.core.onhost.save import begin_save, finish_save, save_on_host
 from airflow_provider_dockerbackup.core.record import BackupRecord, HostPlace
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.retention.forget import ForgetRequest, forget
 from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
 from airflow_provider_dockerbackup.core.retention.rotate import RotateRequest, rotate
-from airflow_provider_dockerbackup.core.save import SaveRequest
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
     ConflictError,
@@ -37,66 +33,11 @@ from airflow_provider_dockerbackup.exceptions import (
     TransientError,
 )
 from airflow_provider_dockerbackup.transport.memory import MemoryStorage
-from tests.core.encryption.keys import age_pair
 from tests.core.faults import Death, Fault, FaultyStorage, Plan
-from tests.core.onhost.hosts import FOLDER, LOCATION, FaultyArchives, HostWorld, a_world, nowhere
+from tests.core.onhost.hosts import FOLDER, FaultyArchives, HostWorld, a_world, begun_save, finished, given_up, nowhere
 from tests.core.world import HOST, IMAGE, World, assert_all_whole, assert_nothing_left, bury, contents
 
 DAY = timedelta(hours=25)
-
-
-def begun_by(world: HostWorld, run: int) -> tuple[SaveRequest, Begun]:
-    """Begin a save whose job goes on."""
-    request = SaveRequest(key=world.key(run), force=True)
-    begun = begin_save(
-        request,
-        LOCATION,
-        image=world.host.inspect_image(IMAGE.name),
-        deadline_seconds=3600,
-        host=world.host,
-        archives=world.archives,
-        repository=world.repository,
-        progress=world.progress,
-    )
-    assert isinstance(begun, Begun)
-    return request, begun
-
-
-def finished(world: HostWorld, request: SaveRequest, begun: Begun, *, state: JobState | None = None) -> str:
-    """Finish it, and return the status."""
-    return finish_save(
-        request,
-        begun,
-        state,
-        host=world.host,
-        archives=world.archives,
-        repository=world.repository,
-        progress=world.progress,
-    ).status
-
-
-def given_up(world: HostWorld, request: SaveRequest, begun: Begun) -> None:
-    """Give it up."""
-    give_up(request, begun, "too late", archives=world.archives, repository=world.repository, progress=world.progress)
-
-
-@pytest.mark.parametrize("compression", list(Compression))
-def test_the_repository_gets_documents_alone_and_reads_the_bytes_from_the_host(compression: Compression) -> None:
-    """The record is read back as it was written; a verification reads the archive and makes it count."""
-    world = a_world()
-    backup = world.save(1, compression=compression).backup
-    record = backup.whole()
-    assert record.path_on_host == f"{FOLDER}/{record.backup_id}-{record.archive_file.name}"
-    assert set(world.archives.files) == {record.path_on_host}
-    assert BackupRecord.from_bytes(record.to_bytes(), where="x") == record
-    assert set(record.files) == {f"image-{record.attempt}.json"}
-    assert_all_whole(world.repository)
-    assert_nothing_left(world.repository)
-    assert backup.trust == "unscanned"
-    assert world.verify(backup, "digests").verification == "passed"
-    assert world.again(backup).trust == "checked"
-    assert world.verify(backup, "load").verification == "passed"
-    assert world.again(backup).trust == "verified"
 
 
 def test_steps_and_layers_come_from_the_archive_where_the_record_has_none() -> None:
@@ -115,38 +56,12 @@ def test_steps_and_layers_come_from_the_archive_where_the_record_has_none() -> N
         plain.verify(backup, "digests")
 
 
-@pytest.mark.parametrize("fault", list(Fault))
-def test_whatever_fails_or_dies_the_next_runs_put_it_right(fault: Fault) -> None:
-    """Every call to storage and host in turn: the catalog is whole, the same work commits once, nothing stays."""
-    counting = Plan()
-    a_world().save(1, plan=counting)
-    assert len(counting.calls) > 20
-    for at in range(1, len(counting.calls) + 1):
-        world = a_world()
-        plan = Plan(at, fault)
-        with suppress(DockerBackupError, Death):
-            world.save(1, plan=plan)
-        bury()
-        where = (fault, plan.calls[-1] if at > len(plan.calls) else plan.calls[at - 1])
-        assert_all_whole(world.repository)
-        world.clock.advance(timedelta(minutes=5))
-        assert world.save(1).status in {"committed", "already"}, where
-        assert len(assert_all_whole(world.repository)) == 1, where
-        world.clock.advance(DAY)
-        world.save(2)
-        world.clock.advance(DAY)
-        world.save(3)
-        assert len(assert_all_whole(world.repository)) == 3, where
-        assert world.left_on_host() == set(), where
-        assert_nothing_left(world.repository)
-
-
 def test_a_new_try_ends_the_job_of_an_old_one_whose_end_then_changes_nothing() -> None:
     """The old try may still be waited for when its task is cleared."""
     world = a_world()
     world.archives._at_once = False
-    request, old = begun_by(world, 1)
-    _, new = begun_by(world, 1)
+    request, old = begun_save(world, 1)
+    _, new = begun_save(world, 1)
     assert {job.place for job in world.archives.jobs(FOLDER, scope="")} == {new.place}
     world.archives.work()
     with pytest.raises(TransientError, match="folder is gone"):
@@ -161,13 +76,13 @@ def test_a_new_try_ends_the_job_of_an_old_one_whose_end_then_changes_nothing() -
 def test_a_job_that_is_being_committed_is_not_cleared_away_by_a_new_try() -> None:
     """The new try comes between the claim and the record: the old one commits, the new one finds that."""
     world = a_world()
-    request, old = begun_by(world, 1)
+    request, old = begun_save(world, 1)
     seen: list[str] = []
 
     def meanwhile(what: str) -> None:
         if what == "size" and not seen:
             seen.append(what)
-            begun_by(world, 1)
+            begun_save(world, 1)
 
     world.archives.before = meanwhile
     assert finished(world, request, old) == "committed"
@@ -183,17 +98,17 @@ def test_jobs_of_other_work_of_the_source_stay_for_a_day_and_running_ones_longer
     """Another run of the same source may be waited for."""
     world = a_world()
     world.archives._at_once = False
-    _, waiting = begun_by(world, 1)
-    _, over = begun_by(world, 4)
+    _, waiting = begun_save(world, 1)
+    _, over = begun_save(world, 4)
     world.archives.set_state(over.place, JobState(phase="ended", exit_status=0))
-    begun_by(world, 5)
+    begun_save(world, 5)
     assert over.place in {job.place for job in world.archives.jobs(FOLDER, scope="")}
     world.clock.advance(DAY)
-    begun_by(world, 2)
+    begun_save(world, 2)
     assert waiting.place in {job.place for job in world.archives.jobs(FOLDER, scope="")}
     assert over.place not in {job.place for job in world.archives.jobs(FOLDER, scope="")}
     world.archives.set_state(waiting.place, JobState(phase="killed"))
-    begun_by(world, 3)
+    begun_save(world, 3)
     assert waiting.place not in {job.place for job in world.archives.jobs(FOLDER, scope="")}
 
 
@@ -233,7 +148,7 @@ def test_jobs_of_another_repository_in_the_same_folder_are_none_of_ours() -> Non
 def test_what_the_host_says_is_compared_as_far_as_it_can_be(change: dict[str, object], message: str) -> None:
     """Another configuration, several images, a file of another size: nothing is committed and nothing stays."""
     world = a_world()
-    request, begun = begun_by(world, 1)
+    request, begun = begun_save(world, 1)
     world.archives.change_result(begun.place, **change)
     with pytest.raises(IntegrityError, match=message):
         finished(world, request, begun)
@@ -259,7 +174,7 @@ def test_a_host_that_changed_a_byte_is_found_out_by_the_verification() -> None:
 def test_a_host_that_told_another_digest_of_the_tar_is_found_out_as_well() -> None:
     """The file is what it said; what is in it is not."""
     world = a_world()
-    request, begun = begun_by(world, 1)
+    request, begun = begun_save(world, 1)
     world.archives.change_result(begun.place, sha256=f"sha256:{'0' * 64}")
     assert finished(world, request, begun) == "committed"
     (backup,) = world.repository.catalog.backups()
@@ -367,38 +282,9 @@ def test_a_sources_own_policy_goes_into_record_and_confirmation() -> None:
     world = a_world()
     told = []
     for run in (1, 2):
-        request = SaveRequest(key=world.key(run), retention="keep_daily=7")
-        outcome = save_on_host(
-            request,
-            LOCATION,
-            image=world.host.inspect_image(IMAGE.name),
-            deadline_seconds=3600,
-            host=world.host,
-            archives=world.archives,
-            repository=world.repository,
-            progress=world.progress,
-        )
+        outcome = world.save(run, force=False, retention="keep_daily=7")
         told.append((outcome.status, outcome.backup.told and outcome.backup.told[1]))
     assert told == [("committed", "keep_daily=7"), ("unchanged", "keep_daily=7")]
-
-
-def test_too_little_space_fails_the_save_and_the_trail_says_so() -> None:
-    """Nothing of it stays."""
-    world = a_world()
-    world.archives.free_bytes = 10
-    with pytest.raises(TransientError, match="no space left"):
-        world.save(1)
-    events = b"".join(contents(world.storage, "audit").values())
-    assert b"backup.failed" in events
-    assert world.left_on_host() == set()
-
-
-def test_repositories_that_cannot_have_archives_on_hosts_are_refused() -> None:
-    """Encrypted ones, and those of layout layers; before anything begins."""
-    for world in (HostWorld(layout="layers"), HostWorld(recipients=(age_pair().recipient, age_pair().recipient))):
-        with pytest.raises(ConfigurationError, match="archive_location"):
-            world.save(1)
-        assert world.archives.jobs(FOLDER, scope="") == ()
 
 
 @pytest.mark.parametrize(
@@ -450,18 +336,7 @@ def test_two_saves_at_once_of_one_work_commit_one_backup() -> None:
 
     world.archives.before = meanwhile
     with suppress(TransientError, ConflictError):
-        done.append(
-            save_on_host(
-                SaveRequest(key=world.key(1), force=True),
-                LOCATION,
-                image=world.host.inspect_image(IMAGE.name),
-                deadline_seconds=3600,
-                host=world.host,
-                archives=world.archives,
-                repository=world.repository,
-                progress=world.progress,
-            ).status
-        )
+        done.append(world.save(1).status)
     assert done[:2] == ["begun", "committed"]
     assert done[2:] in ([], ["already"])
     assert len(assert_all_whole(world.repository)) == 1
@@ -471,7 +346,7 @@ def test_two_saves_at_once_of_one_work_commit_one_backup() -> None:
 def test_a_try_that_commits_another_way_first_wins_and_the_archive_on_the_host_goes() -> None:
     """The record that stands names bytes in the repository; ours withdraws."""
     world = a_world()
-    request, begun = begun_by(world, 1)
+    request, begun = begun_save(world, 1)
     stored: list[str] = []
 
     def meanwhile(what: str) -> None:
@@ -490,7 +365,7 @@ def test_a_try_that_commits_another_way_first_wins_and_the_archive_on_the_host_g
 def test_what_one_claimed_stays_known_when_another_fails_to_and_the_first_one_dies(other: str) -> None:
     """Both have the same job before them; its folder must go on telling of the archive until that has an owner."""
     world = a_world()
-    request, begun = begun_by(world, 1)
+    request, begun = begun_save(world, 1)
     first = Plan()
     refused: list[str] = []
     others: dict[str, Callable[[], object]] = {
@@ -507,17 +382,9 @@ def test_what_one_claimed_stays_known_when_another_fails_to_and_the_first_one_di
             first.dead = True
 
     world.archives.before = meanwhile
-    archives = FaultyArchives(world.archives, first)
+    archives, repository = FaultyArchives(world.archives, first), world.on(FaultyStorage(world.storage, first))
     with pytest.raises(Death):
-        finish_save(
-            request,
-            begun,
-            None,
-            host=world.host,
-            archives=archives,
-            repository=world.on(FaultyStorage(world.storage, first)),
-            progress=world.progress,
-        )
+        finished(world, request, begun, archives=archives, repository=repository)
     assert refused == ["claimed"]
     assert len(world.archives.files) == 1
     bury()
@@ -531,7 +398,7 @@ def test_what_one_claimed_stays_known_when_another_fails_to_and_the_first_one_di
 def test_whoever_does_not_know_whether_they_published_takes_nothing_back(fault: Fault) -> None:
     """The same job is before two processes: one commits, the other one's link is lost while it publishes."""
     world = a_world()
-    request, begun = begun_by(world, 1)
+    request, begun = begun_save(world, 1)
     lost: list[str] = []
 
     def meanwhile(what: str) -> None:
@@ -540,15 +407,7 @@ def test_whoever_does_not_know_whether_they_published_takes_nothing_back(fault: 
             broken = FaultyArchives(world.archives, counting)
             counting.at, counting.fault = 3, fault  # state, saved, publish
             with pytest.raises(TransientError, match="injected"):
-                finish_save(
-                    request,
-                    begun,
-                    None,
-                    host=world.host,
-                    archives=broken,
-                    repository=world.repository,
-                    progress=world.progress,
-                )
+                finished(world, request, begun, archives=broken)
             lost.extend(counting.calls)
 
     world.archives.before = meanwhile
@@ -558,34 +417,10 @@ def test_whoever_does_not_know_whether_they_published_takes_nothing_back(fault: 
     assert world.left_on_host() == set()
 
 
-def test_an_archive_that_was_published_untold_goes_after_a_day() -> None:
-    """Until then nobody can tell it from one that is being committed; the next try commits its own at once."""
-    world = a_world()
-    request, begun = begun_by(world, 1)
-    untold = Plan(3, Fault.UNTOLD)
-    with pytest.raises(TransientError, match="whether publish was done"):
-        finish_save(
-            request,
-            begun,
-            None,
-            host=world.host,
-            archives=FaultyArchives(world.archives, untold),
-            repository=world.repository,
-            progress=world.progress,
-        )
-    assert world.save(1).status == "committed"
-    assert len(world.archives.files) == 2
-    world.clock.advance(DAY)
-    world.save(2)
-    assert len(world.archives.files) == 2
-    assert world.left_on_host() == set()
-    assert len(assert_all_whole(world.repository)) == 2
-
-
 def test_an_archive_whose_record_stands_stays_whatever_is_raised_afterwards() -> None:
     """The task's time is over right after the record was created."""
     world = a_world()
-    _, begun = begun_by(world, 1)
+    _, begun = begun_save(world, 1)
     record = world.save(2).backup.whole()
     name = record.archive_file.name.replace(record.attempt, begun.place.attempt)
     leftovers = Leftovers(begun.place, world.archives, world.progress)
@@ -605,7 +440,7 @@ def test_an_archive_whose_record_stands_stays_whatever_is_raised_afterwards() ->
 def test_an_archive_stays_while_the_record_under_its_id_cannot_be_read() -> None:
     """A newer version of the package may have written it, and it may name the archive."""
     world = a_world()
-    request, begun = begun_by(world, 1)
+    request, begun = begun_save(world, 1)
     record = f"{world.key(1).path}backup.json"
 
     def meanwhile(what: str) -> None:
@@ -623,12 +458,12 @@ def test_a_job_whose_end_was_begun_by_somebody_who_died_is_ended_by_the_next_run
     """It was claimed while it ran, so nobody is committing what it makes; one that is over waits for a day."""
     world = a_world()
     world.archives._at_once = False
-    _, running = begun_by(world, 1)
-    _, over = begun_by(world, 2)
+    _, running = begun_save(world, 1)
+    _, over = begun_save(world, 2)
     world.archives.set_state(over.place, JobState(phase="ended", exit_status=0))
     world.archives.claim(running.place)
     world.archives.claim(over.place)
-    begun_by(world, 3)
+    begun_save(world, 3)
     left = {job.place for job in world.archives.jobs(FOLDER, scope="")}
     assert running.place not in left
     assert over.place in left
