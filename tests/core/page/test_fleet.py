@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from airflow_provider_dockerbackup.core.document import utc_text
 from airflow_provider_dockerbackup.core.freshness import Rpo
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.page.fleet import (
@@ -24,6 +25,7 @@ from airflow_provider_dockerbackup.core.page.fleet import (
 from airflow_provider_dockerbackup.core.page.rows import SourceRow
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.report.output import csv_table
+from airflow_provider_dockerbackup.core.sizes import size_text
 
 NOW = datetime(2026, 11, 27, 6, 0, tzinfo=UTC)
 
@@ -90,6 +92,13 @@ def test_filters_choose(filters: Filters, names: list[str]) -> None:
     assert [each.source.name for each in filters.of_state(filters.of_any_state(rows()))] == names
 
 
+def test_words_are_found_in_any_case_of_host_and_name() -> None:
+    """People type small letters; hosts and containers are called as somebody liked."""
+    known = {source("Shop", host="DB1"): FLEET[source("old:1")]}
+    found = list(fleet_rows(known.items(), repository="main", rpo=Rpo(), now=NOW))
+    assert Filters(text="shop db1").of_any_state(found) == found
+
+
 def test_counts_by_state_do_not_depend_on_the_state_that_is_asked_for() -> None:
     """They are the way from one state to another; the other filters hold."""
     assert counts(Filters(state="ok", host="web1").of_any_state(rows())) == {
@@ -106,6 +115,25 @@ def test_csv_has_every_column_and_no_cell_that_a_spreadsheet_runs() -> None:
     found = fleet_rows(known.items(), repository="main", rpo=Rpo(), now=NOW)
     (line,) = csv.DictReader(io.StringIO(csv_table(COLUMNS, csv_rows(found))))
     assert (line["source"], line["state"], line["age_hours"], line["rpo"]) == ("'=cmd()", "stale", "40.0", "36h")
+
+
+def test_the_newest_backup_and_the_newest_verified_one_are_told_apart() -> None:
+    """Of sizes the newest is told."""
+    known = {
+        source("old:1"): SourceRow(
+            backups=2, verified=(ago(40),), newest_id="n", newest_point=ago(2), stored_bytes=(7, 5_000_000)
+        )
+    }
+    (row,) = fleet_rows(known.items(), repository="main", rpo=Rpo(), now=NOW)
+    (line,) = csv.DictReader(io.StringIO(csv_table(COLUMNS, csv_rows([row]))))
+    assert (line["newest_backup"], line["newest_point"]) == ("n", utc_text(ago(2)))
+    assert line["newest_verified"] == utc_text(ago(40))
+    assert (line["stored_bytes"], row.stored) == ("5000000", size_text(5_000_000))
+
+
+def test_a_trends_line_rises_with_the_sizes() -> None:
+    """In a box of 100 by 20, whose top is 0."""
+    assert trend_of((0, 50, 100)).points == "0.0,19.0 50.0,10.0 100.0,1.0"
 
 
 @pytest.mark.parametrize(

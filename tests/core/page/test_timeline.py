@@ -3,17 +3,24 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.document import utc_text
 from airflow_provider_dockerbackup.core.hold import HoldRequest, hold_backup
 from airflow_provider_dockerbackup.core.page.details import Details, details
-from airflow_provider_dockerbackup.core.page.timeline import Timeline, timeline
+from airflow_provider_dockerbackup.core.page.rows import PlannedPolicy
+from airflow_provider_dockerbackup.core.page.timeline import COLUMNS, Timeline, csv_rows, timeline
+from airflow_provider_dockerbackup.core.quarantine import quarantine
+from airflow_provider_dockerbackup.core.report.output import csv_table
 from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
 from airflow_provider_dockerbackup.core.retention.rotate import RotateRequest, plan_for, rotate
+from airflow_provider_dockerbackup.core.sizes import size_text
 from tests.core.copies.making import Copies
 from tests.core.page.making import Known
 from tests.core.report.test_report import ACTOR, DAY, a_world
@@ -107,6 +114,55 @@ def test_without_a_rotation_nothing_is_said_to_go(tmp_path: Path) -> None:
     assert "no rotation" in shown.unknown
 
 
+def test_a_hold_is_told_until_it_ends_also_without_a_rotation(tmp_path: Path) -> None:
+    """Afterwards a rotation would not heed it, and the page says nothing of it."""
+    world, known = a_world(), Known(tmp_path)
+    backup = world.backup(1).backup
+    request = HoldRequest(reason="claim 17", until=world.clock.now() + DAY)
+    hold_backup(world.repository, backup, request, progress=world.progress)
+    (shown,) = line(world, known).rows
+    assert [rule.startswith("held: ") and "claim 17" in rule for rule in shown.rules] == [True]
+    world.clock.advance(2 * DAY)
+    assert line(world, known).rows[0].rules == ()
+    world.backup(2)
+    rotate(world.repository, RotateRequest(policy=POLICY, actor=ACTOR), progress=world.progress)
+    assert not any("held" in rule for each in line(world, known).rows for rule in each.rules)
+
+
+def test_a_policy_that_a_newer_release_made_decides_nothing_and_the_backups_are_shown(tmp_path: Path) -> None:
+    """The page says why."""
+    world, known = a_world(), Known(tmp_path)
+    backup = world.backup(1).backup
+    world.clock.advance(DAY)
+    known.refresh(world.repository)
+    planned = PlannedPolicy(time=world.clock.now(), policy={"keep_fortnightly": 2}, hosts=("*",), names=("*",))
+    with known.asked() as index:
+        shown = timeline(IMAGE, index.backups(IMAGE), planned=planned, now=world.clock.now())
+    assert [(each.backup.row.backup_id, each.decision) for each in shown.rows] == [(backup.backup_id, "")]
+    assert "unknown keep_fortnightly" in shown.unknown
+
+
+def test_a_backup_without_its_archive_is_called_incomplete_on_both_pages(tmp_path: Path) -> None:
+    """Whatever a verification said before."""
+    world, known = a_world(), Known(tmp_path)
+    backup = world.backup(1).backup
+    world.verify(backup)
+    world.storage.delete(backup.path + backup.whole().archive_file.name)
+    assert [each.state for each in line(world, known).rows] == ["incomplete"]
+    assert known_of(world, backup, holders=(1, 1)).state == "incomplete"
+
+
+def test_csv_tells_the_capture_and_the_newest_confirmation_apart(tmp_path: Path) -> None:
+    """Both are points of one backup."""
+    world, known = a_world(), Known(tmp_path)
+    first = world.backup(1)
+    world.clock.advance(DAY)
+    assert world.backup(2, force=False).status == "unchanged"
+    (told,) = csv.DictReader(io.StringIO(csv_table(COLUMNS, csv_rows(line(world, known).rows))))
+    captured, confirmed = world.again(first.backup).points
+    assert (told["captured_at"], told["newest_point"], told["points"]) == (utc_text(captured), utc_text(confirmed), "2")
+
+
 def test_an_unreadable_record_blocks_its_source_and_is_shown_first(tmp_path: Path) -> None:
     """Everything stays, for the reason that the rotation gives."""
     world, known = a_world(), Known(tmp_path)
@@ -138,6 +194,7 @@ def test_layers_are_shared_or_own_and_stand_topmost_first() -> None:
     assert max(each.share for each in found.layers) == 100
     image = found.backup.whole().image
     assert image is not None
+    assert [found.shared, found.own] == [size_text(layer.size_bytes) for layer in image.layers]
     assert [each.diff_id for each in found.layers] == [each.diff_id for each in reversed(image.layers)]
     assert [number for number, _ in found.history] == [2, 1]
 
@@ -169,6 +226,27 @@ def test_a_backup_with_an_unreadable_record_has_no_command_that_restores_it() ->
     found = known_of(world, backup)
     assert (found.state, found.restore, found.layers) == ("unreadable", (), ())
     assert found.facts[0][0] == "problem"
+
+
+def test_a_backup_in_quarantine_is_called_so_and_has_no_command() -> None:
+    """Nobody restores it by mistake."""
+    world = a_world()
+    backup = world.backup(1).backup
+    world.storage.delete(backup.path + backup.whole().archive_file.name)
+    quarantine(world.repository, backup.backup_id, reason="odd", actor=ACTOR, progress=world.progress)
+    aside = world.repository.catalog.at(backup.path)
+    assert aside is not None
+    found = details(aside, repository_url="/r", recipients=(), holders=(1, 1), events=(), holds=())
+    assert (found.state, found.restore) == ("quarantined", ())
+
+
+def test_verifications_stand_newest_first() -> None:
+    """The last one decides."""
+    world = a_world()
+    backup = world.backup(1).backup
+    for level in ("digests", "load"):
+        world.verify(world.again(backup), level)  # type: ignore[arg-type]
+    assert [each.level for each in known_of(world, backup, holders=(1, 1)).verifications] == ["load", "digests"]
 
 
 def test_a_deleted_backup_is_called_so_and_has_no_command() -> None:
