@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from airflow_provider_dockerbackup.core.hold import HoldRequest, hold_backup
 from airflow_provider_dockerbackup.core.page.events import EVENT_DAYS
 from airflow_provider_dockerbackup.core.page.fleet import fleet_rows
 from airflow_provider_dockerbackup.core.page.rows import source_row
+from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.core.quarantine import quarantine
 from airflow_provider_dockerbackup.core.record import Source
@@ -25,6 +28,7 @@ from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
 from airflow_provider_dockerbackup.core.retention.rotate import RotateRequest, rotate
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, TransientError
 from airflow_provider_dockerbackup.transport.memory import MemoryStorage
+from airflow_provider_dockerbackup.transport.storage import storage_from_url
 from tests.core.onhost import hosts as on_host
 from tests.core.page.making import Known
 from tests.core.report.test_report import ACTOR, DAY, a_world
@@ -103,6 +107,66 @@ def test_the_index_says_what_the_catalog_says_after_every_kind_of_change(tmp_pat
     quarantine(world.repository, third.backup_id, reason="broken", actor=ACTOR, progress=world.progress)
     assert_equal(world, known)
     assert (known.source(CONTAINER).backups, known.source(CONTAINER).leftovers) == (0, 1)
+
+
+@pytest.mark.parametrize("layout", ["archive", "layers"])
+def test_an_archive_or_blob_of_another_size_is_damage_until_it_is_put_right(tmp_path: Path, layout: str) -> None:
+    """It is there, and nothing else of the backup changed."""
+    world, known = a_world() if layout == "archive" else _layers(), Known(tmp_path)
+    backup = world.backup(1).backup
+    assert_equal(world, known)
+    assert known.source(IMAGE).damaged == 0
+    record = backup.whole()
+    path = blob_path(next(iter(record.blob_sizes))) if layout == "layers" else backup.path + record.archive_file.name
+    whole = world.storage.read(path)
+    spoil(world.storage, path, data=b"short")
+    assert_equal(world, known)
+    assert known.source(IMAGE).damaged == 1
+    spoil(world.storage, path, data=whole)
+    assert_equal(world, known)
+    assert known.source(IMAGE).damaged == 0
+
+
+def test_a_backup_whose_last_verification_failed_is_damaged_and_protects_nothing(tmp_path: Path) -> None:
+    """All of its files are there with their sizes."""
+    world, known = a_world(), Known(tmp_path)
+    backup = world.backup(1).backup
+    spoil(world.storage, backup.path + backup.whole().archive_file.name)
+    assert world.verify(backup, "digests").verification == "failed"
+    assert_equal(world, known)
+    assert (known.source(IMAGE).damaged, known.source(IMAGE).good) == (1, ())
+
+
+def test_a_folder_without_a_record_is_a_leftover_of_its_source(tmp_path: Path) -> None:
+    """A save died before it committed."""
+    world, known = a_world(), Known(tmp_path)
+    world.storage.create(world.key(1).path + "image-0123456789ab.tar", b"x")
+    known.refresh(world.repository)
+    assert (known.source(IMAGE).backups, known.source(IMAGE).leftovers) == (0, 1)
+    with known.asked() as index:
+        assert index.aside(IMAGE) == {"unfinished": 1}
+
+
+def test_a_name_that_is_no_text_hides_nothing(tmp_path: Path) -> None:
+    """Somebody's file lies in a backup's folder on a local disk."""
+    world, known = World(storage=storage_from_url(str(tmp_path / "repository"))), Known(tmp_path)
+    backup = world.backup(1).backup
+    (tmp_path / "repository" / backup.path / os.fsdecode(b"caf\xe9")).write_bytes(b"x")
+    assert_equal(world, known)
+    assert known.source(IMAGE).backups == 1
+
+
+def test_a_record_that_tells_an_impossible_size_hides_nothing(tmp_path: Path) -> None:
+    """Whoever can write records must not stop the index of all others."""
+    world, known = a_world(), Known(tmp_path)
+    backup = world.backup(1).backup
+    world.backup(2, CONTAINER)
+    document = json.loads(world.storage.read(backup.path + "backup.json"))
+    document["image"]["layers"][0]["size_bytes"] = 2**70
+    spoil(world.storage, backup.path + "backup.json", data=json.dumps(document).encode())
+    assert_equal(world, known)
+    assert known.source(IMAGE).damaged == 0
+    assert known.source(CONTAINER).backups == 1
 
 
 def _layers() -> World:
@@ -203,23 +267,59 @@ def test_events_are_known_for_thirty_days_and_then_forgotten(tmp_path: Path) -> 
         assert index.events_of(backup_id=backup.backup_id, limit=9) == []
 
 
-def test_the_latest_rotation_that_looked_at_a_source_gives_its_policy(tmp_path: Path) -> None:
-    """One for other hosts does not count."""
+@pytest.mark.parametrize("days", [-1, 1])
+def test_an_event_of_a_worker_whose_clock_is_wrong_by_a_day_is_seen(tmp_path: Path, days: int) -> None:
+    """It comes into a day that was read already, or one that is yet to come."""
     world, known = a_world(), Known(tmp_path)
-    world.backup(1)
-    for days, hosts in ((7, ("*",)), (9, ("other",))):
-        request = RotateRequest(policy=RetentionPolicy(keep_daily=days), hosts=hosts, actor=ACTOR)
-        if hosts == ("other",):
-            with pytest.raises(Exception, match="no backup"):
-                rotate(world.repository, request, progress=world.progress)
-        else:
-            rotate(world.repository, request, progress=world.progress)
+    world.clock.advance(10 * DAY)
+    known.refresh(world.repository)
+    world.clock.advance(days * DAY)
+    backup = world.backup(1).backup
+    world.clock.advance(-days * DAY)
     known.refresh(world.repository)
     with known.asked() as index:
-        planned = index.policy_for(IMAGE)
-        assert planned is not None
-        assert planned.policy == {"keep_daily": 7}
-        assert planned.covers(CONTAINER)
+        assert len(index.events_of(backup_id=backup.backup_id, limit=9)) == 2
+
+
+def test_an_event_that_somebody_changed_is_not_believed_and_not_read_again(tmp_path: Path) -> None:
+    """Its name is the digest of what was written."""
+    world, known = a_world(), Known(tmp_path)
+    backup = world.backup(1).backup
+    for info in list(world.storage.list("audit")):
+        spoil(world.storage, info.path, data=world.storage.read(info.path).replace(b"success", b"failure"))
+    known.refresh(world.repository)
+    with known.asked() as index:
+        types = [each.type for each in index.events_of(backup_id=backup.backup_id, limit=9)]
+    assert types == ["backup.started"]
+    storage = Counting(world.storage)
+    known.refresh(world.on(storage))  # type: ignore[arg-type]
+    assert storage.read_paths == ["repository.json"]
+
+
+def test_backups_are_found_by_the_beginning_of_their_ids_and_not_more_than_asked_for(tmp_path: Path) -> None:
+    """Also one that is out of the catalog."""
+    world, known = a_world(), Known(tmp_path)
+    ids = [world.backup(run).backup.backup_id for run in (1, 2, 3)]
+    forget(world.repository, ForgetRequest(source=IMAGE, reason="gone"), progress=world.progress)
+    known.refresh(world.repository)
+    with known.asked() as index:
+        assert index.find(ids[1][:12], limit=9) == [(IMAGE, ids[1])]
+        assert index.find("2", limit=2) == [(IMAGE, each) for each in ids[:2]]
+
+
+def test_the_latest_rotation_that_looked_at_a_source_gives_its_policy(tmp_path: Path) -> None:
+    """An older one does not count, nor one for another source."""
+    world, known = a_world(), Known(tmp_path)
+    world.backup(1)
+    world.backup(1, CONTAINER)
+    for days, names in ((5, ("*",)), (7, ("*",)), (9, (CONTAINER.name,))):
+        request = RotateRequest(policy=RetentionPolicy(keep_daily=days), names=names, actor=ACTOR)
+        rotate(world.repository, request, progress=world.progress)
+        world.clock.advance(DAY)
+    known.refresh(world.repository)
+    with known.asked() as index:
+        planned = [index.policy_for(source) for source in (IMAGE, CONTAINER)]
+    assert [each and each.policy for each in planned] == [{"keep_daily": 7}, {"keep_daily": 9}]
 
 
 def judged(world: World, known: Known) -> tuple[str, datetime | None]:
@@ -288,11 +388,17 @@ def test_a_clock_that_went_back_has_every_source_counted_anew(tmp_path: Path) ->
 def test_a_new_repository_at_the_same_place_starts_a_new_index(tmp_path: Path) -> None:
     """Nothing of the old one is shown."""
     old, new, known = a_world(), a_world(), Known(tmp_path)
-    old.backup(1)
+    backup = old.backup(1).backup
+    rotate(old.repository, RotateRequest(policy=RetentionPolicy(keep_last=1), actor=ACTOR), progress=old.progress)
     known.refresh(old.repository)
+    with known.asked() as index:
+        assert index.events_of(source=IMAGE, limit=1)
+        assert index.policy_for(IMAGE)
     known.refresh(new.repository)
     with known.asked() as index:
         assert index.sources() == []
+        assert index.events_of(backup_id=backup.backup_id, limit=1) == []
+        assert index.policy_for(IMAGE) is None
 
 
 def test_only_one_writes_at_a_time_and_readers_do_not_wait(tmp_path: Path) -> None:
