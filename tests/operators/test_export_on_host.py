@@ -33,12 +33,6 @@ SECRET = "hunter2"
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the host keeps archives; its name needs quoting."""
-    return tmp_path / 'it\'s an "archive" $(folder)'
-
-
-@pytest.fixture
 def container(host: LabHost) -> Iterator[str]:
     """A running container that has written a file, with a secret in its environment."""
     host.daemon.docker(
@@ -58,22 +52,6 @@ def container(host: LabHost) -> Iterator[str]:
     host.daemon.docker("exec", NAME, "sh", "-c", "echo written >/written")
     yield NAME
     host.daemon.docker("rm", "--force", "--volumes", NAME)
-
-
-@pytest.fixture
-def slow(host: LabHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Let docker on the host hold an export back for as long as the file is there."""
-    gate, docker = tmp_path / "gate", tmp_path / "slow-docker"
-    docker.write_text(
-        f'#!/bin/sh\nif [ "$2" = export ]; then while [ -e "{gate}" ]; do sleep 0.05; done; fi\nexec docker "$@"\n'
-    )
-    docker.chmod(0o755)
-    connection = json.loads(host.airflow_connection())
-    connection["extra"]["docker_command"] = str(docker)
-    monkeypatch.setenv("AIRFLOW_CONN_DOCKER_HOST_1", json.dumps(connection))
-    gate.touch()
-    yield gate
-    gate.unlink(missing_ok=True)
 
 
 def exporting(repository: str, folder: Path, **arguments: Any) -> DockerExportOperator:

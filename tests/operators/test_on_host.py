@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,28 +38,6 @@ from tests.operators.context import context
 pytestmark = pytest.mark.usefixtures("connections")
 HOSTS = ["docker_host_1"]
 IMAGE = "lab/app:1"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the host keeps archives; its name needs quoting."""
-    return tmp_path / 'it\'s an "archive" $(folder)'
-
-
-@pytest.fixture
-def slow(host: LabHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Let docker on the host hold a save back for as long as the file is there."""
-    gate, docker = tmp_path / "gate", tmp_path / "slow-docker"
-    docker.write_text(
-        f'#!/bin/sh\nif [ "$2" = save ]; then while [ -e "{gate}" ]; do sleep 0.05; done; fi\nexec docker "$@"\n'
-    )
-    docker.chmod(0o755)
-    connection = json.loads(host.airflow_connection())
-    connection["extra"]["docker_command"] = str(docker)
-    monkeypatch.setenv("AIRFLOW_CONN_DOCKER_HOST_1", json.dumps(connection))
-    gate.touch()
-    yield gate
-    gate.unlink(missing_ok=True)
 
 
 def saving(repository: str, folder: Path, **arguments: Any) -> DockerSaveOperator:
