@@ -73,6 +73,7 @@ def test_every_route_answers_a_viewer_by_token_or_cookie_and_forbids_scripts(sit
     for name in HEADERS.keys() - {"Cache-Control"}:
         assert answer.headers[name] == HEADERS[name]
     assert "no-store" in answer.headers["Cache-Control"] or path == "page.css"
+    assert "default-src 'none'" in HEADERS["Content-Security-Policy"]
     assert "script-src" not in HEADERS["Content-Security-Policy"]
     assert "<script" not in answer.text
 
