@@ -245,6 +245,7 @@ def test_a_folder_that_vanishes_takes_its_layers_with_it(tmp_path: Path) -> None
     known.refresh(world.repository)
     with known.asked() as index:
         assert index.holders(image.layers) == [2, 2]
+        assert index.holders(image.layers[::-1]) == [0, 0]  # the same layers at other places
     for info in list(world.storage.list(backups[1].path.rstrip("/"))):
         world.storage.delete(info.path)
     known.refresh(world.repository)
