@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -150,6 +151,11 @@ def test_an_endpoint_out_of_order_is_asked_again_and_one_that_refuses_is_not(sen
     assert len(webhook.posts) == 8
 
 
+def connect_chat(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Let connection ``chat`` have this URL, and no password besides."""
+    monkeypatch.setenv("AIRFLOW_CONN_CHAT", json.dumps({"conn_type": "http", "extra": {"webhook_url": url}}))
+
+
 @BOTH
 def test_neither_log_nor_error_shows_the_url(
     send: Any, webhook: LabWebhook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -157,12 +163,10 @@ def test_neither_log_nor_error_shows_the_url(
     """The URL of a chat's webhook is its password: not when it works, not when nothing listens there."""
     caplog.set_level(logging.INFO, logger="airflow_provider_dockerbackup")
     url = f"http://127.0.0.1:{webhook.port}/{SECRET}"
-    monkeypatch.setenv("AIRFLOW_CONN_CHAT", f'{{"conn_type": "http", "extra": {{"webhook_url": "{url}"}}}}')
+    connect_chat(monkeypatch, url)
     send(dict(MISSED), webhook_conn_id="chat")
     assert [post.path for post in webhook.posts] == [f"/{SECRET}"]
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_CHAT", f'{{"conn_type": "http", "extra": {{"webhook_url": "http://127.0.0.1:1/{SECRET}"}}}}'
-    )
+    connect_chat(monkeypatch, f"http://127.0.0.1:1/{SECRET}")
     with pytest.raises(TransientError, match=r"its endpoint was not reached \(ConnectError\)") as caught:
         send(dict(MISSED), webhook_conn_id="chat")
     chain = [caught.value, caught.value.__cause__, caught.value.__context__]
@@ -176,7 +180,7 @@ def test_where_airflow_masks_secrets_no_library_logs_the_url(
     """The HTTP client logs each request, where somebody raises its level, with the host in lower case."""
     caplog.set_level(logging.INFO, logger="httpx")
     url = f"http://LOCALHOST:{webhook.port}/hooks/of-a-chat?key=in-the-query"
-    monkeypatch.setenv("AIRFLOW_CONN_CHAT", f'{{"conn_type": "http", "extra": {{"webhook_url": "{url}"}}}}')
+    connect_chat(monkeypatch, url)
     send(dict(MISSED), webhook_conn_id="chat")
     assert [post.path for post in webhook.posts] == ["/hooks/of-a-chat?key=in-the-query"]
     logged = str(redact(caplog.text))
@@ -191,6 +195,17 @@ def test_secrets_that_airflow_knows_are_masked(webhook: LabWebhook) -> None:
     notify(failed(ValueError("cannot log in with hunter2-hunter2")))
     assert "hunter2" not in str(webhook.posts[0].body)
     assert webhook.posts[0].body["message"] == "cannot log in with ***"
+
+
+def test_secrets_are_masked_in_every_part_of_an_alert(webhook: LabWebhook) -> None:
+    """Not in errors alone: a reason, a run's id and a text of one's own may hold one."""
+    mask_secret("hunter3-hunter3")
+    told = {**MISSED, "run_id": "run hunter3-hunter3", "reason": "hunter3-hunter3"}
+    notify(told)
+    notify(dict(MISSED), text="see hunter3-hunter3")
+    assert [post.body["text"].count("***") for post in webhook.posts] == [1, 1]
+    assert (webhook.posts[0].body["run_id"], webhook.posts[0].body["reason"]) == ("run ***", "***")
+    assert "hunter3" not in str([post.body for post in webhook.posts])
 
 
 @pytest.mark.parametrize("made", [ValueError, str])

@@ -369,14 +369,19 @@ def test_a_killed_leader_is_noticed_and_what_it_left_is_ended(machine: Machine) 
     assert machine.state().phase == "vanished"
 
 
+def identity(pid: int) -> tuple[str, int]:
+    """Return the boot of this host and the start of a process in it, by which a job knows its leader."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return boot, int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[19])
+
+
 def test_a_host_that_was_started_anew_is_told_from_one_whose_job_lives(machine: Machine) -> None:
     """The same process id may live again; the boot id is another. Such a process is never touched."""
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:
         here = machine.folder / NAME
         here.mkdir(parents=True)
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        start = Path(f"/proc/{other.pid}/stat").read_text().rpartition(") ")[2].split()[19]
-        (here / "process").write_text(f"{other.pid} {boot} {int(start) - 1}\n")
+        boot, start = identity(other.pid)
+        (here / "process").write_text(f"{other.pid} {boot} {start - 1}\n")
         assert machine.state().phase == "killed"
         (here / "process").write_text(f"{other.pid} 00000000-0000-0000-0000-000000000000 {start}\n")
         assert machine.state().phase == "rebooted"
@@ -390,8 +395,7 @@ def test_a_leader_that_is_no_process_of_the_job_is_never_touched(machine: Machin
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:
         here = machine.folder / NAME
         here.mkdir(parents=True)
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        start = Path(f"/proc/{other.pid}/stat").read_text().rpartition(") ")[2].split()[19]
+        boot, start = identity(other.pid)
         (here / "process").write_text(f"{other.pid} {boot} {start}\n")
         machine.clear()
         assert not here.exists()
