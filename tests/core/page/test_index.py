@@ -459,6 +459,34 @@ def test_a_folder_that_cannot_be_used_names_the_option(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(raised.value)
 
 
+def test_the_folder_is_of_one_user_alone_and_one_of_another_user_is_refused(tmp_path: Path) -> None:
+    """Who else may write there could have the page say anything."""
+    known = Known(tmp_path)
+    known.refresh(a_world().repository)
+    folder = known.file.path.parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    os.chown(folder, os.geteuid() + 1, -1)
+    with pytest.raises(ConfigurationError, match="belongs to another user; set page_index_folder"), known.asked():
+        pass
+    with pytest.raises(ConfigurationError, match="belongs to another user"), known.file.writing():
+        pass
+
+
+def test_a_page_is_of_one_moment_whatever_is_written_meanwhile(tmp_path: Path) -> None:
+    """Its counts and its rows fit together."""
+    world, known = a_world(), Known(tmp_path)
+    world.backup(1)
+    known.refresh(world.repository)
+    with known.asked() as index:
+        assert len(index.backups(IMAGE)) == 1
+        world.backup(2)
+        known.refresh(world.repository)
+        assert len(index.backups(IMAGE)) == 1
+        row = index.source(IMAGE)
+    assert row is not None
+    assert (row.backups, known.source(IMAGE).backups) == (1, 2)
+
+
 def test_a_writer_that_is_killed_leaves_an_index_that_goes_on(tmp_path: Path) -> None:
     """A process dies amid a batch: its lock is gone with it, and half a batch is not there."""
     known = Known(tmp_path)
