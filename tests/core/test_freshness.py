@@ -61,6 +61,14 @@ def test_a_backup_of_the_future_makes_nothing_fresh() -> None:
     assert looked(world, hours=900 * 24 - 0.05)[str(IMAGE)].state == "ok"
 
 
+def test_a_clock_that_is_a_minute_ahead_makes_a_backup_fresh_and_not_younger_than_nothing() -> None:
+    """Clocks of hosts and workers differ; an age below zero would be none."""
+    world = World()
+    world.backup(1)
+    found = looked(world, hours=-1 / 60)[str(IMAGE)]
+    assert (found.state, found.age_seconds) == ("ok", 0.0)
+
+
 def test_a_backup_that_was_never_restored_counts_only_when_asked() -> None:
     """What is not verified may not be one."""
     world = World()

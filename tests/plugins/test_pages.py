@@ -153,6 +153,7 @@ def test_a_container_has_no_layers_but_a_second_way_back(site: Site) -> None:
     ("path", "query"),
     [
         ("backup", {"repository": "main", "backup": "../../etc/passwd"}),
+        ("backup", {**IMAGE_QUERY, "backup": "../../../../../etc"}),
         ("backup", {"repository": "main", "backup": "20260101T000000Z-0000000000000000"}),
         ("backup", {**IMAGE_QUERY, "name": "../../../etc", "backup": "20260101T000000Z-0000000000000000"}),
         ("backup", {**IMAGE_QUERY, "kind": "..", "backup": "20260101T000000Z-0000000000000000"}),

@@ -343,6 +343,9 @@ def test_a_point_of_the_future_gives_a_source_the_same_word_as_freshness_does(tm
     world.clock.advance(-900 * DAY)
     known.refresh(world.repository)
     assert judged(world, known) == ("unprotected", None)
+    world.clock.advance(900 * DAY)
+    assert judged(world, known)[0] == "ok"
+    world.clock.advance(-900 * DAY)
     right = world.backup(2).backup
     known.refresh(world.repository)
     assert judged(world, known) == ("never verified", None)

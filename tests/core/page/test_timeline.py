@@ -245,7 +245,7 @@ def test_verifications_stand_newest_first() -> None:
     world = a_world()
     backup = world.backup(1).backup
     for level in ("digests", "load"):
-        world.verify(world.again(backup), level)  # type: ignore[arg-type]
+        world.verify(world.again(backup), level)
     assert [each.level for each in known_of(world, backup, holders=(1, 1)).verifications] == ["load", "digests"]
 
 
