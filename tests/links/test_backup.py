@@ -40,6 +40,12 @@ def test_a_saved_backup_is_named_with_its_source() -> None:
     }
 
 
+def test_the_repository_that_the_task_told_of_is_the_one_that_is_named() -> None:
+    """The operator's may be a template, which was another one in another run."""
+    link = urlsplit(address_of(SAVED, repository="s3://bucket/other", base_url=""))
+    assert dict(parse_qsl(link.query))["repository"] == "s3://bucket/prefix"
+
+
 def test_a_restore_names_the_backup_alone_for_its_host_is_the_target() -> None:
     """A connection id in the operator's URL stays out of the address."""
     summary = {"backup_id": BACKUP_ID, "host": "web2", "image_id": "sha256:0"}
