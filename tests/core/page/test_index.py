@@ -434,6 +434,22 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path, position: int) -> None:
     assert known.source(IMAGE).backups == 1
 
 
+def test_a_damaged_file_is_not_taken_from_under_its_writer(tmp_path: Path) -> None:
+    """A reader removes it only when nobody writes: what is written to a removed file is lost in silence."""
+    known = Known(tmp_path)
+    known.refresh(a_world().repository)
+    with known.file.writing() as connection:
+        assert connection is not None
+        connection.close()
+        known.file.path.write_bytes(b"no database" * 1000)
+        with pytest.raises(TransientError, match="cannot be read"), known.asked():
+            pass
+        assert known.file.path.exists()
+    with pytest.raises(TransientError, match="cannot be read"), known.asked():
+        pass
+    assert not known.file.path.exists()
+
+
 def test_a_full_disk_is_told_and_what_was_known_stays() -> None:
     """The refresh fails and says so; pages show what the index held, and with room again it goes on."""
     world = a_world()
