@@ -272,7 +272,7 @@ def forwards(host: LabHost, *options: str) -> subprocess.Popen[bytes]:
 
 
 def answers(path: str) -> bytes:
-    """Return what comes of asking Docker's API for a sign of life through a socket."""
+    """Return what comes of asking Docker's API for a sign of life through a socket; nothing, if it was closed."""
     end = time.monotonic() + 10
     while not Path(path).exists():
         assert time.monotonic() < end
@@ -280,10 +280,10 @@ def answers(path: str) -> bytes:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(10)
         connection.connect(path)
-        connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
         try:
+            connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
             return connection.recv(1000)
-        except ConnectionResetError:
+        except (BrokenPipeError, ConnectionResetError):
             return b""
 
 
