@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
@@ -34,83 +34,80 @@ _NOT_EXECUTABLE = 126
 _KILLED = 128
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Rule:
     """One kind of failure: the text that shows it, the error it is and what to do next.
 
+    :param pattern: in whatever case; compiled when a command fails, since most tasks that load this see none fail.
     :param load_only: whether the text means this only when the command reads an archive.
     """
 
-    pattern: re.Pattern[str]
+    pattern: str
     error: type[DockerBackupError]
     advice: str
-    load_only: bool = False
-
-
-def _rule(pattern: str, error: type[DockerBackupError], advice: str, *, load_only: bool = False) -> _Rule:
-    return _Rule(pattern=re.compile(pattern, re.IGNORECASE), error=error, advice=advice, load_only=load_only)
+    load_only: bool = field(default=False, kw_only=True)
 
 
 # The first that matches decides; texts of Docker 20.10 to 28, sudo and POSIX shells.
 _RULES = (
-    _rule(
+    _Rule(
         r"the archive could not be filtered",
         IncompleteError,
         "save the whole image instead, without leaving anything out",
     ),
-    _rule(
+    _Rule(
         r"the archive could not be decompressed",
         IntegrityError,
         "see whether zstd works on the host; without it archives are sent uncompressed",
     ),
-    _rule(
+    _Rule(
         r"permission denied while trying to connect|got permission denied",
         ConfigurationError,
         "add the SSH user to the group 'docker' on the host, or set the Docker command to 'sudo -n docker'",
     ),
-    _rule(
+    _Rule(
         r"cannot connect to the docker daemon|is the docker daemon running|failed to connect to the docker api",
         TransientError,
         "see whether the Docker daemon runs on the host (systemctl status docker)",
     ),
-    _rule(
+    _Rule(
         r"a password is required|a terminal is required|no tty present|is not in the sudoers|is not allowed to execute",
         ConfigurationError,
         "allow the SSH user to run docker through sudo without a password (NOPASSWD in sudoers)",
     ),
-    _rule(
+    _Rule(
         r"setsid: command not found",
         ConfigurationError,
         "install setsid (util-linux or busybox) on the host: it wakes a paused container when all else fails; or do "
         "without a pause",
     ),
-    _rule(
+    _Rule(
         r"(?:sudo|env|sh|bash|dash|ash|zsh|ksh)[^\n]*: (?:command )?not found|^[^\n]*: command not found",
         ConfigurationError,
         "install Docker's client on the host, or set the Docker command to its full path: it is not on the PATH that "
         "commands run through SSH get",
     ),
-    _rule(
+    _Rule(
         r"no space left on device|disk quota exceeded",
         TransientError,
         "free space on the host, in Docker's data directory unless the path above is another",
     ),
-    _rule(
+    _Rule(
         r"file integrity checksum failed",
         IntegrityError,
         "the image is damaged on the host itself: pull or load it again there; earlier backups are not affected",
     ),
-    _rule(
+    _Rule(
         r"empty export - not implemented",
         ConfigurationError,
         "a classic engine cannot save an image without layers; back it up in layout 'layers' with capture 'push'",
     ),
-    _rule(
+    _Rule(
         r"no such (?:image|container|object)|reference does not exist|failed to get digest sha256:",
         NotFoundError,
         "see on the host which images and containers there are (docker image ls, docker container ls --all)",
     ),
-    _rule(
+    _Rule(
         r"invalid diffid|error unpacking|archive/tar|invalid tar header|unexpected end of json|error processing tar"
         r"|layers? (?:count|length)|length mismatch|unrecognized image format|mismatched image rootfs|/blobs/json"
         r"|repositories: no such file|manifest\.json: no such file|invalid character|invalid archive|invalid checksum"
@@ -119,46 +116,46 @@ _RULES = (
         "the engine refuses the archive: verify the backup, and restore another one",
         load_only=True,
     ),
-    _rule(
+    _Rule(
         r"renaming a container with the same name"
         r"|is already in use by container|name .* is already in use|conflict: unable to|is being used by"
         r"|must be forced|cannot remove container|you cannot remove|container is paused and must be",
         ConflictError,
         "stop, rename or remove what holds it, then try again",
     ),
-    _rule(
+    _Rule(
         r"was unpaused before its export ended",
         TransientError,
         "raise the pause limit, or export from a snapshot instead",
     ),
-    _rule(
+    _Rule(
         r"\bcontainer \S+ is (?:already paused|not running)",
         TransientError,
         "somebody paused or stopped it just now: try again",
     ),
-    _rule(
+    _Rule(
         r"was unpaused before its commit ended",
         TransientError,
         "raise the pause limit, or do without the pause",
     ),
-    _rule(
+    _Rule(
         r"could not be unpaused after its (?:export|commit)",
         TransientError,
         "its host tries again at the pause limit, and for a minute; see that the container runs (docker unpause)",
     ),
-    _rule(
+    _Rule(
         r"unexpected eof|error during connect|connection reset by peer|broken pipe|context canceled"
         r"|removal of container .* is already in progress|is restarting",
         TransientError,
         "the daemon went away or was busy: try again (an archive that was being loaded may also be cut: if it fails "
         "again, verify the backup)",
     ),
-    _rule(
+    _Rule(
         r"unknown (?:shorthand )?flag|client version .* is too (?:new|old)|is not a docker command",
         ConfigurationError,
         "client and daemon on the host must be Docker 20.10 or newer and fit each other",
     ),
-    _rule(
+    _Rule(
         r"invalid reference format|is not a valid change command|dockerfile parse error|syntax error - ",
         ConfigurationError,
         "correct the value and run again",
@@ -220,7 +217,7 @@ def _without(text: str, secrets: Sequence[str]) -> str:
 
 def _decide(exit_status: int, text: str, *, reading_archive: bool) -> tuple[type[DockerBackupError], str]:
     for rule in _RULES:
-        if (reading_archive or not rule.load_only) and rule.pattern.search(text):
+        if (reading_archive or not rule.load_only) and re.search(rule.pattern, text, re.IGNORECASE):
             return rule.error, rule.advice
     if exit_status in {_NOT_ON_PATH, _NOT_EXECUTABLE}:
         return ConfigurationError, "set the Docker command to the full path of an executable Docker client on the host"

@@ -30,7 +30,7 @@ from airflow_provider_dockerbackup.exceptions import (
     DockerBackupError,
     NotFoundError,
 )
-from airflow_provider_dockerbackup.transport import commands, docker_output, push
+from airflow_provider_dockerbackup.transport import commands, docker_output
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
 from airflow_provider_dockerbackup.transport.docker_errors import docker_error, exec_error
 from airflow_provider_dockerbackup.transport.host_archives import SshHostArchives
@@ -198,7 +198,10 @@ class SshDockerHost:
 
         :raises PushUnavailableError: when sshd, the client or the engine there do not allow it.
         """
-        return push.push_image(
+        # A registry and its server: most tasks find their image unchanged, and need neither.
+        from airflow_provider_dockerbackup.transport.push import push_image
+
+        return push_image(
             self._session,
             self._docker,
             host=self._name,
