@@ -87,7 +87,8 @@ def verify(*, repository: str, key_files: tuple[Path, ...], anchors_file: Path |
     """Prove that no event was edited, removed or put in.
 
     Each line of the anchors file is a digest with anything behind it, as task logs show it after 'audit head', or a
-    JSON object with audit_head. Exit code 5 when something is wrong; the first bad event comes first.
+    JSON object with audit_head. Exit code 5 when something is wrong, the first bad event first, and also while events
+    that are older than the key have no signed checkpoint over them.
 
     \b
     Example:
@@ -107,8 +108,7 @@ def verify(*, repository: str, key_files: tuple[Path, ...], anchors_file: Path |
     else:
         _tell(proof)
     if not proof.intact:
-        first = proof.findings[0]
-        raise IntegrityError(f"the audit trail was changed: {first.kind}: {first.event} {first.detail}")
+        raise IntegrityError(proof.problem)
 
 
 def _tell(proof: TrailProof) -> None:
@@ -117,8 +117,11 @@ def _tell(proof: TrailProof) -> None:
     click.echo(f"signatures {signed}; {proof.anchors} anchors compared")
     if not proof.anchors:
         click.echo("without anchors a cut end of the trail is not seen")
+    if proof.not_signed:
+        click.echo(proof.not_signed)
     for each in proof.findings:
-        click.echo(plain(f"{each.kind}: {each.event} {each.detail}"))
+        if each.kind != "older-than-key":
+            click.echo(plain(f"{each.kind}: {each.event} {each.detail}"))
     if proof.intact:
         click.echo("intact")
 
@@ -126,9 +129,11 @@ def _tell(proof: TrailProof) -> None:
 def _proof_json(proof: TrailProof) -> dict[str, Any]:
     return {
         "intact": proof.intact,
+        "state": proof.state,
         "events": proof.events,
         "checkpoints": proof.checkpoints,
         "signatures_checked": proof.signatures_checked,
+        "signed_since": utc_text(proof.signed_since) if proof.signed_since else None,
         "anchors": proof.anchors,
         "heads": list(proof.heads),
         "findings": [
@@ -150,7 +155,8 @@ def _proof_json(proof: TrailProof) -> dict[str, Any]:
 def checkpoint(*, repository: str, key_files: tuple[Path, ...], as_json: bool) -> None:
     """Make one event that names every event which no other names yet, and print its digest: keep it as an anchor.
 
-    Signed with the key in the file that DOCKERBACKUP_SIGNING_KEY names. Exit code 5 when something had to be left out.
+    Signed with the key in the file that DOCKERBACKUP_SIGNING_KEY names; a new key signs also when there is no new
+    event. Exit code 5 when something had to be left out.
 
     \b
     Example:

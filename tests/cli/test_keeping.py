@@ -147,6 +147,23 @@ def test_the_trail_is_signed_checkpointed_and_proven(repository: Path, tmp_path:
     assert held["digest"] in run(repository, *words, code=5)
 
 
+def test_a_trail_older_than_its_key_is_not_signed_until_a_checkpoint_is(repository: Path, tmp_path: Path) -> None:
+    """Exit code 5 in other words than for a changed one; the checkpoint needs no new event."""
+    run(repository, "audit", "checkpoint")
+    key = tmp_path / "audit.key"
+    run(repository, "audit", "keygen", str(key))
+    verify = ("audit", "verify", "--public-key", f"{key}.pub")
+    told = run(repository, *verify, code=5)
+    assert "the audit trail is not signed: 13 events are older than the key" in told
+    assert "was changed:" not in told
+    document = json.loads(run(repository, *verify, "--json", code=5).partition("\n")[2])
+    assert (document["state"], document["signed_since"]) == ("not signed", None)
+    report = ("audit", "report", "--public-key", f"{key}.pub", "--fail-on", "trail")
+    assert "trail: the audit trail is not signed" in run(repository, *report, code=5)
+    assert "checkpoint 2, 0 new events" in run(repository, "audit", "checkpoint", key=key)
+    assert run(repository, *verify).endswith("intact\n")
+
+
 def test_a_repository_with_tombstones_opens_and_lists_only_what_is_there(repository: Path) -> None:
     """Records of removed backups stay readable for whoever asks."""
     run(repository, "rotate", "--keep-last", "1", "--max-removed-share", "1")

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from airflow_provider_dockerbackup.core.audit.event import CHECKPOINT, AuditEvent, checkpoint_path
 from airflow_provider_dockerbackup.core.audit.reading import StoredEvent, examine, stored_events
 from airflow_provider_dockerbackup.core.audit.reconcile import reconcile
-from airflow_provider_dockerbackup.core.audit.signature import PublicKey, keyring
+from airflow_provider_dockerbackup.core.audit.signature import PublicKey, Signer, keyring
 from airflow_provider_dockerbackup.core.audit.trail import latest_checkpoint
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.repository import Repository
@@ -41,7 +41,7 @@ class CheckpointRequest:
 class CheckpointOutcome:
     """The checkpoint that stands now.
 
-    :param made: whether it is a new one; without new events none is made.
+    :param made: whether it is a new one; without new events none is made, but for a key that has signed none yet.
     :param audit_head: its digest, to be kept as an anchor; None when there is neither a checkpoint nor any event.
     :param events: how many events it is the first to know.
     :param left_out: paths of objects that are damaged or that nobody trusted signed; it does not vouch for them.
@@ -61,57 +61,95 @@ def make_checkpoint(repository: Repository, request: CheckpointRequest, *, progr
 
     Changes of which a dead process left no outcome get one first. What is damaged, and with a signing key what no
     trusted key signed, is left out and told; the very first signed checkpoint takes over what was there before keys.
+    A key that has signed none yet signs the latest checkpoint also when nothing came after it.
 
     :raises TransientError: when the storage fails.
     :raises ConflictError: when others make checkpoints all the time.
     """
-    signer = repository.signer
-    keys = keyring([*request.keys, signer.public_key]) if signer is not None else {}
     reconciled = reconcile(repository, actor=request.actor, progress=progress, since=window(repository))
     for _ in range(_TRIES):
-        began = repository.clock.now()
-        sequence, last = latest_checkpoint(repository.storage)
-        known = list(stored_events(repository.storage, keys=keys, since=window(repository)))
-        adopts = signer is not None and not any(_is_signed_checkpoint(each) for each in known)
-        vouched = _taken_over(known)
-        fit = [
-            each for each in known if each.sound or (_is_of_before_keys(each) and (adopts or each.digest in vouched))
-        ]
-        named = {parent for each in fit if each.event is not None for parent in each.event.parents}
-        heads = [each for each in fit if each.digest not in named and each.digest != last]
-        left_out = tuple(sorted({each.path for each in known} - {each.path for each in fit}))
-        for path in left_out:
+        seen = _look(repository, request.keys)
+        for path in seen.left_out:
             progress.note(f"WARNING: {path} is damaged, or no trusted key signed it; the checkpoint leaves it out")
-        if not heads:
-            return _outcome(sequence, last, left_out=left_out, reconciled=reconciled)
+        if not seen.heads and not seen.awaits_signature:
+            return _outcome(seen, made=False, audit_head=seen.last, reconciled=reconciled)
         trail = repository.trail(request.actor)
-        event = AuditEvent(
-            type=CHECKPOINT,
-            time=began,
-            repository_id=repository.document.repository_id,
-            parents=(*([last] if last else []), *sorted(each.digest for each in heads)),
-            actor=dict(request.actor),
-            object={
-                "sequence": sequence + 1,
-                "events": _new_events(fit, heads),
-                "left_out": list(left_out),
-                **({"adopts_unsigned": True} if adopts else {}),
-            },
-            outcome="success",
-        )
         try:
-            trail.write(trail.made(event))
+            trail.write(trail.made(_event(seen, repository, request.actor)))
         except ConflictError:
             continue  # another one took the number since we looked
-        return CheckpointOutcome(
-            made=True,
-            sequence=sequence + 1,
-            audit_head=trail.head,
-            events=int(event.object["events"]),
-            left_out=left_out,
-            reconciled=reconciled,
-        )
+        return _outcome(seen, made=True, audit_head=trail.head, reconciled=reconciled)
     raise ConflictError(f"{repository.storage.url}: others made checkpoints {_TRIES} times meanwhile; try again")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What a look at the trail found.
+
+    :param sequence: number of the latest checkpoint, and ``last`` its digest; 0 and None without one.
+    :param fit: what a checkpoint can vouch for, ``heads`` those of it that no other names.
+    :param adopts: whether it would be the first signed one.
+    :param awaits_signature: whether the latest checkpoint is fit and the key has signed none yet.
+    """
+
+    began: datetime
+    sequence: int
+    last: str | None
+    fit: Sequence[StoredEvent]
+    heads: Sequence[StoredEvent]
+    left_out: tuple[str, ...]
+    adopts: bool
+    awaits_signature: bool
+
+
+def _look(repository: Repository, trusted: Sequence[PublicKey]) -> _Seen:
+    signer = repository.signer
+    keys = keyring([*trusted, signer.public_key]) if signer is not None else {}
+    began = repository.clock.now()
+    sequence, last = latest_checkpoint(repository.storage)
+    known = list(stored_events(repository.storage, keys=keys, since=window(repository)))
+    adopts = signer is not None and not any(_is_signed_checkpoint(each) for each in known)
+    vouched = _taken_over(known)
+    fit = [each for each in known if each.sound or (_is_of_before_keys(each) and (adopts or each.digest in vouched))]
+    named = {parent for each in fit if each.event is not None for parent in each.event.parents}
+    return _Seen(
+        began=began,
+        sequence=sequence,
+        last=last,
+        fit=fit,
+        heads=[each for each in fit if each.digest not in named and each.digest != last],
+        left_out=tuple(sorted({each.path for each in known} - {each.path for each in fit})),
+        adopts=adopts,
+        awaits_signature=_awaits_signature(last, fit, signer),
+    )
+
+
+def _event(seen: _Seen, repository: Repository, actor: Mapping[str, str]) -> AuditEvent:
+    return AuditEvent(
+        type=CHECKPOINT,
+        time=seen.began,
+        repository_id=repository.document.repository_id,
+        parents=(*([seen.last] if seen.last else []), *sorted(each.digest for each in seen.heads)),
+        actor=dict(actor),
+        object={
+            "sequence": seen.sequence + 1,
+            "events": _new_events(seen.fit, seen.heads),
+            "left_out": list(seen.left_out),
+            **({"adopts_unsigned": True} if seen.adopts else {}),
+        },
+        outcome="success",
+    )
+
+
+def _outcome(seen: _Seen, *, made: bool, audit_head: str | None, reconciled: int) -> CheckpointOutcome:
+    return CheckpointOutcome(
+        made=made,
+        sequence=seen.sequence + made,
+        audit_head=audit_head,
+        events=_new_events(seen.fit, seen.heads) if made else 0,
+        left_out=seen.left_out,
+        reconciled=reconciled,
+    )
 
 
 def window(repository: Repository) -> date | None:
@@ -122,12 +160,6 @@ def window(repository: Repository) -> date | None:
     path = checkpoint_path(sequence)
     found = examine(path, repository.storage.read(path), keys={})
     return (found.event.time - _MARGIN).date() if found.event is not None else None
-
-
-def _outcome(sequence: int, last: str | None, *, left_out: tuple[str, ...], reconciled: int) -> CheckpointOutcome:
-    return CheckpointOutcome(
-        made=False, sequence=sequence, audit_head=last, events=0, left_out=left_out, reconciled=reconciled
-    )
 
 
 def _is_of_before_keys(stored: StoredEvent) -> bool:
@@ -143,6 +175,14 @@ def _taken_over(known: Sequence[StoredEvent]) -> set[str]:
 
 def _is_signed_checkpoint(stored: StoredEvent) -> bool:
     return stored.sequence is not None and stored.sound
+
+
+def _awaits_signature(last: str | None, fit: Sequence[StoredEvent], signer: Signer | None) -> bool:
+    """Tell whether the latest checkpoint is one to vouch for and the key has signed none: a new one, or the first."""
+    if signer is None or last not in {each.digest for each in fit}:
+        return False
+    signatures = [each.event.signature for each in fit if each.event is not None and _is_signed_checkpoint(each)]
+    return signer.public_key.key_id not in {each.key_id for each in signatures if each is not None}
 
 
 def _new_events(fit: Sequence[StoredEvent], heads: Sequence[StoredEvent]) -> int:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Literal
+from typing import Final, Literal
 
 from airflow_provider_dockerbackup.core.audit.reading import StoredEvent, is_checkpoint
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
@@ -28,6 +28,7 @@ Kind = Literal[
     "edited",
     "renamed",
     "foreign",
+    "older-than-key",
     "unsigned",
     "unknown-key",
     "bad-signature",
@@ -38,7 +39,10 @@ Kind = Literal[
     "backdated",
 ]
 
-_SIGNED = {
+State = Literal["intact", "not signed", "changed"]
+
+_SIGNED: Final[Mapping[Kind, str]] = {
+    "older-than-key": "is older than the key, and no checkpoint that is signed vouches for it",
     "unsigned": "has no signature, and no checkpoint vouches for it",
     "unknown-key": "is signed by a key that is not trusted",
     "bad-signature": "has a signature that does not fit",
@@ -78,6 +82,7 @@ class TrailProof:
     :param signatures_checked: whether public keys were given.
     :param anchors: how many anchors were compared.
     :param heads: digests of the events that no other names.
+    :param signed_since: time of the first event that a trusted key signed; None when there is none.
     """
 
     events: int
@@ -86,11 +91,39 @@ class TrailProof:
     signatures_checked: bool
     anchors: int
     heads: tuple[str, ...]
+    signed_since: datetime | None = None
 
     @property
     def intact(self) -> bool:
         """Whether nothing is wrong with it."""
         return not self.findings
+
+    @property
+    def state(self) -> State:
+        """What it is in a word: ``not signed`` when all that is wrong is that its beginning is older than the key."""
+        if self.intact:
+            return "intact"
+        return "not signed" if all(each.kind == "older-than-key" for each in self.findings) else "changed"
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with it, the first finding first, and what to do; empty when it is intact."""
+        first = next((each for each in self.findings if each.kind != "older-than-key"), None)
+        if first is not None:
+            return f"the audit trail was changed: {first.kind}: {first.event} {first.detail}"
+        if self.intact:
+            return ""
+        return (
+            f"the audit trail is {self.not_signed}; nothing shows whether they were changed. A checkpoint with the key "
+            "vouches for them as they are: 'dockerbackup audit checkpoint'"
+        )
+
+    @property
+    def not_signed(self) -> str:
+        """How many events are older than the key without a checkpoint that vouches for them; empty for none."""
+        count = sum(each.kind == "older-than-key" for each in self.findings)
+        before = f" before {self.signed_since:%Y-%m-%d %H:%M:%S} UTC" if self.signed_since else ""
+        return f"not signed{before}: {count} events are older than the key" if count else ""
 
 
 def parse_anchors(text: str, *, where: str) -> tuple[Anchor, ...]:
@@ -158,6 +191,7 @@ def prove(
         signatures_checked=keys_given,
         anchors=len(anchors),
         heads=tuple(sorted(set(graph.events) - graph.named)),
+        signed_since=graph.signed_since if keys_given else None,
     )
 
 
@@ -180,6 +214,7 @@ class _Graph:
         bad = [each for each in stored if each.event is None or each.misnamed]
         self.damaged: set[str] = {each.named_digest for each in bad if each.named_digest}
         self._covered = self._covering()
+        self.signed_since = min((_moment(each) for each in placed if not each.signed), default=None)
 
     def misplaced(self) -> Iterator[Finding]:
         """Yield the objects that are not what their names say."""
@@ -202,9 +237,9 @@ class _Graph:
         adopted = self._adopted()
         for digest, each in self.events.items():
             if each.signed and not (each.signed == "unsigned" and digest in adopted):
-                yield Finding(
-                    kind=each.signed, event=digest, detail=f"{each.path} {_SIGNED[each.signed]}", time=_at(each)
-                )
+                old = each.signed == "unsigned" and self._is_older_than_key(each)
+                kind: Kind = "older-than-key" if old else each.signed
+                yield Finding(kind=kind, event=digest, detail=f"{each.path} {_SIGNED[kind]}", time=_at(each))
 
     def foreign(self, repository_id: str) -> Iterator[Finding]:
         """Yield events of another repository, signed with the same key, perhaps."""
@@ -272,6 +307,11 @@ class _Graph:
                 covered[digest] = number
                 pending.extend(_parents(self.events[digest]))
         return covered
+
+    def _is_older_than_key(self, stored: StoredEvent) -> bool:
+        """Tell whether it is of before the first signed event, and no checkpoint is signed that could vouch for it."""
+        signed = any(not each.signed for each in self.checkpoints.values())
+        return not signed and (self.signed_since is None or _moment(stored) < self.signed_since)
 
     def _adopted(self) -> set[str]:
         """Return the events that the first signed checkpoint took over because there was no key before it."""

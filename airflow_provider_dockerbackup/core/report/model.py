@@ -188,7 +188,6 @@ class Report:
         """Return the controls among these that failed; ``trail`` stands for the audit trail's integrity."""
         chosen = [each for each in self.controls if each.status == "fail" and each.name in names]
         if "trail" in names and not self.trail.intact:
-            first = self.trail.findings[0]
-            detail = f"{first.kind}: {first.event} {first.detail}"
-            chosen.append(Control(name="trail", title="Integrity of the audit trail", status="fail", detail=detail))
+            title = "Integrity of the audit trail"
+            chosen.append(Control(name="trail", title=title, status="fail", detail=self.trail.problem))
         return tuple(chosen)

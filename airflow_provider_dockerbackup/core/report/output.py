@@ -89,7 +89,7 @@ def rows(report: Report) -> Iterator[tuple[str, str, str, str, str]]:
         yield ("override", override.what, "allowed", f"{utc_text(override.time)} {override.who}", override.event)
     trail = report.trail
     detail = f"{trail.events} events, {trail.checkpoints} checkpoints, {trail.anchors} anchors compared"
-    yield ("trail", report.repository, "intact" if trail.intact else "changed", detail, " ".join(trail.heads[:20]))
+    yield ("trail", report.repository, trail.state, detail, " ".join(trail.heads[:20]))
     for finding in trail.findings:
         yield ("trail", finding.event, finding.kind, finding.detail, "")
 

@@ -9,13 +9,19 @@ from datetime import timedelta
 
 import pytest
 
+from airflow_provider_dockerbackup.core.audit.checkpoint import (
+    CheckpointOutcome,
+    CheckpointRequest,
+    make_checkpoint,
+)
 from airflow_provider_dockerbackup.core.audit.event import AuditEvent
-from airflow_provider_dockerbackup.core.audit.proof import Finding, parse_anchors
+from airflow_provider_dockerbackup.core.audit.proof import Finding, parse_anchors, prove
 from airflow_provider_dockerbackup.core.audit.reading import StoredEvent, stored_events
-from airflow_provider_dockerbackup.core.audit.signature import SigningKey
+from airflow_provider_dockerbackup.core.audit.signature import SigningKey, keyring
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from tests.core.audit.making import Told, flips, signed, without_signature
+from tests.core.world import Notes
 
 EVENTS = 1000
 Trail = dict[str, StoredEvent]
@@ -224,6 +230,110 @@ def test_unsigned_events_of_before_the_key_are_taken_over_once() -> None:
     found = told.prove().findings
     assert {each.kind for each in found} == {"unsigned"}
     assert len(found) == 2
+
+
+def told_before_the_key(*, checkpointed: bool) -> Told:
+    """A trail whose first events nobody signed, and which has a key since."""
+    told = Told(key=None)
+    told.work(1)
+    if checkpointed:
+        told.checkpoint()
+    told.key = told.repository.signer = SigningKey.generate()
+    told.clock.advance(timedelta(minutes=10))
+    return told
+
+
+def test_a_new_key_signs_the_checkpoint_that_stands_although_nothing_came_after_it() -> None:
+    """Once, and that proves all of it; a second time there is nothing to sign."""
+    told = told_before_the_key(checkpointed=True)
+    assert told.prove().state == "not signed"
+    made = make_checkpoint(told.repository, CheckpointRequest(), progress=Notes())
+    assert (made.made, made.sequence, made.events, made.left_out) == (True, 2, 0, ())
+    assert told.prove().intact
+    again = make_checkpoint(told.repository, CheckpointRequest(), progress=Notes())
+    assert (again.made, again.audit_head) == (False, made.audit_head)
+
+
+def test_a_key_that_follows_another_signs_what_that_one_left_only_when_it_is_trusted() -> None:
+    """The former key's checkpoint is no trusted one without its public half."""
+    told = Told()
+    told.work(1)
+    told.checkpoint()
+    former = told.key
+    told.key = told.repository.signer = SigningKey.generate()
+    assert former is not None
+    alone = make_checkpoint(told.repository, CheckpointRequest(), progress=Notes())
+    assert (alone.made, len(alone.left_out)) == (False, 3)
+    request = CheckpointRequest(keys=[former.public_key])
+    assert make_checkpoint(told.repository, request, progress=Notes()).made
+    assert not make_checkpoint(told.repository, request, progress=Notes()).made
+    keys = keyring([former.public_key, told.key.public_key])
+    assert prove(stored_events(told.storage, keys=keys), keys_given=True, anchors=told.anchors).intact
+
+
+def test_of_two_who_sign_with_a_new_key_at_once_one_makes_the_checkpoint() -> None:
+    """The other one looks again and finds it signed."""
+    told = told_before_the_key(checkpointed=True)
+    create = told.storage.create
+    first: list[CheckpointOutcome] = []
+
+    def overtaken(path: str, data: bytes) -> None:
+        del told.storage.__dict__["create"]
+        first.append(make_checkpoint(told.repository, CheckpointRequest(), progress=Notes()))
+        create(path, data)
+
+    told.storage.__dict__["create"] = overtaken
+    second = make_checkpoint(told.repository, CheckpointRequest(actor={"user": "other"}), progress=Notes())
+    assert [each.made for each in (*first, second)] == [True, False]
+    assert second.audit_head == first[0].audit_head
+    assert told.prove().intact
+
+
+def test_a_damaged_checkpoint_is_not_signed_by_a_new_key() -> None:
+    """There is nothing to vouch for."""
+    told = told_before_the_key(checkpointed=True)
+    told.storage.delete("audit/checkpoints/00000001.json")
+    told.storage.create("audit/checkpoints/00000001.json", b"{}")
+    made = make_checkpoint(told.repository, CheckpointRequest(), progress=Notes())
+    assert "audit/checkpoints/00000001.json" in made.left_out
+    assert told.prove().state == "changed"
+
+
+def test_what_is_older_than_the_key_is_not_called_changed() -> None:
+    """It says since when events are signed, and what to do; what comes unsigned after that is another matter."""
+    told = told_before_the_key(checkpointed=False)
+    since = told.clock.now()
+    told.work(2)
+    proof = told.prove()
+    assert (proof.state, proof.signed_since) == ("not signed", since)
+    assert {each.kind for each in proof.findings} == {"older-than-key"}
+    assert f"not signed before {since:%Y-%m-%d %H:%M:%S} UTC: 2 events" in proof.problem
+    assert "changed:" not in proof.problem
+    assert "dockerbackup audit checkpoint" in proof.problem
+    told.repository.signer = None
+    told.work(3)
+    changed = told.prove()
+    assert (changed.state, [each.kind for each in changed.findings].count("unsigned")) == ("changed", 2)
+    assert changed.problem.startswith("the audit trail was changed: unsigned: ")
+
+
+def test_what_is_missing_among_events_older_than_the_key_is_still_a_change() -> None:
+    """The first that is wrong is told, not the first that is old."""
+    told = told_before_the_key(checkpointed=False)
+    told.storage.delete(told.order[0])
+    proof = told.prove()
+    assert proof.state == "changed"
+    assert proof.problem.startswith("the audit trail was changed: missing: ")
+
+
+def test_with_a_signed_checkpoint_an_unsigned_event_that_says_it_is_older_is_a_change() -> None:
+    """Else whoever writes there could put in what they like, with an early date."""
+    told = told_before_the_key(checkpointed=True)
+    told.checkpoint()
+    place, data = signed(event_of(told, told.order[0]).model_copy(update={"type": "verify.passed"}), None)
+    proof = told.prove({**told.examined(), place: told.put(place, data)})
+    assert proof.state == "changed"
+    assert "unsigned" in {each.kind for each in proof.findings}
 
 
 def test_anchors_are_read_from_logs_and_from_exports() -> None:
