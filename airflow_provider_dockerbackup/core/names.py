@@ -12,7 +12,12 @@ from airflow_provider_dockerbackup.core.model import ImageInspect
 from airflow_provider_dockerbackup.core.places import BACKUP_ID
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.reference import ImageReference
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, NotFoundError
+from airflow_provider_dockerbackup.exceptions import (
+    ConfigurationError,
+    DockerBackupError,
+    NotFoundError,
+    TransientError,
+)
 
 _OWN_CONTAINER = re.compile(
     r"dockerbackup-temporary-[0-9a-f]{16}-[0-9a-f]{12}-\d{10,11}"
@@ -96,11 +101,21 @@ class WorkingName:
         return self.tag.replace(":", "-")
 
     def remove(self, host: DockerHost, progress: Progress) -> None:
-        """Take the name from the host; a failure of that is told to the reader."""
+        """Take the name from the host; a failure of that is told to the reader, unless it was never made."""
         try:
             host.remove_image(self.tag)
+        except TransientError as err:
+            progress.note(f"the name {self.tag} may stay on {host.name}: {err}")
         except DockerBackupError as err:
-            progress.note(f"the name {self.tag} stays on {host.name}: {err}")
+            if self._stands(host):
+                progress.note(f"the name {self.tag} stays on {host.name}: {err}")
+
+    def _stands(self, host: DockerHost) -> bool:
+        """Tell whether the host has the name, as far as it answers."""
+        try:
+            return standing(self.tag, host) is not None
+        except DockerBackupError:
+            return True
 
     def remove_left(
         self, host: DockerHost, progress: Progress, *, image: ImageInspect, containers: bool = False

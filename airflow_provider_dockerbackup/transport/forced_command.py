@@ -103,7 +103,8 @@ def refusal(line: str, *, exit_status: int, stderr: bytes, what: str) -> Configu
     refused = f"{what}: the host refuses it: this key may only {', '.join(allowed)} there"
     if needed is None:
         return ConfigurationError(
-            f"{refused}, and no restricted key may do this: use a connection with another ({GUIDE})"
+            f"{refused}, and no restricted key may do this: what restores, rolls back, stops, removes or runs commands "
+            f"needs a connection with another key ({GUIDE})"
         )
     if needed in allowed or (needed is Action.LIST and Action.EXPORT in allowed) or _describes(line):
         return ConfigurationError(

@@ -45,7 +45,7 @@ class ImageLoader:
 
     @cached_property
     def _host_unpacks(self) -> bool:
-        probed = self._session.run(commands.probe_zstd(), what="zstd -d")
+        probed = self._session.run(commands.probe_zstd(), what="docker load, whether the host has zstd for it")
         return probed.exit_status == 0 and probed.stdout == PROBED.encode()
 
     @cached_property

@@ -399,6 +399,34 @@ def test_a_fault_loses_no_image_of_the_target_and_the_next_restore_heals(
         assert set(before.values()) <= set(_tags(target).values())
 
 
+class _Refusing(FaultyHost):
+    """A host that refuses to load, if it is told so, and to remove."""
+
+    loads = False
+
+    def load_image(self, chunks: Iterable[bytes]) -> LoadedImage:
+        if not self.loads:
+            raise ConfigurationError("docker load: refused")
+        return super().load_image(chunks)
+
+    def remove_image(self, reference: str) -> None:
+        raise ConfigurationError(f"docker rmi {reference}: refused")
+
+
+def test_a_name_that_cannot_be_removed_is_told_only_if_it_was_made() -> None:
+    """Nobody looks for what was never there."""
+    world, target = World(), MemoryDockerHost("ship-2")
+    backup = world.backup(1).backup
+    host = _Refusing(target)
+    with pytest.raises(ConfigurationError, match="docker load: refused"):
+        world.restore(backup, RestoreRequest(tags=(TAG,)), host=host)
+    assert not [note for note in world.progress.notes if "stay" in note]
+    host.loads = True
+    world.restore(backup, RestoreRequest(tags=(TAG,)), host=host)
+    (note,) = [note for note in world.progress.notes if "stay" in note]
+    assert note.removeprefix("the name ").partition(" stays on ship-2: docker rmi ")[0] in _tags(target)
+
+
 def test_a_link_that_is_lost_before_the_comparison_moves_no_tag() -> None:
     """Every call up to the first tag can fail: the target's names are as they were."""
     counting, world = Plan(), World()

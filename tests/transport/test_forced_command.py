@@ -533,7 +533,7 @@ def test_a_refusal_says_which_action_to_allow() -> None:
 def test_a_refusal_of_what_no_key_may_do_says_to_take_another() -> None:
     """A restore, say."""
     error = refusal(commands.load(DOCKER), exit_status=REFUSED, stderr=said_by("save"), what="docker load")
-    assert "no restricted key may do this" in str(error)
+    assert "no restricted key may do this: what restores, rolls back" in str(error)
 
 
 @pytest.mark.parametrize(

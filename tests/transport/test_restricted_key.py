@@ -17,6 +17,7 @@ from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.record import BackupRecord
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.restore import RestoreRequest, restore_backup
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, PushUnavailableError
 from airflow_provider_dockerbackup.hooks.async_ssh import connected
 from airflow_provider_dockerbackup.transport import commands
@@ -31,7 +32,7 @@ from tests.lab.daemon import LabDaemon
 from tests.lab.images import APP, APP_CONTAINER, BASE, COMMITTED
 from tests.lab.install import require_program
 from tests.lab.lab import Lab, LabHost
-from tests.operators.moving import docker_on, key_of, restore_to, save_from
+from tests.operators.moving import docker_on, key_of, save_from
 from tests.transport.forced_lab import WAYS, restricted
 
 DOCKER = DockerCommand()
@@ -172,9 +173,27 @@ def test_what_is_not_allowed_says_how_to_allow_it(saving: LabHost, archives: Rep
         pytest.raises(ConfigurationError, match=r"docker export .* --allow export"),
     ):
         list(docker.export_container(APP_CONTAINER))
-    backup = save_from(saving, archives, name="web")
-    with pytest.raises(ConfigurationError, match="no restricted key may do this"):
-        restore_to(saving, archives, backup, tag="lab/restored:1")
+    assert things(saving.daemon) == before
+
+
+def test_a_restore_says_that_it_needs_another_key_and_of_no_name_that_it_stays(
+    saving: LabHost, archives: Repository, layers: Repository
+) -> None:
+    """In both layouts, whichever of its lines is refused first: none was made."""
+    before = things(saving.daemon)
+    for repository in (archives, layers):
+        backup = save_from(saving, repository, name="web", capture="save")
+        notes = Notes()
+        with (
+            docker_on(saving, name="target") as docker,
+            pytest.raises(
+                ConfigurationError, match=r"^docker load.* what restores, .* needs a connection with another"
+            ),
+        ):
+            restore_backup(
+                backup, RestoreRequest(tags=("lab/new:1",)), host=docker, repository=repository, progress=notes
+            )
+        assert not [note for note in notes.notes if "stay" in note]
     assert things(saving.daemon) == before
 
 
