@@ -8,10 +8,16 @@ from typing import Any
 
 import click
 
-from airflow_provider_dockerbackup.cli.options import json_option, open_repository, repository_option
+from airflow_provider_dockerbackup.cli.options import (
+    json_option,
+    open_repository,
+    period_options,
+    repository_option,
+)
 from airflow_provider_dockerbackup.cli.output import print_json, print_table
 from airflow_provider_dockerbackup.core.ages import age_text
 from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.period import Period
 from airflow_provider_dockerbackup.core.sizes import size_text
 
 
@@ -19,16 +25,26 @@ from airflow_provider_dockerbackup.core.sizes import size_text
 @repository_option
 @click.option("--host", "host_name", metavar="NAME", help="Only backups of this Docker host.")
 @click.option("--source", metavar="NAME", help="Only backups of this image reference or container name.")
+@period_options
 @json_option
-def list_backups(*, repository: str, host_name: str | None, source: str | None, as_json: bool) -> None:
+def list_backups(
+    *, repository: str, host_name: str | None, source: str | None, period: Period | None, as_json: bool
+) -> None:
     """List the backups in a repository, newest first.
 
+    A backup is of a period when it was captured in it, or its source was found unchanged then.
+
     \b
-    Example:
+    Examples:
       dockerbackup list --repository s3://backups/docker --host web1
+      dockerbackup list --repository s3://backups/docker --since 2026-10-01 --until 2026-11-01
     """
     opened = open_repository(repository)
-    found = (each for each in opened.catalog.each(host=host_name) if source is None or each.source.name == source)
+    found = (
+        each
+        for each in opened.catalog.each(host=host_name)
+        if (source is None or each.source.name == source) and (period is None or period.has(each))
+    )
     if as_json:
         print_json(
             [row for _, row in sorted(((each.order, _row_json(each)) for each in found), key=_order, reverse=True)]

@@ -23,6 +23,7 @@ from airflow_provider_dockerbackup.core.archive.compression import Compression, 
 from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient, parse_recipients
 from airflow_provider_dockerbackup.core.freshness import Rpo
+from airflow_provider_dockerbackup.core.period import Period
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.repository import Layout, Repository
 from airflow_provider_dockerbackup.core.sizes import bytes_in
@@ -54,6 +55,18 @@ identity_option = click.option(
     help="Private key, mode 0600, of a recipient of an encrypted repository.  [env: DOCKERBACKUP_IDENTITY]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def period_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the two ends of a period; a verb gets it as ``period``, None without either."""
+
+    @click.option("--since", metavar="TIME", help="Only backups with a point at this date or time (UTC) or later.")
+    @click.option("--until", metavar="TIME", help="Only backups with a point before this date or time (UTC).")
+    @wraps(function)
+    def with_period(*args: Any, since: str | None, until: str | None, **kwargs: Any) -> Any:
+        return function(*args, period=Period.parse(since, until), **kwargs)
+
+    return with_period
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -15,17 +16,19 @@ from airflow_provider_dockerbackup.cli.options import (
     identity_option,
     json_option,
     open_repository,
+    period_options,
     repository_option,
     words,
 )
 from airflow_provider_dockerbackup.cli.output import BarProgress, plain, print_json
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.drill import DrillPlan
+from airflow_provider_dockerbackup.core.period import Period
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.since import Level, Verification
 from airflow_provider_dockerbackup.core.verify import VerifyRequest, verify_backup
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError, NotFoundError
 from airflow_provider_dockerbackup.transport.given_daemon import test_daemon_at
 
 if TYPE_CHECKING:
@@ -37,7 +40,8 @@ if TYPE_CHECKING:
 @repository_option
 @archive_host_option
 @identity_option
-@click.option("--newest", is_flag=True, help="The newest backup of every source instead.")
+@click.option("--newest", is_flag=True, help="The newest backup of every source instead, in a period if one is given.")
+@period_options
 @click.option("--level", type=click.Choice(get_args(Level)), default="load", show_default=True, help="How far to go.")
 @click.option("--probe", metavar="WORDS", help="At level run: run in the container until it exits with 0.")
 @click.option("--stay-up", type=float, metavar="SECONDS", help="At level run, without probe and HEALTHCHECK; 5.")
@@ -51,6 +55,7 @@ def verify(
     archive_hosts: HostFilesFactory,
     age_identity: Path | None,
     newest: bool,
+    period: Period | None,
     level: Level,
     probe: str | None,
     stay_up: float | None,
@@ -67,13 +72,14 @@ def verify(
     Examples:
       dockerbackup verify 20261123T210400Z-1f -r /srv/backups
       dockerbackup verify --newest --level digests -r s3://backups/docker
+      dockerbackup verify --since 2026-10-01 --until 2026-11-01 -r /srv/backups
     """
-    if bool(backup_ids) == newest:
-        raise ConfigurationError("expected either ids of backups or --newest")
+    if bool(backup_ids) == (newest or period is not None):
+        raise ConfigurationError("expected either ids of backups, or --newest, or a period (--since, --until)")
     given = {"probe": words("--probe", probe), "stay_up_seconds": stay_up, "deadline_seconds": deadline}
     drill = DrillPlan.of({name: value for name, value in given.items() if value is not None})
     opened = open_repository(repository, age_identity=age_identity, archive_hosts=archive_hosts)
-    chosen = _newest(opened) if newest else [opened.catalog.find(each) for each in backup_ids]
+    chosen = _of_period(opened, period, newest=newest) if not backup_ids else _of_ids(opened, backup_ids)
     results: list[dict[str, Any]] = []
     for backup in chosen:
         progress = BarProgress()
@@ -94,12 +100,24 @@ def verify(
         raise IntegrityError(f"{len(failed)} of {len(results)} backups failed: {', '.join(failed[:5])}")
 
 
-def _newest(repository: Repository) -> list[Backup]:
-    """Return the newest backup of every source, an unreadable one too: its verification says so."""
-    newest: dict[Source, Backup] = {}
-    for backup in repository.catalog.backups():
-        newest.setdefault(backup.source, backup)
-    return list(newest.values())
+def _of_ids(repository: Repository, backup_ids: Sequence[str]) -> list[Backup]:
+    return [repository.catalog.find(each) for each in backup_ids]
+
+
+def _of_period(repository: Repository, period: Period | None, *, newest: bool) -> list[Backup]:
+    """Return all backups of a period, or the newest one of every source, an unreadable one too: its verification says so.
+
+    :raises NotFoundError: when there is a period and nothing in it: nothing would be proven by that.
+    """
+    found = [each for each in repository.catalog.backups() if period is None or period.has(each)]
+    if period is not None and not found:
+        raise NotFoundError(f"no backup in {repository.storage.url} has a point {period}")
+    if not newest:
+        return found
+    chosen: dict[Source, Backup] = {}
+    for backup in found:
+        chosen.setdefault(backup.source, backup)
+    return list(chosen.values())
 
 
 def _line(backup: Backup, found: Verification) -> str:

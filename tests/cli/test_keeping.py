@@ -98,6 +98,27 @@ def test_a_source_with_a_policy_of_its_own_is_rotated_by_that_unless_told_otherw
     assert "keep_last=2, by the source's own label" in run(repository, "show", newest.backup_id)
 
 
+def test_the_backups_of_a_period_are_listed_and_verified(repository: Path) -> None:
+    """From its first moment on, until before its last; one without any backup proves nothing."""
+    listed = json.loads(run(repository, "list", "--json"))
+    newest, second, third, oldest = (each["backup_id"] for each in listed)
+    period = ("--since", listed[2]["captured_at"], "--until", listed[0]["captured_at"])
+    found = json.loads(run(repository, "list", "--json", *period))
+    assert [each["backup_id"] for each in found] == [second, third]
+    shown = run(repository, "list", *period)
+    assert second in shown
+    assert newest not in shown
+    verify = ("verify", "--level", "digests", "--json")
+    verified = json.loads(run(repository, *verify, *period))
+    assert [each["backup_id"] for each in verified] == [second, third]
+    latest = json.loads(run(repository, *verify, "--newest", *period))
+    assert [each["backup_id"] for each in latest] == [second]
+    assert "has a point before 2001-01-01" in run(repository, *verify, "--until", "2001-01-01", code=3)
+    assert run(repository, "list", "--until", "2001-01-01", "--json") == "[]\n"
+    assert "--since: expected a date" in run(repository, "list", "--since", "yesterday", code=2)
+    assert "either ids" in run(repository, "verify", oldest, *period, code=2)
+
+
 def test_forget_ends_a_source(repository: Path) -> None:
     """First as a dry run, then in earnest; a second time there is nothing to forget."""
     words = ("forget", IMAGE.host, "image", IMAGE.name, "--reason", "replaced")

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import groupby
 from zoneinfo import ZoneInfo
 
 from airflow_provider_dockerbackup.core.catalog import Backup, Catalog
-from airflow_provider_dockerbackup.core.document import time_of
+from airflow_provider_dockerbackup.core.period import Period
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, NotFoundError
@@ -79,7 +79,7 @@ class Selection:
     def _of_source(self, backups: Iterator[Backup], since: datetime | None) -> Iterator[Backup]:
         good = 0
         for backup in sorted(backups, key=lambda each: each.order, reverse=True):
-            if since is not None and _last_moment(backup) < since:
+            if since is not None and not Period(since=since).has(backup):
                 continue
             yield backup
             good += backup.record is not None and backup.complete and backup.trust not in {"failed", "unscanned"}
@@ -93,13 +93,3 @@ class Selection:
 
     def _is_all(self) -> bool:
         return tuple(self.hosts) == tuple(self.names) == ("*",) and self.newest is None and self.since is None
-
-
-def _last_moment(backup: Backup) -> datetime:
-    """Return the newest point of a backup; of one with an unreadable record the time in its id, if that is one."""
-    if backup.record is not None:
-        return backup.newest_point
-    try:
-        return time_of(backup.backup_id.partition("-")[0])
-    except ValueError:  # somebody made the folder by hand; it is seen
-        return datetime.max.replace(tzinfo=UTC)
