@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -25,6 +27,9 @@ from airflow_provider_dockerbackup.core.report.output import rows, to_csv, to_di
 from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 from airflow_provider_dockerbackup.transport.signing_key import read_public_key
+
+# Whose evidence is the id of a backup; jobs and deletions have it as their item.
+_ABOUT_A_BACKUP: Final = frozenset({"coverage", "source", "restore drill", "hold"})
 
 
 @click.command()
@@ -102,10 +107,16 @@ def _live(hosts: list[HostOptions]) -> tuple[list[str], list[LiveThing]]:
     return names, things
 
 
+def _cells(row: Sequence[str]) -> list[str]:
+    """Return a row for people: of what is evidence, only the backups that it is about."""
+    section, item, status, detail, evidence = row
+    return [section, item, status, evidence if section in _ABOUT_A_BACKUP else "", detail]
+
+
 def _put(made: Report, form: str, output: Path | None) -> None:
     if form == "table" and output is None:
-        cells = [[plain(cell) for cell in row[:4]] for row in rows(made) if row[0] != "job" or row[2] == "failure"]
-        print_table(["SECTION", "ITEM", "STATUS", "DETAIL"], cells)
+        cells = [_cells(row) for row in rows(made) if row[0] != "job" or row[2] == "failure"]
+        print_table(["SECTION", "ITEM", "STATUS", "BACKUP", "DETAIL"], cells)
         return
     text = {
         "html": lambda: to_html(made),

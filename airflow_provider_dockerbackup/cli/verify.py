@@ -105,7 +105,9 @@ def _of_ids(repository: Repository, backup_ids: Sequence[str]) -> list[Backup]:
 
 
 def _of_period(repository: Repository, period: Period | None, *, newest: bool) -> list[Backup]:
-    """Return all backups of a period, or the newest one of every source, an unreadable one too: its verification says so.
+    """Return all backups of a period, or the newest one of every source.
+
+    An unreadable one is among them: its verification says so.
 
     :raises NotFoundError: when there is a period and nothing in it: nothing would be proven by that.
     """

@@ -196,7 +196,12 @@ def test_a_repository_with_tombstones_opens_and_lists_only_what_is_there(reposit
 def test_the_report_is_a_table_a_page_and_an_exit_code(repository: Path, tmp_path: Path) -> None:
     """The same facts in each form; a control that fails is exit code 5, after the report was written."""
     report = ("audit", "report", "--rpo", "1d")
-    assert "BACKUP_LAST_RECOVERY_POINT_CREATED" in run(repository, *report)
+    table = run(repository, *report)
+    assert "BACKUP_LAST_RECOVERY_POINT_CREATED" in table
+    drills = [line for line in table.splitlines() if line.startswith("restore drill")]
+    assert sorted(backups(repository)) == sorted(
+        each for line in drills for each in backups(repository) if each in line
+    )
     page = tmp_path / "report.html"
     failing = (*report, "--fail-on", "BACKUP_RECOVERY_POINT_ENCRYPTED")
     assert "not encrypted" in run(repository, *failing, "--format", "html", "-o", str(page), code=5)
