@@ -35,11 +35,12 @@ class Events:
         self._told = told
 
     def read(self, now: datetime) -> None:
-        """Read what is new, the newest day first, and forget what is too old."""
+        """Read what is new, the newest day first, and forget what is too old, the policies of rotations with it."""
         first = (now - timedelta(days=EVENT_DAYS)).date()
         with self._connection:
             for table in ("event", "closed_day"):
                 self._connection.execute(f"DELETE FROM {table} WHERE day < ?", (first.isoformat(),))  # noqa: S608
+            self._connection.execute("DELETE FROM policy WHERE time < ?", (first.isoformat(),))
         last = (now + timedelta(days=1)).date()
         closed = {day for (day,) in self._connection.execute("SELECT day FROM closed_day")}
         for back in range((last - first).days + 1):

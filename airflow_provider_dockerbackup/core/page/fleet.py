@@ -33,6 +33,7 @@ class FleetRow:
     :param state: ``unprotected`` when no backup of it is whole and unfailed, ``never verified`` when none of those is
         verified, ``stale`` when the newest verified one is older than its RPO allows, else ``ok``.
     :param freshness: of the newest verified backup.
+    :param held: how many of its backups a hold keeps now.
     """
 
     repository: str
@@ -40,6 +41,7 @@ class FleetRow:
     state: State
     freshness: SourceFreshness
     row: SourceRow
+    held: int = 0
 
     @property
     def age(self) -> str:
@@ -112,7 +114,9 @@ def fleet_rows(
             continue
         freshness = judged(source, row.verified, rpo=rpo, now=now)
         state = _state(row, freshness, now)
-        yield FleetRow(repository=repository, source=source, state=state, freshness=freshness, row=row)
+        yield FleetRow(
+            repository=repository, source=source, state=state, freshness=freshness, row=row, held=row.held(now)
+        )
 
 
 def in_order(rows: Iterable[FleetRow]) -> list[FleetRow]:
@@ -138,7 +142,7 @@ def csv_rows(rows: Iterable[FleetRow]) -> Iterator[tuple[str, ...]]:
             *(each.row.newest_id, _time(each.row.newest_point), _time(each.freshness.newest)),
             "" if age is None else f"{age / 3600:.1f}",
             str(each.freshness.limit),
-            *(str(each.row.backups), str(each.row.damaged), str(each.row.held)),
+            *(str(each.row.backups), str(each.row.damaged), str(each.held)),
             str(each.row.stored_bytes[-1]) if each.row.stored_bytes else "",
         )
 

@@ -24,7 +24,7 @@ from airflow_provider_dockerbackup.core.page.rows import (
 )
 from airflow_provider_dockerbackup.core.record import Layer, Source
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of the schema below and of the rows in it; a file of another version is not read."""
 LAYER: Final = 0
 BLOB: Final = 1

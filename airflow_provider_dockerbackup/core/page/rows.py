@@ -128,6 +128,8 @@ class SourceRow(Part):
     :param good: points of backups that are whole, were scanned and did not fail their last verification: the newest
         one, and those that were yet to come when it was counted.
     :param verified: the same of those that are whole and verified.
+    :param held_until: of each backup with a hold that was not released, when the last of its holds ends by itself; None
+        for never.
     :param stored_bytes: what the newest backups take, oldest first.
     """
 
@@ -138,8 +140,12 @@ class SourceRow(Part):
     good: tuple[UtcTime, ...] = ()
     verified: tuple[UtcTime, ...] = ()
     damaged: int = 0
-    held: int = 0
+    held_until: tuple[UtcTime | None, ...] = ()
     stored_bytes: tuple[int, ...] = ()
+
+    def held(self, now: datetime) -> int:
+        """Return how many backups a hold keeps now."""
+        return sum(until is None or now < until for until in self.held_until)
 
 
 def source_row(backups: Iterable[IndexedBackup], *, leftovers: int, now: datetime) -> SourceRow:
@@ -161,9 +167,14 @@ def source_row(backups: Iterable[IndexedBackup], *, leftovers: int, now: datetim
         good=deciding((point for each in good for point in each.row.points), now=now),
         verified=deciding((point for e in good if e.row.trust == "verified" for point in e.row.points), now=now),
         damaged=sum(each.damaged for each in found),
-        held=sum(bool(each.row.holds) for each in found),
+        held_until=tuple(_last_end(each.row.holds) for each in found if each.row.holds),
         stored_bytes=tuple(each.row.stored_size_bytes for each in by_capture[-TREND_LENGTH:]),
     )
+
+
+def _last_end(holds: Iterable[KeptHold]) -> datetime | None:
+    ends = [each.until for each in holds]
+    return None if None in ends else max(end for end in ends if end is not None)
 
 
 class EventRow(Part):

@@ -57,6 +57,18 @@ def rows(**limits: str) -> list[FleetRow]:
     return in_order(fleet_rows(FLEET.items(), repository="main", rpo=rpo, now=NOW))
 
 
+def test_a_hold_that_has_ended_holds_nothing() -> None:
+    """A hold without an end keeps its backup, one that ended does not, and nobody looked at the repository since."""
+    ends = (None, NOW + timedelta(seconds=1), NOW, ago(1))
+    known = {source("held:1"): SourceRow(backups=5, good=(ago(2),), verified=(ago(2),), held_until=ends)}
+    found = {}
+    for now in (ago(2), NOW, NOW + timedelta(hours=1)):
+        made = fleet_rows(known.items(), repository="main", rpo=Rpo.parse("36h", {}), now=now)
+        (line,) = csv.DictReader(io.StringIO(csv_table(COLUMNS, csv_rows(made))))
+        found[now] = line["held"]
+    assert list(found.values()) == ["4", "2", "1"]
+
+
 def test_the_worst_is_on_top_and_a_source_that_was_ended_is_left_out() -> None:
     """Unprotected, never verified, stale with the oldest first, ok."""
     assert [(each.source.name, each.state) for each in rows()] == [

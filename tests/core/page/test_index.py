@@ -95,7 +95,7 @@ def test_the_index_says_what_the_catalog_says_after_every_kind_of_change(tmp_pat
     world.verify(world.again(first))
     hold_backup(world.repository, world.again(second), HoldRequest(reason="claim 17"), progress=world.progress)
     assert_equal(world, known)
-    assert known.source(IMAGE).held == 1
+    assert known.source(IMAGE).held(world.clock.now()) == 1
     record = world.again(second).whole()
     damaged = record.blob_sizes and f"blobs/sha256/{record.diff_ids and next(iter(record.blob_sizes))[7:]}"
     world.storage.delete(damaged or second.path + record.archive_file.name)
@@ -321,6 +321,21 @@ def test_the_latest_rotation_that_looked_at_a_source_gives_its_policy(tmp_path: 
     with known.asked() as index:
         planned = [index.policy_for(source) for source in (IMAGE, CONTAINER)]
     assert [each and each.policy for each in planned] == [{"keep_daily": 7}, {"keep_daily": 9}]
+
+
+def test_the_policy_of_a_rotation_is_forgotten_with_its_event(tmp_path: Path) -> None:
+    """The page says "of the last 30 days": the last day that counts shows it, the next one does not."""
+    world, known = a_world(), Known(tmp_path)
+    world.backup(1)
+    rotate(world.repository, RotateRequest(policy=RetentionPolicy(keep_daily=7), actor=ACTOR), progress=world.progress)
+    found = []
+    for days in (0, EVENT_DAYS, 1):
+        world.clock.advance(days * DAY)
+        known.refresh(world.repository)
+        with known.asked() as index:
+            planned = index.policy_for(IMAGE)
+        found.append(planned and planned.policy)
+    assert found == [{"keep_daily": 7}, {"keep_daily": 7}, None]
 
 
 def judged(world: World, known: Known) -> tuple[str, datetime | None]:

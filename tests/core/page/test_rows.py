@@ -11,6 +11,7 @@ from airflow_provider_dockerbackup.core.page.rows import (
     TREND_LENGTH,
     BackupRow,
     IndexedBackup,
+    KeptHold,
     PlannedPolicy,
     source_row,
 )
@@ -33,6 +34,20 @@ def test_a_trend_is_of_the_newest_captures_in_their_order() -> None:
     assert row.stored_bytes == tuple(range(TREND_LENGTH + 1, 1, -1))
     assert (row.newest_id, row.newest_point) == ("20 days", NOW - timedelta(days=1))
     assert row.backups == 19
+
+
+def test_a_backup_is_held_until_the_last_of_its_holds_ends() -> None:
+    """Two holds on one backup are one held backup; one that never ends outlasts all others."""
+    soon, later = (NOW + timedelta(days=days) for days in (1, 2))
+
+    def backup(*ends: datetime | None) -> IndexedBackup:
+        holds = tuple(KeptHold(text="claim", until=end) for end in ends)
+        row = BackupRow(backup_id=str(ends), points=(NOW,), files_whole=True, holds=holds)
+        return IndexedBackup(source=IMAGE, row=row, whole=True)
+
+    row = source_row([backup(), backup(soon), backup(later, soon), backup(soon, None)], leftovers=0, now=NOW)
+    moments = (NOW, soon, later, NOW + timedelta(days=99999))
+    assert [row.held(moment) for moment in moments] == [3, 2, 1, 1]
 
 
 @pytest.mark.parametrize(
