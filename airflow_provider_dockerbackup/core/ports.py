@@ -240,10 +240,20 @@ class DockerHost(Protocol):
         :raises TransientError: when it was unpaused before the commit ended, or is restarting.
         """
 
-    def exec_container(self, container: str, command: Sequence[str], *, what: str, timeout_seconds: float) -> None:
+    def exec_container(
+        self,
+        container: str,
+        command: Sequence[str],
+        *,
+        what: str,
+        timeout_seconds: float,
+        told: Callable[[str], None],
+    ) -> None:
         """Run a command in a running container, without a shell, and wait for it.
 
         :param what: its name in messages; the command itself may hold secrets and is never shown.
+        :param told: is told the end of what it printed on standard error when it failed. Errors MUST NOT hold that, for
+            it may be secret, and they go into audit events and records.
         :raises TransientError: when it ended with another exit status than 0, or not in time. A command that did not
             end in time MAY go on in the container.
         :raises ConfigurationError: when the container has no such program.

@@ -80,7 +80,13 @@ class Quiesced:
             self._progress.note(f"WARNING: {err}")
 
     def _run(self, command: Sequence[str], what: str) -> None:
-        self._host.exec_container(self._container, command, what=what, timeout_seconds=self._commands.timeout_seconds)
+        self._host.exec_container(
+            self._container,
+            command,
+            what=what,
+            timeout_seconds=self._commands.timeout_seconds,
+            told=lambda said: self._progress.note(f"{what} printed on standard error: {said}"),
+        )
 
 
 def require_running(commands: QuiesceCommands, *, host: DockerHost, container: str, status: str) -> None:

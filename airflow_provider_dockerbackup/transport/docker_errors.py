@@ -181,11 +181,12 @@ def docker_error(
     return error(f"{what} on {host} failed with exit code {result.exit_status}{said}; {advice}")
 
 
-def exec_error(result: CommandResult, *, what: str, host: str, secrets: Sequence[str] = ()) -> DockerBackupError:
+def exec_error(result: CommandResult, *, what: str, host: str) -> DockerBackupError:
     """Return the error that a failed ``docker exec`` is: the client's own, or that of the command in the container.
 
+    It goes into audit events and records, for good: it holds no word of what was printed, which may be secret.
+
     :param what: what was done, on what, such as ``pre_command in container db``.
-    :param secrets: the command's words; none of them is shown.
     """
     text = result.stderr[-64 * 1024 :].decode("utf-8", "replace")
     if _EXEC_NOT_FOUND.search(text) or _EXEC_NOT_FOUND.search(result.stdout[-4096:].decode("utf-8", "replace")):
@@ -195,10 +196,18 @@ def exec_error(result: CommandResult, *, what: str, host: str, secrets: Sequence
     if _NOT_RUNNING.search(text):
         return ConflictError(f"{what} on {host}: the container does not run; start or unpause it, then try again")
     if _CLIENT_FAILED.search(text):
-        return docker_error(result, what=what, host=host, secrets=secrets)
-    tail = _without(one_line(result.stderr)[-_SHOWN_CHARACTERS:], secrets)
-    said = f": {tail}" if tail else ""
-    return TransientError(f"{what} on {host} ended with exit status {result.exit_status}{said}")
+        error, advice = _decide(result.exit_status, text, reading_archive=False)
+        return error(f"{what} on {host}: docker exec failed with exit code {result.exit_status}; {advice}")
+    log = "; the log has the end of what it printed on standard error" if one_line(result.stderr) else ""
+    return TransientError(f"{what} on {host} ended with exit status {result.exit_status}{log}")
+
+
+def exec_said(result: CommandResult, *, secrets: Sequence[str] = ()) -> str:
+    """Return the end of what a ``docker exec`` printed on standard error, as one line, for a log.
+
+    :param secrets: the command's words; none of them is shown.
+    """
+    return _without(one_line(result.stderr)[-_SHOWN_CHARACTERS:], secrets)
 
 
 def one_line(stderr: bytes) -> str:

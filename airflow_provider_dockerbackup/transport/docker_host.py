@@ -32,7 +32,7 @@ from airflow_provider_dockerbackup.exceptions import (
 )
 from airflow_provider_dockerbackup.transport import commands, docker_output
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
-from airflow_provider_dockerbackup.transport.docker_errors import docker_error, exec_error
+from airflow_provider_dockerbackup.transport.docker_errors import docker_error, exec_error, exec_said
 from airflow_provider_dockerbackup.transport.host_archives import SshHostArchives
 from airflow_provider_dockerbackup.transport.image_loader import ImageLoader
 from airflow_provider_dockerbackup.transport.slots import DEFAULT_PLACES, capture_slot
@@ -289,9 +289,18 @@ class SshDockerHost:
         image_id = self._read(what, lambda: docker_output.last_id(result.stdout))
         return PausedCommit(image_id=image_id, pause_seconds=docker_output.pause_seconds(result.stderr))
 
-    def exec_container(self, container: str, command: Sequence[str], *, what: str, timeout_seconds: float) -> None:
+    def exec_container(
+        self,
+        container: str,
+        command: Sequence[str],
+        *,
+        what: str,
+        timeout_seconds: float,
+        told: Callable[[str], None],
+    ) -> None:
         """Run a command in a running container, without a shell, and wait for it; its output is not kept.
 
+        :param told: is told the end of what it printed on standard error when it failed; the error holds none of that.
         :raises TransientError: when it failed or did not end in time; in the latter case it goes on in the container.
         :raises ConfigurationError: when the container has no such program.
         """
@@ -299,7 +308,9 @@ class SshDockerHost:
         doing = f"{what} in container {container}"
         result = self._session.run(line, what=doing, timeout_seconds=timeout_seconds)
         if result.exit_status != 0:
-            raise exec_error(result, what=doing, host=self._name, secrets=command)
+            if said := exec_said(result, secrets=command):
+                told(said)
+            raise exec_error(result, what=doing, host=self._name)
 
     def create_container(self, image: str, *, name: str) -> str:
         """Create, not start, a container without network from ``image`` and return its ID; never pulls.

@@ -312,8 +312,9 @@ class MemoryDockerHost:
         *,
         what: str,
         timeout_seconds: float,  # noqa: ARG002 - as in the port
+        told: Callable[[str], None],
     ) -> None:
-        """Remember the command, and fail when the twin was told so in ``exec_failures``.
+        """Remember the command, and fail when the twin was told so in ``exec_failures``; it then prints its own name.
 
         :raises TransientError: when the first word is in ``exec_failures``.
         :raises ConflictError: when the container does not run.
@@ -323,6 +324,7 @@ class MemoryDockerHost:
             raise ConflictError(f"container {container} on {self._name} is {status}")
         self.executed.append((what, tuple(command), len(self._images.tags)))
         if command[0] in self.exec_failures:
+            told(f"{command[0]}: failed")
             raise TransientError(f"{what} in container {container} ended with exit status 1")
 
     def create_container(self, image: str, *, name: str) -> str:

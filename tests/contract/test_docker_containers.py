@@ -101,16 +101,17 @@ def test_a_command_needs_a_container_that_runs(host: DockerHost) -> None:
     """The error tells which of the two is amiss."""
     one, _ = NAMES
     command = ("/bin/busybox", "true")
+    said: list[str] = []
     with pytest.raises(NotFoundError):
-        host.exec_container(one, command, what="pre_command", timeout_seconds=20)
+        host.exec_container(one, command, what="pre_command", timeout_seconds=20, told=said.append)
     host.create_from_options("lab/app:1", name=one, options=OPTIONS)
     with pytest.raises(ConflictError):
-        host.exec_container(one, command, what="pre_command", timeout_seconds=20)
+        host.exec_container(one, command, what="pre_command", timeout_seconds=20, told=said.append)
     host.start_container(one)
-    host.exec_container(one, command, what="pre_command", timeout_seconds=20)
+    host.exec_container(one, command, what="pre_command", timeout_seconds=20, told=said.append)
     host.stop_container(one, timeout_seconds=1)
     with pytest.raises(ConflictError):
-        host.exec_container(one, command, what="pre_command", timeout_seconds=20)
+        host.exec_container(one, command, what="pre_command", timeout_seconds=20, told=said.append)
     host.remove_container(one)
 
 

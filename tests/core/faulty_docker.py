@@ -310,11 +310,21 @@ class FaultyHost:
             ),
         )
 
-    def exec_container(self, container: str, command: Sequence[str], *, what: str, timeout_seconds: float) -> None:
+    def exec_container(
+        self,
+        container: str,
+        command: Sequence[str],
+        *,
+        what: str,
+        timeout_seconds: float,
+        told: Callable[[str], None],
+    ) -> None:
         """Run a command."""
         self._plan.call(
             "exec_container",
-            lambda: self._inner.exec_container(container, command, what=what, timeout_seconds=timeout_seconds),
+            lambda: self._inner.exec_container(
+                container, command, what=what, timeout_seconds=timeout_seconds, told=told
+            ),
         )
 
     def create_container(self, image: str, *, name: str) -> str:

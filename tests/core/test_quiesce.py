@@ -88,6 +88,23 @@ def test_nothing_is_captured_when_the_first_command_fails() -> None:
     assert world.repository.catalog.backups() == []
 
 
+def test_what_a_failing_command_prints_is_told_and_kept_nowhere() -> None:
+    """It may be a secret: neither the events of the failed try nor the record of a later one hold a word of it."""
+    world = _world()
+    for failing in ("flush", "go-on"):
+        world.host.exec_failures = {failing}
+        if failing == "flush":
+            with pytest.raises(TransientError):
+                _export(world)
+        else:
+            _export(world)
+        assert any(f"printed on standard error: {failing}: failed" in note for note in world.progress.notes)
+    kept = b"".join(world.storage.read(path) for path in paths(world.storage, prefix="") if path.endswith(".json"))
+    assert b"pre_command in container web ended with exit status 1" in kept
+    assert b"post_command in container web ended with exit status 1" in kept
+    assert b": failed" not in kept
+
+
 def test_the_second_command_runs_when_the_capture_fails() -> None:
     """Here the container is gone after the first command."""
     world = _world()

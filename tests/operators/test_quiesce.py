@@ -58,15 +58,31 @@ def test_the_capture_holds_what_the_first_command_wrote(
     in_container(host, "rm /tmp/released")
 
 
-def test_a_failing_first_command_stops_the_backup_and_shows_no_word_of_it(host: LabHost, repository_url: str) -> None:
-    """The second command runs all the same."""
+def test_a_failing_first_command_stops_the_backup_and_shows_no_word_of_it(
+    host: LabHost, repository_url: str, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second command runs all the same; what it printed is in the log alone, without words of the command."""
     with pytest.raises(TransientError, match="exit status 9") as caught:
         export(
             repository_url,
-            pre_command=[*SH, "echo password=hunter2 >&2; exit 9", "hunter2"],
+            pre_command=[
+                *SH,
+                "echo password=hunter2 of $(echo c2VjcmV0 | /bin/busybox base64 -d) >&2; exit 9",
+                "hunter2",
+            ],
             post_command=[*SH, "touch /tmp/released"],
         )
-    assert "hunter2" not in str(caught.value)
+    assert "the log has the end" in str(caught.value)
+    logged = [line for line in capsys.readouterr().out.splitlines() if "printed on standard error" in line]
+    assert len(logged) == 1
+    assert "secret" in logged[0]
+    kept = b"".join(each.read_bytes() for each in (tmp_path / "repository").rglob("*.json"))
+    assert b"pre_command in container lab-app on " in kept
+    assert b"ended with exit status 9" in kept
+    for secret in ("hunter2", "secret", "password"):
+        assert secret not in str(caught.value)
+        assert secret.encode() not in kept
+    assert "hunter2" not in logged[0]
     assert in_container(host, "rm /tmp/released && echo was there") == b"was there\n"
     assert Repository.open(storage_from_url(repository_url), clock=SystemClock()).catalog.backups() == []
 

@@ -19,7 +19,7 @@ from airflow_provider_dockerbackup.exceptions import (
     TransientError,
 )
 from airflow_provider_dockerbackup.transport import docker_output
-from airflow_provider_dockerbackup.transport.docker_errors import docker_error
+from airflow_provider_dockerbackup.transport.docker_errors import docker_error, exec_error, exec_said
 from airflow_provider_dockerbackup.transport.ssh import CommandResult
 
 ID = "sha256:" + "a" * 64
@@ -306,3 +306,25 @@ def test_names_of_a_push_that_is_going_on_are_not_shown() -> None:
     assert (found.repo_tags, found.repo_digests) == (tuple(others), (f"app@{ID}",))
     alone = {"Id": ID, "RepoTags": [f"{pushed}:abc123_0_12_34"]}
     assert [summary.reference for summary in docker_output.image_summaries([alone])] == [ID]
+
+
+@pytest.mark.parametrize(
+    ("stderr", "kind"),
+    [
+        (b"hunter2", TransientError),
+        (b"Cannot connect to the Docker daemon at unix:///hunter2. Is the docker daemon running?", TransientError),
+        (b"Error response from daemon: Container hunter2 is paused", ConflictError),
+        (b"OCI runtime exec failed: exec failed: hunter2: no such file or directory", ConfigurationError),
+        (b"sudo: a password is required, hunter2", ConfigurationError),
+    ],
+)
+def test_the_error_of_a_users_command_repeats_nothing_of_what_was_printed(
+    stderr: bytes, kind: type[DockerBackupError]
+) -> None:
+    """Neither the command's words nor what looks like docker's own: a command can print anything."""
+    result = CommandResult(exit_status=3, stderr=stderr)
+    error = exec_error(result, what="pre_command in container db", host="web1")
+    assert type(error) is kind
+    assert "hunter2" not in str(error)
+    assert "hunter2" in exec_said(result)
+    assert "hunter2" not in exec_said(result, secrets=["say", "hunter2"])
