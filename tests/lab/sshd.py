@@ -103,8 +103,7 @@ class LabSshd:
             return
         if is_root():
             Path("/run/sshd").mkdir(exist_ok=True, mode=0o755)
-        command = [str(require_program("sshd")), "-D", "-e", "-f", str(self._configuration_path)]
-        spawn(command, pid_file=self._pid_file, log=self.log_path, environment=dict(os.environ))
+        spawn(self._command(), pid_file=self._pid_file, log=self.log_path, environment=dict(os.environ))
         wait_until(lambda: self._greets() or not self.running, seconds=_START_SECONDS)
         if not self.running or not self._greets():
             tail = log_tail(self.log_path)
@@ -133,6 +132,9 @@ class LabSshd:
         """
         client = [str(require_program("ssh")), "-F", str(self.ssh_config_path), self.name, *command]
         return subprocess.run(client, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+    def _command(self) -> list[str]:
+        return [str(require_program("sshd")), "-D", "-e", "-f", str(self._configuration_path)]
 
     @property
     def _host_key_path(self) -> Path:
