@@ -42,6 +42,22 @@ lives() {
 """
 )
 
+# Writes files and folders to disk, each by its name, so that an error is known. A name that is not there tells a sync
+# that heeds names from an old one that ignores them and has just written everything. Some file systems sync no folders.
+_SYNCED = """\
+synced() {
+  if sync "$here/none" 2>/dev/null; then return 0; fi
+  for name in "$@"; do
+    said=$(sync "$name" 2>&1) && continue
+    case $said in
+      *'Invalid argument' | *'Operation not supported' | *'Bad file descriptor') [ -d "$name" ] && sync && continue ;;
+    esac
+    echo "$said" >&2
+    return 1
+  done
+}
+"""
+
 # Parameters: folder, name of the job, KiB that must be free, compression, the script of the job, then its parameters
 # but the first, which is the job's folder. Its input is the job's note. Status 73 says that there is such a job, 77
 # that no folder could be made.
@@ -95,9 +111,11 @@ done
 #   A temporary container goes, and its image, before the status says that the job is over; a docker that has hung for
 #   a minute, or as long as the whole job might take, is waited for no more. A trap may run in a function, and sees that
 #   one's parameters: so the one that waits gets all of them.
-# * docker can end an export early and say nothing. So the tar must end with two blocks of zeros, and be read back.
+# * docker can end an export early and say nothing. So the tar must end with two blocks of zeros, and be read back with
+#   another one after it: whoever reads a tar stops at its end, so that one is seen only where the end is missing.
 JOB = (
     _STARTED
+    + _SYNCED
     + """\
 umask 077
 here=$1 kind=$2 subject=$3 temporary=$4 compression=$5 level=$6 limit=$7 places=$8
@@ -211,10 +229,26 @@ if [ "$bytes" -lt 1024 ] || [ "$((bytes % 512))" != 0 ] || [ "$left" != 0 ]; the
   echo "unexpected EOF: docker wrote $bytes bytes, and not the end of an archive" >&2
   exit 74
 fi
-sync archive . 2>/dev/null || sync
+synced archive . &
+wait "$!" || exit 74
 if [ "$kind" = container ]; then
-  unpack | tar -tf - >/dev/null &
-  wait "$!" || { echo "the archive cannot be read back" >&2; exit 74; }
+  after=after-${here##*/}
+  : >"$after" && tar -cf after.tar "$after" || exit 74
+  {
+    { unpack; cat after.tar; } | { tar -tf - 2>listing.said; echo "$?" >listing.status; } | tail -n 1 >listing.last
+  } &
+  wait "$!"
+  listed= final=
+  { read -r listed <listing.status; read -r final <listing.last; } 2>/dev/null
+  if [ "$listed" != 0 ]; then
+    tail -c 1000 listing.said >&2
+    echo "the archive cannot be read back" >&2
+    exit 74
+  fi
+  if [ "$final" = "$after" ] || grep -q 'lone zero block' listing.said; then
+    echo "unexpected EOF: docker wrote an archive without its end" >&2
+    exit 74
+  fi
   if [ -z "$temporary" ]; then
     "$@" container inspect -- "$subject" >after.json &
     wait "$!" || exit
@@ -304,7 +338,9 @@ rm -rf "$here"
 )
 
 # Parameters: folder, name of the job, path of the archive. What could not be published is not claimed any more.
-PUBLISH = """\
+PUBLISH = (
+    _SYNCED
+    + """\
 here=$1/$2 final=$3
 [ -d "$here" ] || { echo "$here: No such file or directory" >&2; exit 66; }
 said=$(mv "$here/unclaimed" "$here/claim" 2>&1) || {
@@ -318,8 +354,12 @@ ln "$here/archive" "$final" 2>/dev/null || { [ ! -e "$final" ] && mv "$here/arch
   [ -e "$final" ] || mv "$here/claim" "$here/unclaimed"
   exit 74
 }
-sync "$final" "$1" 2>/dev/null || sync
+synced "$final" "$1" || {
+  rm -f "$final" && mv "$here/claim" "$here/unclaimed"
+  exit 74
+}
 """
+)
 
 # Parameters: folder, beginning of the names. One line a job: name, whether it is over, whether it is claimed, its age.
 # The claim is looked at first: what is over only then may have been claimed in between by whoever commits it.

@@ -51,6 +51,7 @@ case $2 in
     if [ -e "$FAKE/slow" ]; then head -c 200000 "$FAKE/archive"; while [ -e "$FAKE/slow" ]; do sleep 0.05; done
       tail -c +200001 "$FAKE/archive"; exit 0; fi
     cat "$FAKE/archive"
+    if [ -e "$FAKE/dies" ]; then exit 137; fi
     ;;
 esac
 """
@@ -176,7 +177,21 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]
     assert found is not None
     (tmp_path / "bin" / "sh").symlink_to(found)
     if applet is not None:
-        for name in ("tar", "stat", "tee", "gzip", "sed", "df", "grep", "sha256sum", "setsid", "wc", "head", "tail"):
+        for name in (
+            "tar",
+            "stat",
+            "tee",
+            "gzip",
+            "sed",
+            "df",
+            "grep",
+            "sha256sum",
+            "setsid",
+            "wc",
+            "head",
+            "tail",
+            "sync",
+        ):
             (tmp_path / "bin" / name).symlink_to(found)
     (tmp_path / "bin" / "docker").write_text(FAKE)
     (tmp_path / "bin" / "docker").chmod(0o755)
@@ -286,6 +301,83 @@ def test_a_tar_that_is_cut_amid_zeros_fails_the_job(machine: Machine) -> None:
     state = machine.end()
     assert state.exit_status == 74
     assert b"cannot be read back" in state.said
+
+
+@pytest.mark.parametrize("compression", [Compression.NONE, Compression.GZIP])
+@pytest.mark.parametrize("missing", ["a file and the end", "the end", "half of the end"])
+def test_an_export_whose_tar_has_no_end_fails_the_job_although_it_reads_well(
+    machine: Machine, missing: str, compression: Compression
+) -> None:
+    """Its last bytes are a file's own zeros, as an end is zeros, and docker said that it succeeded."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name in ("first", "second"):
+            info = tarfile.TarInfo(name)
+            info.size = 2048
+            tar.addfile(info, io.BytesIO(bytes(info.size)))
+        end = tar.offset
+    whole = out.getvalue()[: end + 1024]
+    (machine.root / "archive").write_bytes(whole)
+    length = {"a file and the end": 512 + 2048, "the end": end, "half of the end": end + 512}[missing]
+    (machine.root / "short").write_text(str(length))
+    machine.start(kind=SourceKind.CONTAINER, compression=compression)
+    state = machine.end()
+    assert (state.phase, state.exit_status) == ("ended", 74)
+    assert b"without its end" in state.said
+    assert not (machine.folder / NAME / "archive").exists()
+    machine.clear()
+    (machine.root / "short").unlink()
+    machine.start(kind=SourceKind.CONTAINER, compression=compression)
+    assert machine.end().exit_status == 0
+
+
+@pytest.mark.parametrize("kind", list(SourceKind))
+def test_a_docker_that_dies_once_all_is_written_fails_the_job(machine: Machine, kind: SourceKind) -> None:
+    """A whole tar is nothing without the exit status 0 of the docker that wrote it."""
+    (machine.root / "dies").touch()
+    machine.start(kind=kind)
+    state = machine.end()
+    assert (state.phase, state.exit_status) == ("ended", 137)
+    assert not (machine.folder / NAME / "archive").exists()
+
+
+@pytest.mark.parametrize("machine", ["dash", "bash"], indirect=True)
+@pytest.mark.parametrize("failing", ["archive", ".", f"{ATTEMPT}.tar", "/archives"])
+@pytest.mark.parametrize("problem", ["Input/output error", "Invalid argument"])
+def test_what_does_not_reach_the_disk_is_neither_done_nor_published(
+    machine: Machine, failing: str, problem: str
+) -> None:
+    """The file's own error counts, however a sync of everything ends; that a folder cannot be synced is none."""
+    replaced(machine, f"case $1 in *'{failing}') echo \"sync: error syncing '$1': {problem}\" >&2; exit 1 ;; esac")
+    is_file = failing in {"archive", f"{ATTEMPT}.tar"}
+    fails = is_file or problem == "Input/output error"
+    machine.start()
+    state = machine.end()
+    if failing in {"archive", "."}:
+        assert state.exit_status == (74 if fails else 0)
+        assert (problem.encode() in state.said) is fails
+        return
+    assert state.exit_status == 0
+    published = machine.run(host_jobs.publish_line(machine.place, archive=ARCHIVE))
+    assert published.returncode == (74 if fails else 0)
+    assert Path(machine.place.final_path(ARCHIVE)).exists() is not fails
+    assert (machine.clear(unclaimed=True) == b"claimed\n") is not fails
+
+
+@pytest.mark.parametrize("machine", ["dash", "bash"], indirect=True)
+def test_a_sync_that_ignores_names_does_for_a_job(machine: Machine) -> None:
+    """As those of old coreutils and busybox do: they say so, write everything, and succeed."""
+    replaced(machine, "echo 'sync: ignoring all arguments' >&2; set --")
+    machine.start()
+    assert machine.end().exit_status == 0
+    assert machine.run(host_jobs.publish_line(machine.place, archive=ARCHIVE)).returncode == 0
+
+
+def replaced(machine: Machine, script: str) -> None:
+    """Put a script before the machine's sync."""
+    program = machine.root / "bin" / "sync"
+    program.write_text(f'#!/bin/sh\n{script}\nexec {shutil.which("sync")} "$@"\n')
+    program.chmod(0o755)
 
 
 @pytest.mark.parametrize("when", ["while it exports", "while it waits", "at its deadline"])
