@@ -64,7 +64,13 @@ def _shown(moment: datetime) -> str:
 
 
 def carry_documents(
-    source: Repository, target: Repository, backup: Backup, *, present: Collection[str] = (), failures: bool = False
+    source: Repository,
+    target: Repository,
+    backup: Backup,
+    *,
+    present: Collection[str] = (),
+    confirmations: bool = True,
+    failures: bool = False,
 ) -> tuple[str, ...]:
     """Copy the documents that go with a backup, and return their paths.
 
@@ -72,11 +78,13 @@ def carry_documents(
     verifications were made of other bytes and stay behind.
 
     :param present: names of those that are known to be there, and are left out.
+    :param confirmations: whether they go with it.
     :param failures: also copy the failed verifications of a backup whose last one failed: what was wrong with it may be
         wrong with the image, so it counts for as little as it did.
     :raises ConflictError: when the target has another document under one of their names.
     """
-    wanted = {name: source.storage.read(backup.path + name) for name in sorted(carried(backup.sizes) - set(present))}
+    names = carried(backup.sizes, confirmations=confirmations) - set(present)
+    wanted = {name: source.storage.read(backup.path + name) for name in sorted(names)}
     if failures and backup.trust == "failed":
         wanted |= _failures(source, backup)
     for name, data in wanted.items():

@@ -18,7 +18,8 @@ State = Literal["convert", "copy", "finish", "already", "skipped", "failed"]
 # How often a backup's bytes are read: one that is brought is read from both repositories.
 _READS: Final[dict[str, int]] = {"convert": 2, "copy": 2, "finish": 1}
 
-CARRIED = ("confirmed-", "hold-", "release-")
+CONFIRMED = "confirmed-"
+CARRIED = (CONFIRMED, "hold-", "release-")
 """How the names of documents begin that go with a backup: its points, and what exempts it from rotation."""
 
 
@@ -52,6 +53,7 @@ class Standing:
     :param whole: whether all that its record names is there with its size.
     :param proven: whether somebody read all of it back, or said that it is bad.
     :param failed: whether the last who did found it bad.
+    :param copied: whether it came there by a copy.
     """
 
     aside: Literal["", "deleted", "quarantined"] = ""
@@ -61,6 +63,7 @@ class Standing:
     whole: bool = False
     proven: bool = False
     failed: bool = False
+    copied: bool = False
 
     @classmethod
     def of(cls, backup: Backup) -> Standing:
@@ -75,6 +78,7 @@ class Standing:
             whole=backup.complete,
             proven=bool(backup.verifications),
             failed=backup.trust == "failed",
+            copied=backup.record.copied_from is not None,
         )
 
 
@@ -107,9 +111,22 @@ class Decision:
         return _READS.get(self.state, 0) * self.source_bytes
 
 
-def carried(names: Iterable[str]) -> frozenset[str]:
-    """Return which of the files in a backup's folder go with it."""
-    return frozenset(name for name in names if name.startswith(CARRIED))
+def carried(names: Iterable[str], *, confirmations: bool = True) -> frozenset[str]:
+    """Return which of the files in a backup's folder go with it.
+
+    :param confirmations: whether those do; see :func:`takes_confirmations`.
+    """
+    found = frozenset(name for name in names if name.startswith(CARRIED))
+    return found if confirmations else frozenset(name for name in found if not name.startswith(CONFIRMED))
+
+
+def takes_confirmations(standing: Standing, *, todo: Todo) -> bool:
+    """Tell whether confirmations of the source go to what the target has.
+
+    Not by a copy to a backup that was made in the target: its points, and the policy in them, are what was found there,
+    and would not be told from what another repository's writers say.
+    """
+    return todo == "convert" or standing.copied
 
 
 def decide(backup: Backup, standing: Standing | None, *, todo: Todo = "convert") -> tuple[State, str]:
@@ -128,15 +145,16 @@ def decide(backup: Backup, standing: Standing | None, *, todo: Todo = "convert")
         if backup.complete:
             return todo, ""
         return "failed", "files or blobs that its record names are missing or have another size"
-    return _decide_standing(backup, backup.record, standing, proves=todo == "convert")
+    return _decide_standing(backup, backup.record, standing, todo=todo)
 
 
-def _decide_standing(backup: Backup, record: BackupRecord, standing: Standing, *, proves: bool) -> tuple[State, str]:
+def _decide_standing(backup: Backup, record: BackupRecord, standing: Standing, *, todo: Todo) -> tuple[State, str]:
     if standing.aside:
         return "skipped", _aside(standing.aside, "the target")
     if problem := _problem(backup, record, standing):
         return "failed", problem
-    if (proves and not standing.proven) or carried(backup.sizes) - standing.documents:
+    wanted = carried(backup.sizes, confirmations=takes_confirmations(standing, todo=todo))
+    if (todo == "convert" and not standing.proven) or wanted - standing.documents:
         return "finish", ""
     return "already", ""
 

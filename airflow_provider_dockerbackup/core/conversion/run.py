@@ -19,7 +19,14 @@ from airflow_provider_dockerbackup.core.audit.event import Outcome
 from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.conversion.documents import carry_documents
-from airflow_provider_dockerbackup.core.conversion.plan import Decision, Standing, Todo, carried, decide
+from airflow_provider_dockerbackup.core.conversion.plan import (
+    Decision,
+    Standing,
+    Todo,
+    carried,
+    decide,
+    takes_confirmations,
+)
 from airflow_provider_dockerbackup.core.document import sha256_of, utc_text
 from airflow_provider_dockerbackup.core.layers.damage import put_right
 from airflow_provider_dockerbackup.core.places import RECORD_FILE
@@ -238,7 +245,8 @@ class Run:
         proven = self._way.is_proven(standing)
         # Whoever was kept from proving it may have been kept from telling of it.
         present = standing.sizes if proven else ()
-        documents = carry_documents(self._source, self._target, backup, present=present)
+        confirmed = takes_confirmations(Standing.of(standing), todo=self._words.todo)
+        documents = carry_documents(self._source, self._target, backup, present=present, confirmations=confirmed)
         if documents or not proven:
             self._tell_brought(backup, standing, documents)
         problem = "" if proven else self._way.finish(standing)

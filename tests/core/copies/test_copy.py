@@ -45,6 +45,7 @@ from tests.core.world import (
     CONTAINER,
     FILESYSTEM,
     IMAGE,
+    World,
     app_archive,
     assert_all_whole,
     assert_nothing_left,
@@ -451,6 +452,32 @@ def test_a_policy_that_comes_along_only_keeps_more_at_the_second_site(layout: st
     third.run()
     for site, origin in ((made.repository, made.world.repository), (third.repository, made.repository)):
         assert {each.whole().copied_from for each in site.catalog.backups()} == {origin.document.repository_id}
+
+
+def test_a_backup_that_was_made_at_a_site_is_confirmed_there_alone() -> None:
+    """What comes back from the site that it was copied to is no proof of its own, and no policy of its own."""
+    home = Copies()
+    for run in range(3):
+        home.world.backup(run)
+    home.run()
+    away = World(storage=home.target, clock=home.clock)
+    asked = SaveRequest(key=away.key(4), retention="keep_last=1")
+    assert save_image(asked, host=away.host, repository=away.repository, progress=away.progress).status == "unchanged"
+    points = [each.points for each in home.world.repository.catalog.backups()]
+    hold_backup(
+        away.repository, away.repository.catalog.backups()[0], HoldRequest(reason="audit"), progress=away.progress
+    )
+    back = Copies(source=home.target, target=home.world.storage, clock=home.clock)
+    assert back.states() == ["finished", "already", "already"]
+    assert back.states() == ["already"] * 3
+    newest, *_ = found = home.world.repository.catalog.backups()
+    assert [each.points for each in found] == points
+    assert [each.reason for each in newest.holds.values()] == ["audit"]
+    request = RotateRequest(policy=RetentionPolicy(keep_last=3), max_removed_share=1, dry_run=True)
+    assert rotate(home.world.repository, request, progress=home.world.progress).plan.removed == ()
+    third = Copies(source=home.target, clock=home.clock)
+    third.run()
+    assert [len(each.points) for each in third.repository.catalog.backups()] == [2, 1, 1]
 
 
 def test_what_was_deleted_from_the_target_is_not_brought_back() -> None:
