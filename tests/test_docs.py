@@ -47,7 +47,7 @@ from airflow_provider_dockerbackup.notifications.webhook import DockerBackupWebh
 from airflow_provider_dockerbackup.operators import summary
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, DockerHostOperator
 from airflow_provider_dockerbackup.operators.fleet import DockerFleetOperator
-from airflow_provider_dockerbackup.operators.on_host import CapturesOnHost
+from airflow_provider_dockerbackup.operators.on_host import CapturesOnHost, WaitsForHost
 from airflow_provider_dockerbackup.sensors.image_changed import DockerImageChangedSensor, ImageChange
 
 ROOT = Path(__file__).parent.parent
@@ -138,6 +138,7 @@ def operator_classes() -> list[type[DockerBackupBaseOperator]]:
         DockerHostOperator,
         DockerFleetOperator,
         CapturesOnHost,
+        WaitsForHost,
     }
     return sorted(found - bases, key=lambda each: each.__name__)
 
@@ -145,7 +146,7 @@ def operator_classes() -> list[type[DockerBackupBaseOperator]]:
 def parameters_of(operator: type[DockerBackupBaseOperator]) -> dict[str, Any]:
     """Return an operator's own parameters with their defaults."""
     found: dict[str, Any] = {}
-    for each in (operator, DockerHostOperator, DockerFleetOperator):
+    for each in (operator, DockerHostOperator, DockerFleetOperator, WaitsForHost):
         if issubclass(operator, each):
             given = inspect.signature(each.__init__).parameters.values()
             found |= {one.name: one.default for one in given if one.kind is one.KEYWORD_ONLY}

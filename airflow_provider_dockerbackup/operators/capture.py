@@ -14,20 +14,22 @@ from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
 from airflow_provider_dockerbackup.core.ports import DockerHost
 from airflow_provider_dockerbackup.core.reference import container_name
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
-from airflow_provider_dockerbackup.operators.base import DockerHostOperator
 from airflow_provider_dockerbackup.operators.export import DockerExportOperator
+from airflow_provider_dockerbackup.operators.on_host import CapturesOnHost, WaitsForHost
 from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
 from airflow_provider_dockerbackup.operators.summary import BackupSummary
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_dockerbackup.triggers.save_on_host import SaveOnHostEvent
 
-class DockerCaptureOperator(DockerHostOperator):
+
+class DockerCaptureOperator(WaitsForHost):
     """Back up one source that ``DockerListDueOperator`` returned: export a container, or save an image.
 
     Commands and the retention policy of a container are read from its labels when the task runs. What comes from labels
-    is never rendered as a template.
+    is never rendered as a template. With ``archive_location`` they count as they were when the capture began.
 
     :param kind: ``container`` or ``image``.
     :param source: the container's name or the image's reference.
@@ -47,6 +49,12 @@ class DockerCaptureOperator(DockerHostOperator):
     :param bandwidth_limit: bytes a second that may come from the host; None for no limit.
     :param recipients: age recipients of a new repository. (templated)
     :param allow_single_recipient: accept only one recipient. (templated)
+    :param archive_location: ``host:/path``: the archive is made and kept in that folder of the source's own host, as in
+        :class:`~airflow_provider_dockerbackup.operators.export.DockerExportOperator`; None sends it to the repository.
+        (templated)
+    :param deferrable: with ``archive_location``: wait for the host in the triggerer and not in a worker. None takes
+        Airflow's ``[operators] default_deferrable`` where it can be done.
+    :param poll_seconds: how often the triggerer looks at the host.
     :param allow_past_runs: capture also in a run for a past date, such as a backfill, which is skipped otherwise.
         (templated)
     :param dockerbackup_conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host.
@@ -62,6 +70,7 @@ class DockerCaptureOperator(DockerHostOperator):
         "capture",
         "recipients",
         "allow_single_recipient",
+        "archive_location",
         "allow_past_runs",
     )
 
@@ -113,6 +122,7 @@ class DockerCaptureOperator(DockerHostOperator):
         self.recipients = recipients
         self.allow_single_recipient = allow_single_recipient
         self.allow_past_runs = allow_past_runs
+        self._doing: CapturesOnHost | None = None
 
     def work(self, context: Context) -> BackupSummary:
         """Back the source up."""
@@ -122,9 +132,27 @@ class DockerCaptureOperator(DockerHostOperator):
             raise ConfigurationError(f"kind: expected container or image, got {self.kind!r}")
         # One connection for the look at the labels and for the capture.
         with self.hook.docker_host() as host:
-            doing = self._save() if self.kind == SourceKind.IMAGE else self._export(host)
-            doing.hook = self.hook
-            return doing.work(context)
+            doing: CapturesOnHost = self._save() if self.kind == SourceKind.IMAGE else self._labelled_export(host)
+            summary: BackupSummary = self._by(doing).work(context)
+            return summary
+
+    def complete(self, context: Context, event: SaveOnHostEvent) -> BackupSummary:
+        """Commit what the job on the host made; labels are not read again, and the container may be gone by now."""
+        doing: CapturesOnHost = self._save() if self.kind == SourceKind.IMAGE else self._export()
+        return self._by(doing).complete(context, event)
+
+    def on_kill(self) -> None:
+        """Cut every stream, and end the job on the host, if this process has begun one."""
+        if self._doing is None:
+            super().on_kill()
+        else:
+            self._doing.on_kill()
+
+    def _by(self, doing: CapturesOnHost) -> CapturesOnHost:
+        """Return the operator that does the work, with this one's connection."""
+        doing.hook = self.hook
+        self._doing = doing
+        return doing
 
     def _save(self) -> DockerSaveOperator:
         return DockerSaveOperator(
@@ -135,20 +163,21 @@ class DockerCaptureOperator(DockerHostOperator):
             **self._common(),
         )
 
-    def _export(self, host: DockerHost) -> DockerExportOperator:
+    def _labelled_export(self, host: DockerHost) -> DockerExportOperator:
         found = host.inspect_container(container_name(self.source))
         labels = read_labels(found.config.get("Labels") or {}, where=f"{host.name} container {found.name}")
         if labels.enabled is False:
             raise AirflowSkipException(f"container {self.source} was switched off by its label since it was listed")
+        return self._export(retention=labels.retention, pre_command=labels.before, post_command=labels.after)
+
+    def _export(self, **labelled: Any) -> DockerExportOperator:
         return DockerExportOperator(
             task_id=self.task_id,
             container=self.source,
-            retention=labels.retention,
-            pre_command=labels.before,
-            post_command=labels.after,
             consistency=self.consistency,
             pause_limit_seconds=self.pause_limit_seconds,
             command_timeout_seconds=self.command_timeout_seconds,
+            **labelled,
             **self._common(),
         )
 
@@ -164,5 +193,8 @@ class DockerCaptureOperator(DockerHostOperator):
             "bandwidth_limit": self.bandwidth_limit,
             "recipients": self.recipients,
             "allow_single_recipient": self.allow_single_recipient,
+            "archive_location": self.archive_location,
+            "deferrable": self.deferrable,
+            "poll_seconds": self.poll_seconds,
             "allow_past_runs": self.allow_past_runs,
         }

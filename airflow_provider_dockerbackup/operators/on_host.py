@@ -43,23 +43,13 @@ _WHY = {
 }
 
 
-class CapturesOnHost(DockerHostOperator):
-    """Base of operators that capture into a repository; the archive may be made and kept on the Docker host itself.
+class WaitsForHost(DockerHostOperator):
+    """Base of operators whose work may go on, on the Docker host, while the triggerer waits for it.
 
     :param archive_location: ``host:/path``, or None for an archive in the repository. (templated)
     :param deferrable: whether the triggerer waits for the host; None for Airflow's default, where it can be done.
     :param poll_seconds: how often the triggerer looks at the host.
     """
-
-    repository: str
-    repository_conn_id: str | None
-    layout: str
-    compression: str | None
-    compression_level: int | None
-    compression_threads: int
-    bandwidth_limit: int | None
-    recipients: Sequence[str]
-    allow_single_recipient: bool | str
 
     def __init__(
         self,
@@ -73,7 +63,6 @@ class CapturesOnHost(DockerHostOperator):
         self.archive_location = archive_location
         self.deferrable = deferrable
         self.poll_seconds = poll_seconds
-        self._job: JobPlace | None = None
 
     def execute_complete(self, context: Context, event: SaveOnHostEvent) -> BackupSummary:
         """Commit what the job on the host made, once the trigger has fired."""
@@ -82,9 +71,31 @@ class CapturesOnHost(DockerHostOperator):
         began_at = from_wire(event["begun"]).began_at
         spent = (SystemClock().now() - began_at).total_seconds()
         summary: BackupSummary = self.carry_out(
-            context, lambda: self._complete(context, event), spent_seconds=max(0.0, spent)
+            context, lambda: self.complete(context, event), spent_seconds=max(0.0, spent)
         )
         return summary
+
+    def complete(self, context: Context, event: SaveOnHostEvent) -> BackupSummary:
+        """Return what :meth:`execute_complete` returns; raises the errors of this package."""
+        raise NotImplementedError
+
+
+class CapturesOnHost(WaitsForHost):
+    """Base of operators that capture into a repository; the archive may be made and kept on the Docker host itself."""
+
+    repository: str
+    repository_conn_id: str | None
+    layout: str
+    compression: str | None
+    compression_level: int | None
+    compression_threads: int
+    bandwidth_limit: int | None
+    recipients: Sequence[str]
+    allow_single_recipient: bool | str
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._job: JobPlace | None = None
 
     def on_kill(self) -> None:
         """Cut every stream, and end the job on the host, if this process has begun one."""
@@ -171,7 +182,8 @@ class CapturesOnHost(DockerHostOperator):
             method_name="execute_complete",
         )
 
-    def _complete(self, context: Context, event: SaveOnHostEvent) -> BackupSummary:
+    def complete(self, context: Context, event: SaveOnHostEvent) -> BackupSummary:
+        """Commit what the job made, or give it up."""
         from airflow_provider_dockerbackup.triggers.save_on_host import from_wire
 
         begun = from_wire(event["begun"])

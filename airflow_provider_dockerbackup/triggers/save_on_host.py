@@ -34,6 +34,8 @@ class BegunWire(TypedDict):
     began_at: str
     compression: str
     audit_head: str | None
+    asked: dict[str, Any]
+    retention: str | None
 
 
 class SaveOnHostEvent(TypedDict):
@@ -58,6 +60,8 @@ def to_wire(begun: Begun) -> BegunWire:
         began_at=begun.began_at.isoformat(),
         compression=begun.compression.value,
         audit_head=begun.audit_head,
+        asked=dict(begun.asked),
+        retention=begun.retention,
     )
 
 
@@ -74,6 +78,8 @@ def from_wire(wire: BegunWire) -> Begun:
             began_at=datetime.fromisoformat(wire["began_at"]),
             compression=Compression(wire["compression"]),
             audit_head=wire["audit_head"],
+            asked=dict(wire["asked"]),
+            retention=wire["retention"],
         )
     except (KeyError, TypeError, ValueError) as err:
         raise ConfigurationError(f"the trigger's event is none of ours: {err!r}; start the task again") from err

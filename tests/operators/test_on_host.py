@@ -22,7 +22,7 @@ from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import TransientError
 from airflow_provider_dockerbackup.hooks.docker_backup import DockerBackupHook
-from airflow_provider_dockerbackup.operators.export import DockerExportOperator
+from airflow_provider_dockerbackup.operators.on_host import WaitsForHost
 from airflow_provider_dockerbackup.operators.restore import DockerBackupRestoreOperator
 from airflow_provider_dockerbackup.operators.rotate import DockerBackupRotateOperator
 from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
@@ -52,7 +52,7 @@ def saving(repository: str, folder: Path, **arguments: Any) -> DockerSaveOperato
     return DockerSaveOperator(task_id="save", dockerbackup_conn_id="docker_host_1", **given)
 
 
-def deferred(operator: DockerSaveOperator | DockerExportOperator, **of: Any) -> SaveOnHostTrigger:
+def deferred(operator: WaitsForHost, **of: Any) -> SaveOnHostTrigger:
     """Run the operator until it defers; return its trigger as a triggerer makes it."""
     with pytest.raises(TaskDeferred) as caught:
         operator.execute(context(**of))

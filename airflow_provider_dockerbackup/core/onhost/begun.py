@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey, new_attempt
@@ -17,6 +17,7 @@ from airflow_provider_dockerbackup.core.onhost.place import JobPlace, parse_loca
 from airflow_provider_dockerbackup.core.onhost.ports import HostArchives, HostJob, JobState
 from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.retention.policy import check_own_policy
 from airflow_provider_dockerbackup.core.save import SaveRequest
 from airflow_provider_dockerbackup.core.temporary import discarded_on_failure, is_temporary_of
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, ConflictError, DockerBackupError
@@ -35,6 +36,8 @@ class Begun:
     :param subject: the image or container that it captures.
     :param temporary: the image that a snapshot made for it; None for none.
     :param audit_head: digest of the event that told of its start; None when there is none.
+    :param asked: how it is taken, as that event tells it.
+    :param retention: the source's own retention policy when it began, empty for none; None when nobody looked.
     """
 
     place: JobPlace
@@ -43,9 +46,13 @@ class Begun:
     began_at: datetime
     compression: Compression
     audit_head: str | None
+    asked: Mapping[str, Any]
+    retention: str | None
 
     @classmethod
-    def of(cls, job: HostJob, *, began_at: datetime, audit_head: str | None) -> Self:
+    def of(
+        cls, job: HostJob, request: SaveRequest | ExportRequest, *, began_at: datetime, audit_head: str | None
+    ) -> Self:
         """Return what is known of a job that has begun."""
         return cls(
             place=job.place,
@@ -54,13 +61,16 @@ class Begun:
             began_at=began_at,
             compression=job.compression,
             audit_head=audit_head,
+            asked=request.asked,
+            retention=request.retention,
         )
 
     def __post_init__(self) -> None:
-        """Refuse an image that is not this try's own: it is deleted when the try fails, with its container.
+        """Refuse an image that is not this try's own, which is deleted when the try fails, and a policy that is none.
 
         :raises ConfigurationError: names it.
         """
+        check_own_policy(self.retention)
         if self.temporary is not None and not is_temporary_of(self.temporary, self.place.attempt):
             raise ConfigurationError(f"{self.temporary!a} is no temporary image of try {self.place.attempt}")
 

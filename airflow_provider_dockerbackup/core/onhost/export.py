@@ -137,7 +137,7 @@ def begin_export(
         ended_unless_begun(job.place, archives, progress),
     ):
         archives.start(ready)
-    return Begun.of(ready, began_at=began_at, audit_head=trail.head)
+    return Begun.of(ready, request, began_at=began_at, audit_head=trail.head)
 
 
 @contextmanager
@@ -228,6 +228,7 @@ def finish_export(
 ) -> BackupOutcome:
     """Commit a container that a job exported, and leave nothing of the job on the host.
 
+    :param request: the same work; its commands were run, and its policy is taken, as they were when the job began.
     :param state: what became of the job; None asks the host.
     :raises DockerBackupError: as :func:`~airflow_provider_dockerbackup.core.onhost.finish.finish` does; also when the
         container was started, or woken, by somebody while it was exported.
@@ -242,7 +243,7 @@ def finish_export(
 
         def record_of(archive: ArchiveFile, attempt: Attempt) -> BackupRecord:
             return export_record(
-                request,
+                replace(request, retention=begun.retention),
                 attempt=attempt.name,
                 captured_at=begun.began_at,
                 repository=repository,

@@ -69,7 +69,7 @@ def finish(
     with discarded_on_failure(host, begun.temporary, progress):
         require_own(begun, request.key, archives=archives, repository=repository, progress=progress)
         trail = repository.trail(request.actor, after=begun.audit_head)
-        telling = Telling(trail, key=request.key, access=host.access, progress=progress, asked=request.asked)
+        telling = Telling(trail, key=request.key, access=host.access, progress=progress, asked=begun.asked)
         with telling.of_rest(), Leftovers(begun.place, archives, progress) as leftovers:
             if (standing := winner_of(repository, request.key)) is not None:
                 return BackupOutcome(status="already", backup=standing, audit_head=trail.head)
@@ -107,7 +107,7 @@ def give_up(
     require_own(begun, request.key, archives=archives, repository=repository, progress=progress)
     trail = repository.trail(request.actor, after=begun.audit_head)
     # The host may be out of reach, so how it was reached is not told again.
-    telling = Telling(trail, key=request.key, access={}, progress=progress, asked=request.asked)
+    telling = Telling(trail, key=request.key, access={}, progress=progress, asked=begun.asked)
     with telling.of_rest():
         abandon(begun.place, archives=archives, progress=progress)
         raise TransientError(f"{problem}; nothing was committed, try again")

@@ -7,6 +7,7 @@ The two halves may run in different processes. The job goes on by itself between
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from airflow_provider_dockerbackup.core import confirm
@@ -76,7 +77,7 @@ def begin_save(
     telling.started()
     with telling.of_rest(), ended_unless_begun(job.place, archives, progress):
         archives.start(job)
-    return Begun.of(job, began_at=began_at, audit_head=trail.head)
+    return Begun.of(job, request, began_at=began_at, audit_head=trail.head)
 
 
 def save_on_host(
@@ -131,6 +132,7 @@ def finish_save(
 ) -> BackupOutcome:
     """Commit an image that a job saved, and leave nothing of the job on the host.
 
+    :param request: the same work; its policy is taken as it was when the job began.
     :param state: what became of the job; None asks the host.
     :raises DockerBackupError: as :func:`~airflow_provider_dockerbackup.core.onhost.finish.finish` does.
     """
@@ -140,7 +142,7 @@ def finish_save(
 
         def record_of(archive: ArchiveFile, attempt: Attempt) -> BackupRecord:
             return record_on_host(
-                request,
+                replace(request, retention=begun.retention),
                 saved,
                 archive,
                 attempt=attempt,
