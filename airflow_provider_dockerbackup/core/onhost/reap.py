@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.onhost.place import scope_of, stem_of
@@ -10,6 +12,12 @@ from airflow_provider_dockerbackup.core.onhost.ports import FoundJob, HostArchiv
 from airflow_provider_dockerbackup.core.places import backup_path
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.repository import ABANDONED_AFTER_SECONDS, Repository
+from airflow_provider_dockerbackup.exceptions import DockerBackupError
+
+# How far back a source's backups tell of folders where its jobs may be left: a job is left for good after a day, so
+# after a few runs, or a few days, a folder that is used no more has none.
+_NEWEST = 10
+_LOOKED_BACK_SECONDS = 8 * ABANDONED_AFTER_SECONDS
 
 
 def reap_jobs(
@@ -19,8 +27,38 @@ def reap_jobs(
 
     Those of the same work go at once, also while they run: a task instance has one live try, and that is ours. Those of
     other work go once nothing of them has moved for a day. One that is over and that somebody has claimed is being
-    committed, and goes when it is a day old, with its archive unless a record names that.
+    committed, and goes when it is a day old, with its archive unless a record names that. The same is done in folders
+    where the source's backups lay until lately; what hinders that is told, never raised.
+
+    :param folder: where the source's next archive is to lie.
     """
+    removed = _reaped(folder, key, archives=archives, repository=repository, progress=progress)
+    for earlier in _earlier_folders(repository, key, folder):
+        try:
+            removed += _reaped(earlier, key, archives=archives, repository=repository, progress=progress)
+        except DockerBackupError as err:
+            progress.note(f"jobs that may be left in {earlier} on the host stay there: {err}")
+    return tuple(removed)
+
+
+def _earlier_folders(repository: Repository, key: BackupKey, folder: str) -> list[str]:
+    """Return the other folders on the host that the source's newest backups name, and all of the last days."""
+    folders: list[str] = []
+    since = repository.clock.now() - timedelta(seconds=_LOOKED_BACK_SECONDS)
+    for number, backup in enumerate(repository.catalog.by_run(key.source)):
+        if backup.record is None:
+            continue
+        if number >= _NEWEST and backup.newest_run < since:
+            break
+        place = backup.record.archive.on_host if backup.record.archive is not None else None
+        if place is not None and place.folder not in {folder, *folders}:
+            folders.append(place.folder)
+    return folders
+
+
+def _reaped(
+    folder: str, key: BackupKey, *, archives: HostArchives, repository: Repository, progress: Progress
+) -> list[str]:
     removed = []
     for job in archives.jobs(folder, scope=scope_of(repository, key.source)):
         if job.claimed:
@@ -30,7 +68,7 @@ def reap_jobs(
         if gone:
             progress.note(f"removed what try {job.place.attempt} of {job.place.backup_id} had left on the host")
             removed.append(job.place.name)
-    return tuple(removed)
+    return removed
 
 
 def _is_left(job: FoundJob, key: BackupKey) -> bool:

@@ -37,7 +37,6 @@ from tests.core.faulty_docker import FaultyHost
 from tests.core.world import CONTAINER, HOST, IMAGE, TickingClock, World
 
 FOLDER = "/var/backups/docker"
-LOCATION = f"host:{FOLDER}"
 SCOPE = ".dockerbackup-"
 
 
@@ -100,12 +99,18 @@ class HostWorld(World):
         """Make the host's archives too."""
         super().__post_init__()
         self.archives = MemoryHostArchives(self.host, clock=self.clock)
+        self.folder = FOLDER
 
     def on(self, storage: object) -> Repository:
         """Return the repository, which reaches the host."""
         repository = super().on(storage)  # type: ignore[arg-type]
         repository.host_files = self.files
         return repository
+
+    @property
+    def location(self) -> str:
+        """Where the host keeps archives from now on."""
+        return f"host:{self.folder}"
 
     @property
     def files(self) -> HostFilesFactory:
@@ -127,7 +132,7 @@ class HostWorld(World):
         found, repository = self._behind(plan, archives or self.archives)
         return save_on_host(
             SaveRequest(key=self.key(run, source), compression=compression, force=force, retention=retention),
-            LOCATION,
+            self.location,
             image=self.host.inspect_image(source.name),
             deadline_seconds=3600,
             host=self.host,
@@ -149,7 +154,7 @@ class HostWorld(World):
         host: DockerHost = self.host if plan is None else FaultyHost(self.host, plan)
         return export_on_host(
             ExportRequest(key=self.key(run, CONTAINER), compression=compression, consistency=consistency),
-            LOCATION,
+            self.location,
             container=self.host.inspect_container(CONTAINER.name),
             deadline_seconds=3600,
             host=host,
@@ -169,7 +174,7 @@ class HostWorld(World):
         """Return the archives on the host that no record names, and the jobs."""
         named = {backup.whole().path_on_host for backup in self.repository.catalog.backups()}
         return {path for path in self.archives.files if path not in named} | {
-            job.place.name for job in self.archives.jobs(FOLDER, scope=SCOPE)
+            job.place.name for folder in (FOLDER, self.folder) for job in self.archives.jobs(folder, scope=SCOPE)
         }
 
     def left_in_docker(self) -> set[str]:
@@ -192,7 +197,7 @@ def begun_save(world: HostWorld, run: int) -> tuple[SaveRequest, Begun]:
     request = SaveRequest(key=world.key(run), force=True)
     begun = begin_save(
         request,
-        LOCATION,
+        world.location,
         image=world.host.inspect_image(IMAGE.name),
         deadline_seconds=3600,
         host=world.host,
@@ -209,7 +214,7 @@ def begun_export(world: HostWorld, run: int, **changes: Any) -> tuple[ExportRequ
     request = ExportRequest(key=world.key(run, CONTAINER), **changes)
     begun = begin_export(
         request,
-        LOCATION,
+        world.location,
         container=world.host.inspect_container(CONTAINER.name),
         deadline_seconds=3600,
         host=world.host,

@@ -9,6 +9,8 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.onhost.place import JobPlace
+from airflow_provider_dockerbackup.core.onhost.ports import JobState
 from airflow_provider_dockerbackup.core.reading import container_document
 from airflow_provider_dockerbackup.core.record import BackupRecord, Source
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, TransientError
@@ -97,6 +99,57 @@ def test_an_archive_that_was_published_untold_goes_after_a_day(source: Source) -
     assert len(world.archives.files) == 2
     assert len(assert_all_whole(world.repository)) == 2
     assert_no_leftovers(world)
+
+
+@BOTH
+def test_jobs_in_the_folder_before_a_change_of_location_are_removed_too(source: Source) -> None:
+    """Of the same work at once, also while they run; of other work, and what a dead one published, after a day."""
+    world = a_world()
+    world.keep_on_host(1, source)
+    world.archives._at_once = False
+    begun = {run: begun_by(world, run, source)[1].place for run in (3, 4, 5)}
+    for place in (begun[3], begun[4]):
+        world.archives.set_state(place, JobState(phase="ended", exit_status=0))
+    stem = "image" if source == IMAGE else "rootfs"
+    world.archives.publish(begun[4], archive=f"{stem}-{begun[4].attempt}.tar")
+    world.archives._at_once = True
+    world.folder = "/elsewhere"
+
+    def left() -> set[JobPlace]:
+        return {job.place for job in world.archives.jobs(FOLDER, scope="")}
+
+    world.keep_on_host(5, source)
+    assert left() == {begun[3], begun[4]}
+    world.clock.advance(DAY)
+    world.keep_on_host(6, source)
+    assert left() == set()
+    assert len(assert_all_whole(world.repository)) == 3
+    assert world.left_on_host() == set()
+
+
+@BOTH
+def test_a_folder_before_a_change_of_location_is_not_looked_at_for_ever(source: Source) -> None:
+    """Each look is a command; and one that fails hinders no backup."""
+    world = a_world()
+    world.keep_on_host(1, source)
+    world.folder = "/elsewhere"
+    looks: list[str] = []
+
+    def look(what: str) -> None:
+        if what == "jobs":
+            looks.append(what)
+            if len(looks) == 2:
+                raise TransientError("the folder is away")
+
+    world.archives.before = look
+    assert world.keep_on_host(2, source).status == "committed"
+    assert len(looks) == 2
+    assert any(f"may be left in {FOLDER} on the host" in note for note in world.progress.notes)
+    for run in range(3, 20):
+        world.clock.advance(DAY)
+        looks.clear()
+        world.keep_on_host(run, source)
+    assert len(looks) == 1
 
 
 @BOTH
