@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from airflow_provider_dockerbackup.cli.options import SSH_CONFIG_VARIABLE, host_of, ssh_config_path
+from airflow_provider_dockerbackup.cli.options import SSH_CONFIG_VARIABLE, HostOptions, host_of, ssh_config_path
 
 if TYPE_CHECKING:
     from airflow_provider_dockerbackup.core.onhost.ports import HostFiles, HostFilesFactory
@@ -20,14 +20,10 @@ if TYPE_CHECKING:
 def archive_host_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the option to a verb; it gets what reaches those hosts as the keyword ``archive_hosts``."""
 
-    @click.option(
-        "--archive-host",
-        "targets",
-        multiple=True,
-        envvar="DOCKERBACKUP_ARCHIVE_HOSTS",
-        metavar="NAME=TARGET",
-        help="How to reach the Docker host NAME, on which archives lie; may be repeated; ~/.ssh/config or the file in "
+    @_option(
+        "How to reach the Docker host NAME, on which archives lie; may be repeated; ~/.ssh/config or the file in "
         f"{SSH_CONFIG_VARIABLE} counts.  [default: NAME itself; env: DOCKERBACKUP_ARCHIVE_HOSTS]",
+        metavar="NAME=TARGET",
     )
     @wraps(function)
     def with_hosts(*args: Any, targets: Sequence[str], **kwargs: Any) -> Any:
@@ -36,13 +32,44 @@ def archive_host_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return with_hosts
 
 
+def named_archive_host_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option to a verb that asks no other hosts; it gets their names, too, as the keyword ``host_names``."""
+
+    @_option(
+        "Ask the Docker host NAME for the archives that lie there; may be repeated; ~/.ssh/config or the file in "
+        f"{SSH_CONFIG_VARIABLE} counts.  [default: none is asked; env: DOCKERBACKUP_ARCHIVE_HOSTS]",
+        metavar="NAME[=TARGET]",
+    )
+    @wraps(function)
+    def with_hosts(*args: Any, targets: Sequence[str], **kwargs: Any) -> Any:
+        ssh_config = ssh_config_path()
+        return function(
+            *args,
+            archive_hosts=reaching(targets, ssh_config=ssh_config),
+            host_names=frozenset(_named(targets, ssh_config=ssh_config)),
+            **kwargs,
+        )
+
+    return with_hosts
+
+
+def _option(help_: str, *, metavar: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "--archive-host",
+        "targets",
+        multiple=True,
+        envvar="DOCKERBACKUP_ARCHIVE_HOSTS",
+        metavar=metavar,
+        help=help_,
+    )
+
+
 def reaching(targets: Sequence[str], *, ssh_config: Path) -> HostFilesFactory:
     """Return what gives the archives on a host of some name, by the user's SSH configuration.
 
     :param targets: ``NAME=TARGET`` each; a host that is not among them is reached by its name.
     """
-    hosts = [host_of(text, ssh_config=ssh_config, identity=None) for text in targets]
-    named = {each.name or each.target: each for each in hosts}
+    named = _named(targets, ssh_config=ssh_config)
 
     @contextmanager
     def reach(host: str) -> Iterator[HostFiles]:
@@ -51,3 +78,8 @@ def reaching(targets: Sequence[str], *, ssh_config: Path) -> HostFilesFactory:
             yield docker.archives
 
     return reach
+
+
+def _named(targets: Sequence[str], *, ssh_config: Path) -> dict[str, HostOptions]:
+    hosts = [host_of(text, ssh_config=ssh_config, identity=None) for text in targets]
+    return {each.name or each.target: each for each in hosts}

@@ -32,7 +32,7 @@ def archive_size(repository: Repository, backup: Backup) -> int:
     record = backup.whole()
     if record.path_on_host is None:
         return repository.storage.stat(backup.path + record.archive_file.name).size_bytes
-    with _host_files(repository, record.source.host) as files:
+    with host_files(repository, record.source.host) as files:
         return files.size(record.path_on_host)
 
 
@@ -48,7 +48,7 @@ def archive_chunks(repository: Repository, backup: Backup) -> Iterator[Iterator[
         with repository.storage.chunks(backup.path + record.archive_file.name) as chunks:
             yield chunks
         return
-    with _host_files(repository, record.source.host) as files, files.chunks(record.path_on_host) as chunks:
+    with host_files(repository, record.source.host) as files, files.chunks(record.path_on_host) as chunks:
         yield chunks
 
 
@@ -61,7 +61,7 @@ def delete_on_host(repository: Repository, backup: Backup) -> int:
     path = record.path_on_host
     if path is None:
         return 0
-    with _host_files(repository, record.source.host) as files:
+    with host_files(repository, record.source.host) as files:
         try:
             size_bytes = files.size(path)
         except NotFoundError:
@@ -96,7 +96,11 @@ def only_host(name: str, files: HostFiles) -> HostFilesFactory:
     return reach
 
 
-def _host_files(repository: Repository, host: str) -> AbstractContextManager[HostFiles]:
+def host_files(repository: Repository, host: str) -> AbstractContextManager[HostFiles]:
+    """Give the archives that lie on a Docker host.
+
+    :raises ConfigurationError: when nobody said how to reach it.
+    """
     if repository.host_files is None:
         raise ConfigurationError(
             f"the archive lies on Docker host {host!r}, and nobody said how to reach that; name its connection "

@@ -3,23 +3,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from airflow_provider_dockerbackup.core.catalog import Backup, Catalog
+from airflow_provider_dockerbackup.core.onhost.presence import Expected
 from airflow_provider_dockerbackup.core.repository import Repository
 
-Problem = Literal["unreadable", "incomplete", "failed", "orphan", "interrupted", "quarantined", "foreign"]
-# These say that bytes are bad or missing; the others are leftovers, or known.
+Problem = Literal[
+    "unreadable", "incomplete", "failed", "orphan", "interrupted", "quarantined", "foreign", "unknown", "unasked"
+]
+# These say that bytes are bad or missing; the others are leftovers, or known, or what nobody could look at.
 BAD: frozenset[Problem] = frozenset({"unreadable", "incomplete", "failed"})
+_GONE = "put the file back; else 'dockerbackup verify --level digests' writes it down, and 'quarantine' puts it aside"
+# What an archive on a Docker host is that is not known to be there, and what to do about it.
+_ON_HOST: dict[str, tuple[Problem, str]] = {
+    "missing": ("incomplete", _GONE),
+    "differs": ("incomplete", _GONE),
+    "unknown": ("unknown", "let the SSH user reach and look at it, then check again"),
+    "unasked": ("unasked", "name the host: '--archive-host NAME' or '--archive-host NAME=TARGET'"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Oddity:
     """One thing that is not as it should be.
 
-    :param path: of the backup's folder, or of the object.
+    :param path: of the backup's folder, or of the object; of what concerns all archives on a Docker host its name.
     :param advice: what to do about it.
     """
 
@@ -29,14 +40,26 @@ class Oddity:
     advice: str
 
 
-def check_repository(repository: Repository) -> tuple[Oddity, ...]:
-    """Return what is odd in a repository, without reading archives; level ``digests`` of a verification reads them."""
-    return tuple(_oddities(repository.catalog))
+def check_repository(repository: Repository, *, hosts: Collection[str] = ()) -> tuple[Oddity, ...]:
+    """Return what is odd in a repository, without reading archives; level ``digests`` of a verification reads them.
+
+    :param hosts: names of the Docker hosts that are asked, each once, whether they have the archives that lie on them.
+    """
+    return tuple(_oddities(repository, hosts))
 
 
-def _oddities(catalog: Catalog) -> Iterator[Oddity]:
+def _oddities(repository: Repository, hosts: Collection[str]) -> Iterator[Oddity]:
+    catalog, expected = repository.catalog, Expected()
     for backup in catalog.each():
+        expected.add(backup)
         yield from _of_backup(backup)
+    for absence in expected.absences(repository, hosts=hosts):
+        problem, advice = _ON_HOST[absence.state]
+        yield Oddity(problem=problem, path=absence.path, detail=absence.detail, advice=advice)
+    yield from _of_nobody(catalog)
+
+
+def _of_nobody(catalog: Catalog) -> Iterator[Oddity]:
     for source in catalog.sources():
         for path in catalog.orphans(source):
             yield Oddity(

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
 from airflow_provider_dockerbackup.core.onhost.ports import (
     ExportedOnHost,
+    FileOnHost,
     FoundJob,
     HostJob,
     JobState,
@@ -24,7 +25,7 @@ from airflow_provider_dockerbackup.exceptions import (
     NotFoundError,
     TransientError,
 )
-from airflow_provider_dockerbackup.transport import docker_output, host_jobs
+from airflow_provider_dockerbackup.transport import archive_sizes, docker_output, host_jobs
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
 from airflow_provider_dockerbackup.transport.docker_errors import docker_error, one_line
 from airflow_provider_dockerbackup.transport.slots import DEFAULT_PLACES
@@ -33,6 +34,9 @@ from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshSessio
 _JOB = "the job on the host"
 _EXISTS = 73
 _NO_FOLDER = 77
+# Of a disk that is slow, for each file of many; and what a host may say of each besides its path.
+_LOOK_SECONDS = 0.05
+_SAID_BYTES = 1024
 
 
 class SshHostArchives:
@@ -66,6 +70,20 @@ class SshHostArchives:
         if not output.isdigit():
             raise DockerBackupError(f"looking for {path} on {self._name}: expected a number, got {output[:80]!r}")
         return int(output)
+
+    def sizes(self, paths: Sequence[str]) -> Mapping[str, FileOnHost]:
+        """Return what the host says of many archives, by one command."""
+        given, what = archive_sizes.sizes_input(paths), "looking for archives"
+        result = self._session.run(
+            archive_sizes.sizes_line(),
+            what=what,
+            stdin=given,
+            timeout_seconds=self._session.timeouts.command_seconds + _LOOK_SECONDS * len(paths),
+            max_output_bytes=3 * len(given) + _SAID_BYTES * (len(paths) + 1),
+        )
+        if result.exit_status != 0:
+            raise self._file_error(result, what)
+        return archive_sizes.sizes_in(result.stdout, paths=paths)
 
     @contextmanager
     def chunks(self, path: str) -> Iterator[Iterator[bytes]]:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,6 +17,7 @@ from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
 from airflow_provider_dockerbackup.core.onhost.ports import (
     ExportedOnHost,
+    FileOnHost,
     FoundJob,
     HostJob,
     JobState,
@@ -51,6 +52,7 @@ class MemoryHostArchives:
         self._at_once = at_once
         self._jobs: dict[JobPlace, _Job] = {}
         self.files: dict[str, bytes] = {}
+        self.problems: dict[str, str] = {}
         self.free_bytes: int | None = None
         self.unreachable = False
         self.before: Callable[[str], None] = _nothing
@@ -59,6 +61,17 @@ class MemoryHostArchives:
         """Return the size of an archive in bytes."""
         self._asked("size")
         return len(self._file(path))
+
+    def sizes(self, paths: Sequence[str]) -> Mapping[str, FileOnHost]:
+        """Return what the host says of many archives; :attr:`problems` of those of which it cannot."""
+        self._asked("sizes")
+        return {
+            path: FileOnHost(
+                size_bytes=len(self.files[path]) if path in self.files and path not in self.problems else None,
+                problem=self.problems.get(path, ""),
+            )
+            for path in paths
+        }
 
     @contextmanager
     def chunks(self, path: str) -> Iterator[Iterator[bytes]]:

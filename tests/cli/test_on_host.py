@@ -63,6 +63,19 @@ def test_an_archive_on_a_host_is_saved_read_restored_converted_and_removed(
     assert unreached.returncode not in {0, 5}
     monkeypatch.setenv("DOCKERBACKUP_SSH_CONFIG", str(host.ssh_config_path))
     run("verify", first, second, "--level", "digests")
+    assert "it was not asked" in run("check").stdout.decode()
+    assert run("check", "--archive-host", host.name).stdout == b"nothing is odd\n"
+    archive, aside = next(folder.glob(f"{first}-*")), tmp_path / "aside"
+    archive.rename(aside)
+    damaged = run("check", "--archive-host", f"{host.name}={host.name}", "--json", check=False)
+    assert damaged.returncode == 5
+    assert [(each["problem"], each["detail"]) for each in json.loads(damaged.stdout)] == [
+        ("incomplete", f"{host.name}:{archive} is not there")
+    ]
+    aside.rename(archive)
+    away = run("check", "--archive-host", f"{host.name}=nobody@127.0.0.2:9", check=False)
+    assert away.returncode == 1
+    assert b"unknown" in away.stdout
     assert run("history", first, "--no-trunc").stdout.count(b"\n") > 1
     assert len(run("cat", first).stdout) > 10_000
     run("restore", first, *host_of(target), "--archive-host", f"{host.name}={host.name}")
@@ -77,4 +90,4 @@ def test_an_archive_on_a_host_is_saved_read_restored_converted_and_removed(
     monkeypatch.setenv("DOCKERBACKUP_SSH_CONFIG", str(host.ssh_config_path))
     assert json.loads(run(*policy).stdout)["freed_bytes"] > 0
     assert [path.name[: len(second)] for path in folder.iterdir()] == [second]
-    assert run("check").returncode == 0
+    assert run("check", "--archive-host", host.name).returncode == 0

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -115,6 +115,18 @@ class FoundJob:
     age_seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileOnHost:
+    """What a host says of a file.
+
+    :param size_bytes: None when it is not there, or nobody can say.
+    :param problem: why nobody can say; empty when the host has said.
+    """
+
+    size_bytes: int | None = None
+    problem: str = ""
+
+
 class HostFiles(Protocol):
     """Published archives on one Docker host. Paths are absolute."""
 
@@ -122,6 +134,14 @@ class HostFiles(Protocol):
         """Return the size of an archive in bytes.
 
         :raises NotFoundError: when there is none.
+        """
+
+    def sizes(self, paths: Sequence[str]) -> Mapping[str, FileOnHost]:
+        """Return what the host says of many archives.
+
+        MUST answer for each of them, ask the host once, and read none.
+
+        :raises DockerBackupError: when the host cannot be asked.
         """
 
     def chunks(self, path: str) -> AbstractContextManager[Iterator[bytes]]:

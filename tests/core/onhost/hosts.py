@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from airflow_provider_dockerbackup.core.onhost.finish import give_up
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
 from airflow_provider_dockerbackup.core.onhost.ports import (
     ExportedOnHost,
+    FileOnHost,
     FoundJob,
     HostArchives,
     HostFilesFactory,
@@ -50,6 +51,10 @@ class FaultyArchives:
     def size(self, path: str) -> int:
         """Return a size."""
         return self._plan.call("size", lambda: self._inner.size(path))
+
+    def sizes(self, paths: Sequence[str]) -> Mapping[str, FileOnHost]:
+        """Return sizes."""
+        return self._plan.call("sizes", lambda: self._inner.sizes(paths))
 
     def chunks(self, path: str) -> AbstractContextManager[Iterator[bytes]]:
         """Stream an archive."""
