@@ -189,3 +189,33 @@ def test_an_archive_on_the_host_of_another_engine_is_read_and_loaded(
     assert status == "committed"
     assert execute(verify)["trust"] == "verified"
     assert save("second") == ("unchanged", backup_id)
+
+
+@pytest.mark.usefixtures("both")
+def test_a_container_of_another_engine_is_exported_on_its_host_and_verified(
+    other: LabHost, tmp_path: Path, repository_url: str
+) -> None:
+    """A running one by a snapshot, a stopped one as it is; nothing of either stays in Docker."""
+    docker = other.daemon.docker
+    docker("create", "--name", "lab-stopped", "lab/app:1", "true")
+    for container, compression, capture in (("lab-app", "gzip", "snapshot"), ("lab-stopped", "none", "stopped")):
+        export = DockerExportOperator(
+            task_id=container,
+            dockerbackup_conn_id="other",
+            container=container,
+            repository=repository_url,
+            archive_location=f"host:{tmp_path}/archives",
+            compression=compression,
+        )
+        backup_id = execute(export)["backup_id"]
+        verify = DockerBackupVerifyOperator(
+            task_id="verify", backup_id=backup_id, repository=repository_url, archive_host_conn_ids=["other"]
+        )
+        assert execute(verify)["trust"] == "verified"
+        record = Repository.open(storage_from_url(repository_url), clock=SystemClock()).catalog.find(backup_id).whole()
+        assert record.capture == capture
+        assert Path(record.path_on_host or "").stat().st_size == record.stored_size_bytes
+    docker("rm", "lab-stopped")
+    listed = docker("ps", "-a", "--format", "{{.Names}}").stdout + docker("images").stdout
+    assert b"dockerbackup-" not in listed
+    assert len(list((tmp_path / "archives").iterdir())) == 2
