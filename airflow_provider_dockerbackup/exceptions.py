@@ -53,3 +53,11 @@ class ConflictError(DockerBackupError):
 
 class StaleError(DockerBackupError):
     """A source has no backup that is fresh enough; nothing is wrong with those that are there."""
+
+
+def problem_of(err: BaseException) -> str:
+    """Return what an event says of an error: our text, but of a foreign one, which may hold anything, only its class.
+
+    ``execution_timeout`` and a kill raise a BaseException; they are failures all the same.
+    """
+    return str(err) if isinstance(err, DockerBackupError) else type(err).__name__

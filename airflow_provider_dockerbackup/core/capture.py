@@ -17,7 +17,7 @@ from airflow_provider_dockerbackup.core.ports import Progress, RemoteStream
 from airflow_provider_dockerbackup.core.record import BackupRecord, Engine
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.throttle import Throttle, check_bandwidth
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, IntegrityError
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError, problem_of
 
 # A tar header holds a NUL after its first two fields at the latest: a name of 100 bytes and a mode of 7.
 _TEXT_BYTES = 108
@@ -88,12 +88,14 @@ class Telling:
 
     def tell(self, type_: str, *, outcome: Outcome, **subject: Any) -> None:
         """Write one event about the backup."""
-        try:
-            self._trail.record(
-                type_, outcome=outcome, source=str(self._key.source), subject=subject, access=self._access
-            )
-        except DockerBackupError as err:
-            self.progress.note(f"WARNING: the audit trail lacks the event {type_}: {err}")
+        self._trail.tell(
+            type_,
+            progress=self.progress,
+            outcome=outcome,
+            source=str(self._key.source),
+            subject=subject,
+            access=self._access,
+        )
 
     @contextmanager
     def of_backup(self) -> Iterator[None]:
@@ -112,8 +114,7 @@ class Telling:
         try:
             yield
         except BaseException as err:
-            # execution_timeout and a kill raise a BaseException; they are failures of the backup all the same.
-            problem = str(err) if isinstance(err, DockerBackupError) else type(err).__name__
+            problem = problem_of(err)
             self.tell("backup.failed", outcome="failure", backup_id=self._key.backup_id, problem=problem, **self._asked)
             raise
 

@@ -57,16 +57,12 @@ def commit(
     if trail is None:
         return how(request, host=host, clock=clock, progress=progress)
     source = Source(host=host.name, kind=SourceKind.CONTAINER, name=request.container)
-    change = Change(trail, source=source, host=host, progress=progress)
     about = {"image": request.reference, "message": request.message, "author": request.author, "pause": request.pause}
-    change.ended("commit.started", "intent", **about)
-    try:
+    change = Change(trail, source=source, host=host, progress=progress, about=about)
+    change.tell("commit.started", "intent")
+    with change.or_failed("commit.failed"):
         made = how(request, host=host, clock=clock, progress=progress)
-    except BaseException as err:
-        problem = str(err) if isinstance(err, DockerBackupError) else type(err).__name__
-        change.ended("commit.failed", "failure", **about, problem=problem)
-        raise
-    change.ended("commit.done", "success", **about, image_id=made.image_id, pause_seconds=made.pause_seconds)
+    change.tell("commit.done", "success", image_id=made.image_id, pause_seconds=made.pause_seconds)
     return made
 
 

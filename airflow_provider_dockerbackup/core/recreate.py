@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from airflow_provider_dockerbackup.core.audit.event import Outcome
-from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.change import Change
 from airflow_provider_dockerbackup.core.container_options import ContainerOption, ContainerOptions, container_options
 from airflow_provider_dockerbackup.core.labels import REPLACES_LABEL, RESTORED_LABEL
 from airflow_provider_dockerbackup.core.model import ContainerInspect
@@ -110,17 +108,15 @@ def restore_container(
     if request.dry_run:
         return job.outcome(at, status=status, seconds=0.0)
     began = repository.clock.monotonic()
+    about = {"backup_id": backup.backup_id, "kind": "container", "name": job.name, "target": host.name}
     trail = repository.trail(request.actor)
-    job.tell(trail, "restore.started", "intent", replace=request.replace)
-    try:
+    change = Change(trail, source=backup.source, host=host, progress=progress, about=about)
+    change.tell("restore.started", "intent", replace=request.replace)
+    with change.or_failed("restore.failed"):
         job.run()
         done = job.look()
-    except BaseException as err:
-        problem = str(err) if isinstance(err, DockerBackupError) else type(err).__name__
-        job.tell(trail, "restore.failed", "failure", problem=problem)
-        raise
     outcome = job.outcome(done, status=status, seconds=round(repository.clock.monotonic() - began, 3))
-    job.tell(trail, "restore.done", "success", container_id=outcome.container_id, status=status, kept=outcome.kept)
+    change.tell("restore.done", "success", container_id=outcome.container_id, status=status, kept=outcome.kept)
     return outcome
 
 
@@ -339,17 +335,3 @@ class _Job:
             not_carried_over=self._plan.not_carried_over,
             seconds=seconds,
         )
-
-    def tell(self, trail: Trail, type_: str, outcome: Outcome, **subject: Any) -> None:
-        """Write an audit event; a trail that cannot be written is told and does not stop a restore."""
-        about = {"backup_id": self._backup.backup_id, "kind": "container", "name": self.name, "target": self._host.name}
-        try:
-            trail.record(
-                type_,
-                outcome=outcome,
-                source=str(self._backup.source),
-                subject={**about, **subject},
-                access=self._host.access,
-            )
-        except DockerBackupError as err:
-            self._progress.note(f"WARNING: the audit trail lacks the event {type_}: {err}")

@@ -24,7 +24,6 @@ from airflow_provider_dockerbackup.core.since import Level
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
     ConflictError,
-    DockerBackupError,
     NotFoundError,
 )
 
@@ -113,7 +112,7 @@ def remove_source(
         if backup is None:
             raise
         if not request.dry_run:
-            change.ended("remove.done", "success", status="already", backup_id=backup.backup_id)
+            change.tell("remove.done", "success", status="already", backup_id=backup.backup_id)
         progress.note(f"{source} is not there ({err}); backup {backup.backup_id} is one of it")
         return _outcome(source, "already", None, backup, change)
     backup = _covered(target, source, repository, request.required_level)
@@ -123,14 +122,10 @@ def remove_source(
         return _outcome(source, target.status, target, backup, change)
     about = {"id": target.id, "backup_id": backup.backup_id, "required_level": request.required_level}
     change.intends("remove.started", **about, volumes_left=list(target.volumes))
-    try:
+    with change.or_failed("remove.failed", **about):
         _require_covered_still(backup, target, source, repository, request.required_level)
         status = _remove(target, source, host)
-    except BaseException as err:
-        problem = str(err) if isinstance(err, DockerBackupError) else type(err).__name__
-        change.ended("remove.failed", "failure", **about, problem=problem)
-        raise
-    change.ended("remove.done", "success", **about, status=status)
+    change.tell("remove.done", "success", **about, status=status)
     return _outcome(source, status, target, backup, change)
 
 

@@ -8,9 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from airflow_provider_dockerbackup.core.audit.event import Outcome
-from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.change import Change
 from airflow_provider_dockerbackup.core.configuration import differences
 from airflow_provider_dockerbackup.core.model import ImageInspect
 from airflow_provider_dockerbackup.core.names import WorkingName, before_names, standing, whole_tag
@@ -27,7 +26,6 @@ from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
     ConflictError,
-    DockerBackupError,
     IntegrityError,
     NotFoundError,
 )
@@ -102,15 +100,13 @@ def restore_backup(
         return RestoreOutcome(
             backup_id=record.backup_id, image_id="", tags=tags, kept=kept, identical=False, seconds=0.0
         )
+    about = {"backup_id": backup.backup_id, "target": host.name}
     trail = repository.trail(request.actor)
-    _tell(trail, "restore.started", "intent", backup, host, progress, tags=list(tags))
-    try:
+    change = Change(trail, source=backup.source, host=host, progress=progress, about=about)
+    change.tell("restore.started", "intent", tags=list(tags))
+    with change.or_failed("restore.failed"):
         outcome = _restore(backup, request, tags, host=host, repository=repository, progress=progress)
-    except BaseException as err:
-        problem = str(err) if isinstance(err, DockerBackupError) else type(err).__name__
-        _tell(trail, "restore.failed", "failure", backup, host, progress, problem=problem)
-        raise
-    _tell(trail, "restore.done", "success", backup, host, progress, image_id=outcome.image_id, tags=list(outcome.tags))
+    change.tell("restore.done", "success", image_id=outcome.image_id, tags=list(outcome.tags))
     return outcome
 
 
@@ -320,18 +316,3 @@ def _kept(taken: Mapping[str, str], tags: Sequence[str], host: DockerHost, backu
 def _standing_id(tag: str, host: DockerHost) -> str:
     image = standing(tag, host)
     return image.id if image else ""
-
-
-def _tell(
-    trail: Trail, type_: str, outcome: Outcome, backup: Backup, host: DockerHost, progress: Progress, **subject: object
-) -> None:
-    try:
-        trail.record(
-            type_,
-            outcome=outcome,
-            source=str(backup.source),
-            subject={"backup_id": backup.backup_id, "target": host.name, **subject},
-            access=host.access,
-        )
-    except DockerBackupError as err:
-        progress.note(f"WARNING: the audit trail lacks the event {type_}: {err}")

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from airflow_provider_dockerbackup.core.audit.event import Outcome
 from airflow_provider_dockerbackup.core.audit.trail import Trail
 from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.change import Change
 from airflow_provider_dockerbackup.core.drill import DrillPlan
 from airflow_provider_dockerbackup.core.model import ImageInspect, SourceKind
 from airflow_provider_dockerbackup.core.names import WorkingName, before_names, is_before_name, standing, whole_tag
@@ -21,7 +21,7 @@ from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.rollback_image import Candidate, candidate_of, load_proven, prove_in
 from airflow_provider_dockerbackup.core.since import Drill
 from airflow_provider_dockerbackup.core.verify import TestDaemonFactory
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, NotFoundError
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, NotFoundError
 
 PREVIOUS = "previous"
 ROLLBACK = "dockerbackup-rollback"
@@ -168,16 +168,11 @@ def roll_back(
     if request.dry_run:
         require_bytes(repository, backup)
         return work.outcome(image_id="", previous=held, kept=_before(tag, backup.backup_id, held, host))
-    trail = repository.trail(request.actor)
-    work.tell(trail, "rollback.started", "intent", previous_id=held.id if held else "")
-    try:
+    change = work.change(repository.trail(request.actor))
+    change.tell("rollback.started", "intent", previous_id=held.id if held else "")
+    with change.or_failed("rollback.failed"):
         outcome = _roll_back(work, repository=repository, test_daemon=test_daemon)
-    except BaseException as err:
-        problem = str(err) if isinstance(err, DockerBackupError) else type(err).__name__
-        work.tell(trail, "rollback.failed", "failure", problem=problem)
-        raise
-    work.tell(
-        trail,
+    change.tell(
         "rollback.done",
         "success",
         image_id=outcome.image_id,
@@ -267,7 +262,7 @@ class _Work:
             return ()
         return (f"backup {self.backup.backup_id} is one of {source}, not of image {self.tag}",)
 
-    def tell(self, trail: Trail, type_: str, outcome: Outcome, **subject: object) -> None:
+    def change(self, trail: Trail) -> Change:
         about = {
             "backup_id": self.backup.backup_id,
             "target": self.host.name,
@@ -275,16 +270,7 @@ class _Work:
             "step": self.request.step,
             "config_digest": self.candidate.config_digest,
         }
-        try:
-            trail.record(
-                type_,
-                outcome=outcome,
-                source=str(self.backup.source),
-                subject={**about, **subject},
-                access=self.host.access,
-            )
-        except DockerBackupError as err:
-            self.progress.note(f"WARNING: the audit trail lacks the event {type_}: {err}")
+        return Change(trail, source=self.backup.source, host=self.host, progress=self.progress, about=about)
 
 
 def _before(tag: str, backup_id: str, held: ImageInspect | None, host: DockerHost) -> str:

@@ -12,7 +12,7 @@ from typing import Literal
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.repository import Repository
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError
+from airflow_provider_dockerbackup.exceptions import ConfigurationError
 
 Reason = Literal["damaged", "newest", "oldest", "random"]
 
@@ -116,19 +116,16 @@ def _is_whole(backup: Backup) -> bool:
 
 def _tell(sample: Sample, request: SampleRequest, repository: Repository, progress: Progress) -> None:
     """Leave an event before anything is known of the results: nobody can say later that they were picked to please."""
-    trail = repository.trail(request.actor)
-    try:
-        trail.record(
-            "sample.drawn",
-            outcome="success",
-            subject={
-                "population": sample.population,
-                "seed": sample.seed,
-                "hosts": list(request.hosts),
-                "names": list(request.names),
-                "asked": {name: getattr(request, name) for name in ("newest", "oldest", "random")},
-                "picks": [{"backup_id": each.backup.backup_id, "reason": each.reason} for each in sample.picks],
-            },
-        )
-    except DockerBackupError as err:
-        progress.note(f"WARNING: the audit trail lacks the event of this sample: {err}")
+    repository.trail(request.actor).tell(
+        "sample.drawn",
+        progress=progress,
+        outcome="success",
+        subject={
+            "population": sample.population,
+            "seed": sample.seed,
+            "hosts": list(request.hosts),
+            "names": list(request.names),
+            "asked": {name: getattr(request, name) for name in ("newest", "oldest", "random")},
+            "picks": [{"backup_id": each.backup.backup_id, "reason": each.reason} for each in sample.picks],
+        },
+    )

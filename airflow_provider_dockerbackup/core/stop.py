@@ -16,7 +16,6 @@ from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
     ConflictError,
-    DockerBackupError,
     NotFoundError,
 )
 
@@ -79,16 +78,12 @@ def stop_source(request: StopRequest, *, host: DockerHost, repository: Repositor
     if request.dry_run:
         return _outcome(source, None if running else found, found.id, stopped=running, change=change)
     if not running:
-        change.ended("stop.done", "success", id=found.id, status="already", finished_at=found.finished_at)
+        change.tell("stop.done", "success", id=found.id, status="already", finished_at=found.finished_at)
         return _outcome(source, found, found.id, stopped=False, change=change)
     change.intends("stop.started", id=found.id)
-    try:
+    with change.or_failed("stop.failed", id=found.id):
         now = _stop(request, found, host)
-    except BaseException as err:
-        problem = str(err) if isinstance(err, DockerBackupError) else type(err).__name__
-        change.ended("stop.failed", "failure", id=found.id, problem=problem)
-        raise
-    change.ended("stop.done", "success", id=found.id, status="stopped", finished_at=now.finished_at)
+    change.tell("stop.done", "success", id=found.id, status="stopped", finished_at=now.finished_at)
     return _outcome(source, now, found.id, stopped=True, change=change)
 
 

@@ -36,9 +36,9 @@ from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import (
     BadBlobError,
     ConflictError,
-    DockerBackupError,
     IntegrityError,
     NotFoundError,
+    problem_of,
 )
 
 Ended = Literal["converted", "copied", "finished", "already", "skipped", "failed"]
@@ -176,8 +176,7 @@ class Run:
             for each in _in_order(planned):
                 self._results[each.path] = self._result(each)
         except BaseException as err:
-            problem = str(err) if isinstance(err, DockerBackupError) else type(err).__name__
-            self._tell(words.failed, "failure", {**self._summary(), "problem": problem})
+            self._tell(words.failed, "failure", {**self._summary(), "problem": problem_of(err)})
             raise
         finally:
             self._progress.finish()

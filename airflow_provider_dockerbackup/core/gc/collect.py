@@ -16,7 +16,7 @@ from airflow_provider_dockerbackup.core.gc.references import References
 from airflow_provider_dockerbackup.core.gc.sweep import Sweeper, Swept
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.repository import Repository
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, problem_of
 
 _SHOWN = 5
 _MOST_THREADS = 64
@@ -130,8 +130,7 @@ def collect_garbage(repository: Repository, request: GcRequest, *, progress: Pro
         try:
             sweeper.sweep()
         except BaseException as err:
-            problem = str(err) if isinstance(err, DockerBackupError) else type(err).__name__
-            subject = {"gc": gc, **asdict(sweeper.done), "problem": problem}
+            subject = {"gc": gc, **asdict(sweeper.done), "problem": problem_of(err)}
             trail.tell("gc.failed", progress=progress, outcome="failure", subject=subject)
             raise
         finally:

@@ -22,7 +22,13 @@ from airflow_provider_dockerbackup.core.model import ObjectInfo
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.repository import ABANDONED_AFTER_SECONDS, Repository
 from airflow_provider_dockerbackup.core.since import Deletion
-from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, IntegrityError, NotFoundError
+from airflow_provider_dockerbackup.exceptions import (
+    ConflictError,
+    DockerBackupError,
+    IntegrityError,
+    NotFoundError,
+    problem_of,
+)
 
 CLOCK_TOLERANCE_SECONDS = 300.0
 # Longer than this nobody waits between the document and the bytes; a suspended process must not go on.
@@ -113,8 +119,7 @@ class Remover:
                 left = self._delete_on_host(backup)
                 freed = self._delete_bytes(backup) + left.freed_bytes if left.gone else 0
             except BaseException as err:
-                problem = str(err) if isinstance(err, DockerBackupError) else type(err).__name__
-                self._tell("backup.deleted", "failure", backup, {**about, "problem": problem})
+                self._tell("backup.deleted", "failure", backup, {**about, "problem": problem_of(err)})
                 raise
             done = {**about, **_digests(backup), "freed_bytes": freed, "document": path}
             self._tell_removed(backup, done, left)

@@ -17,7 +17,7 @@ from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.retention.plan import Candidate, Plan, plan_rotation
 from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
 from airflow_provider_dockerbackup.core.retention.removal import Removed, Remover
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, NotFoundError
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, NotFoundError, problem_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,10 +144,8 @@ def rotate(repository: Repository, request: RotateRequest, *, progress: Progress
         _remove(plan, request, repository, remover, done)
         reaped = _reap(repository, request)
     except BaseException as err:
-        problem = str(err) if isinstance(err, DockerBackupError) else type(err).__name__
-        trail.tell(
-            "rotate.failed", progress=progress, outcome="failure", subject={**_results(done), "problem": problem}
-        )
+        subject = {**_results(done), "problem": problem_of(err)}
+        trail.tell("rotate.failed", progress=progress, outcome="failure", subject=subject)
         raise
     subject = {**_results(done), "reaped": list(reaped)}
     trail.tell("rotate.done", progress=progress, outcome="success", subject=subject)
