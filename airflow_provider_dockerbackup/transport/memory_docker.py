@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -28,13 +26,13 @@ from airflow_provider_dockerbackup.core.ports import Clock
 from airflow_provider_dockerbackup.core.push import PushResult, PushTarget, check_names
 from airflow_provider_dockerbackup.exceptions import (
     ConflictError,
-    DockerBackupError,
     NotFoundError,
     PushUnavailableError,
     TransientError,
 )
 from airflow_provider_dockerbackup.transport import docker_output, memory_push
 from airflow_provider_dockerbackup.transport.clock import SystemClock
+from airflow_provider_dockerbackup.transport.memory_containers import MemoryContainer, MemoryContainers, carries
 from airflow_provider_dockerbackup.transport.memory_images import (
     MemoryImages,
     MemoryStream,
@@ -44,20 +42,8 @@ from airflow_provider_dockerbackup.transport.memory_images import (
 )
 from airflow_provider_dockerbackup.transport.save_filter import name_list
 
-# What engines say of a moment that has not come.
-_NEVER = "0001-01-01T00:00:00Z"
 # How long any pause takes here.
 _PAUSE_SECONDS = 0.01
-
-
-@dataclass(slots=True, kw_only=True)
-class MemoryContainer:
-    """A container of a twin: its inspect document and its filesystem as a tar."""
-
-    id: str
-    name: str
-    document: dict[str, Any]
-    filesystem: bytes | None
 
 
 class MemoryDockerHost:
@@ -76,7 +62,7 @@ class MemoryDockerHost:
         self._engine = engine or memory_engine(name)
         self._clock = clock or SystemClock()
         self._images = MemoryImages()
-        self._containers: dict[str, MemoryContainer] = {}
+        self._containers = MemoryContainers(host=name, clock=self._clock)
         self.executed: list[tuple[str, tuple[str, ...], int]] = []  # what, command, and how many tags there were then
         self.exec_failures: set[str] = set()
         self.push_forbidden = False
@@ -133,34 +119,28 @@ class MemoryDockerHost:
         :raises NotFoundError: when there is no such image.
         :raises ConflictError: when the name is taken.
         """
-        found = self._images.find(image)
-        if name in self._containers:
-            raise ConflictError(f"the name {name} is already in use by a container on {self._name}")
-        container_id = secrets.token_hex(32)
-        document: dict[str, Any] = {
-            "Id": container_id,
-            "Name": f"/{name}",
-            "Created": self.now().isoformat(),
-            "Image": found.id,
-            "State": {
-                "Status": status,
-                "Running": status == "running",
-                "StartedAt": _NEVER if status == "created" else self.now().isoformat(),
-                "FinishedAt": self.now().isoformat() if status in {"exited", "dead"} else _NEVER,
-            },
-            "Config": {**found.config, "Image": image, **(config or {})},
-            "HostConfig": {"NetworkMode": "none"},
-            "Mounts": [],
-        }
-        self._containers[name] = MemoryContainer(id=container_id, name=name, document=document, filesystem=filesystem)
-        return container_id
+        return self._containers.add(
+            name,
+            image=self._images.find(image),
+            reference=image,
+            filesystem=filesystem,
+            status=status,
+            config=config or {},
+        )
+
+    def container(self, name: str) -> MemoryContainer:
+        """Return a container, by name or ID, to be looked at and changed.
+
+        :raises NotFoundError: when there is none.
+        """
+        return self._containers.find(name)
 
     def list_images(self, *, labels: Sequence[str] = ()) -> tuple[ImageSummary, ...]:
         """Return the images that carry all ``labels``, one item a tag."""
         found = []
         for tag, image_id in sorted(self._images.tags.items()):
             image = self._images.inspect(image_id)
-            if _carries(image.config, labels):
+            if carries(image.config, labels):
                 found.append(
                     ImageSummary(
                         reference=tag,
@@ -174,8 +154,7 @@ class MemoryDockerHost:
 
     def list_containers(self, *, labels: Sequence[str] = ()) -> tuple[ContainerSummary, ...]:
         """Return the containers, in any state, that carry all ``labels``."""
-        documents = [each.document for _, each in sorted(self._containers.items())]
-        return docker_output.container_summaries(each for each in documents if _carries(each["Config"], labels))
+        return docker_output.container_summaries(self._containers.carrying(labels))
 
     def inspect_image(self, reference: str) -> ImageInspect:
         """Return the image that ``reference`` stands for now.
@@ -197,7 +176,7 @@ class MemoryDockerHost:
 
         :raises NotFoundError: when there is none.
         """
-        return ContainerInspect.of(self._container(name).document)
+        return ContainerInspect.of(self._containers.find(name).document)
 
     def save_image(self, image_id: str, *, without: Collection[str] = ()) -> MemoryStream:
         """Stream the archive the image came in, without the members named.
@@ -240,7 +219,7 @@ class MemoryDockerHost:
 
     def export_container(self, container: str) -> MemoryStream:
         """Stream a container's filesystem."""
-        return MemoryStream(self._filesystem(container))
+        return MemoryStream(self._containers.filesystem(container))
 
     def export_temporary(self, container: str, *, image: str) -> MemoryStream:
         """Stream a temporary container's filesystem, and remove it and its ``image`` at the end."""
@@ -249,20 +228,18 @@ class MemoryDockerHost:
             self.remove_container(container)
             self.remove_image(image)
 
-        return MemoryStream(self._filesystem(container), at_end=clean_up)
+        return MemoryStream(self._containers.filesystem(container), at_end=clean_up)
 
     def export_paused(self, container: str, *, limit_seconds: int) -> MemoryStream:  # noqa: ARG002 - as in the port
         """Stream a running container's filesystem while it is paused, another's as it is.
 
         :raises TransientError: when it is restarting.
         """
-        state = self._container(container).document["State"]
-        if state["Status"] == "restarting":
-            raise TransientError(f"container {container} on {self._name} is restarting, and so cannot be paused")
-        if state["Status"] != "running":
-            return MemoryStream(self._filesystem(container))
+        if self._status_to_pause(container) != "running":
+            return MemoryStream(self._containers.filesystem(container))
+        state = self._containers.find(container).state
         state["Status"] = "paused"
-        stream = MemoryStream(self._filesystem(container), at_end=lambda: state.update(Status="running"))
+        stream = MemoryStream(self._containers.filesystem(container), at_end=lambda: state.update(Status="running"))
         stream.pause_seconds = _PAUSE_SECONDS
         return stream
 
@@ -277,9 +254,12 @@ class MemoryDockerHost:
         pause: bool = True,  # noqa: ARG002 - as in the port
     ) -> str:
         """Make a one-layer image of a container's filesystem and configuration and tag it; ``changes`` are ignored."""
-        found = self._container(container)
         image = image_of_filesystem(
-            self._filesystem(container), config=found.document["Config"], comment=message, author=author, now=self.now()
+            self._containers.filesystem(container),
+            config=self._containers.find(container).document["Config"],
+            comment=message,
+            author=author,
+            now=self.now(),
         )
         self._images.by_id[image.id] = image
         self._images.tags[reference] = image.id
@@ -299,9 +279,7 @@ class MemoryDockerHost:
 
         :raises TransientError: when it is restarting.
         """
-        status = self._container(container).document["State"]["Status"]
-        if status == "restarting":
-            raise TransientError(f"container {container} on {self._name} is restarting, and so cannot be paused")
+        status = self._status_to_pause(container)
         made = self.commit_container(container, reference=reference, message=message, author=author, changes=changes)
         return PausedCommit(image_id=made, pause_seconds=_PAUSE_SECONDS if status == "running" else None)
 
@@ -319,7 +297,7 @@ class MemoryDockerHost:
         :raises TransientError: when the first word is in ``exec_failures``.
         :raises ConflictError: when the container does not run.
         """
-        status = self._container(container).document["State"]["Status"]
+        status = self._containers.find(container).status
         if status != "running":
             raise ConflictError(f"container {container} on {self._name} is {status}")
         self.executed.append((what, tuple(command), len(self._images.tags)))
@@ -345,28 +323,18 @@ class MemoryDockerHost:
 
     def start_container(self, name: str) -> None:
         """Start a container; one that runs is no error."""
-        state = self._container(name).document["State"]
-        if state["Status"] != "running":
-            state.update(Status="running", Running=True, StartedAt=self.now().isoformat())
+        self._containers.start(name)
 
     def stop_container(self, name: str, *, timeout_seconds: int) -> None:  # noqa: ARG002 - as in the port
         """Stop a container; one that does not run is no error."""
-        state = self._container(name).document["State"]
-        if state["Status"] != "created":
-            state.update(Status="exited", Running=False, FinishedAt=self.now().isoformat())
+        self._containers.stop(name)
 
     def rename_container(self, name: str, *, to: str) -> None:
         """Give a container, by name or ID, another name.
 
         :raises ConflictError: when the name is taken, also by itself.
         """
-        found = self._container(name)
-        if to in self._containers:
-            raise ConflictError(f"the name {to} is already in use by a container on {self._name}")
-        del self._containers[found.name]
-        found.name = to
-        found.document["Name"] = f"/{to}"
-        self._containers[to] = found
+        self._containers.rename(name, to=to)
 
     def list_networks(self) -> tuple[str, ...]:
         """Return the names of the networks that every engine has."""
@@ -377,13 +345,7 @@ class MemoryDockerHost:
 
         :raises ConflictError: when it runs.
         """
-        try:
-            found = self._container(name)
-        except NotFoundError:
-            return
-        if found.document["State"]["Status"] in {"running", "paused", "restarting"}:
-            raise ConflictError(f"container {name} on {self._name} runs; stop it first")
-        del self._containers[found.name]
+        self._containers.remove(name)
 
     def remove_container_keeping_volumes(self, container_id: str) -> None:
         """Remove a container that is not running; one that is not there is no error. A twin keeps no volumes.
@@ -399,7 +361,7 @@ class MemoryDockerHost:
         """
         with suppress(NotFoundError):
             image_id = self._images.find(reference).id
-            users = [each.name for each in self._containers.values() if each.document["Image"] == image_id]
+            users = self._containers.users_of(image_id)
             if users and len(self._images.tags_of(image_id)) <= 1:
                 raise ConflictError(f"unable to remove {reference} on {self._name}: container {users[0]} uses it")
         self._images.remove(reference)
@@ -438,25 +400,8 @@ class MemoryDockerHost:
         self._images.tags[reference] = image.id
         return image.id
 
-    def _filesystem(self, name: str) -> bytes:
-        filesystem = self._container(name).filesystem
-        if filesystem is None:
-            raise DockerBackupError(
-                f"the twin knows no filesystem of {name}: give one to add_container(), or use an image with one layer"
-            )
-        return filesystem
-
-    def _container(self, name: str) -> MemoryContainer:
-        for container in self._containers.values():
-            if name in {container.name, container.id}:
-                return container
-        raise NotFoundError(f"no such container on {self._name}: {name}")
-
-
-def _carries(config: Mapping[str, Any], labels: Sequence[str]) -> bool:
-    have = config.get("Labels") or {}
-    for label in labels:
-        key, has_value, value = label.partition("=")
-        if key not in have or (has_value and have[key] != value):
-            return False
-    return True
+    def _status_to_pause(self, container: str) -> str:
+        status = self._containers.find(container).status
+        if status == "restarting":
+            raise TransientError(f"container {container} on {self._name} is restarting, and so cannot be paused")
+        return status

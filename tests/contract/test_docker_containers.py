@@ -158,7 +158,7 @@ def test_an_export_pauses_what_runs_and_measures_it_at_its_end(host: DockerHost)
 def _fill(host: DockerHost, name: str) -> None:
     """Give the twin's container a filesystem; a real one has its own."""
     if isinstance(host, MemoryDockerHost):
-        host._containers[name].filesystem = b"\0" * 10240
+        host.container(name).filesystem = b"\0" * 10240
 
 
 def test_a_container_is_removed_only_when_it_does_not_run(host: DockerHost) -> None:

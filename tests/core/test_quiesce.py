@@ -224,7 +224,7 @@ def test_a_container_that_its_owner_wakes_in_mid_export_is_refused() -> None:
 
     def wake(call: str) -> None:
         if call == "export_container":
-            world.host._containers["web"].document["State"]["Status"] = "running"
+            world.host.container("web").document["State"]["Status"] = "running"
 
     with pytest.raises(TransientError, match="paused by somebody else and woken"):
         world.backup(1, CONTAINER, host=FaultyHost(world.host, meanwhile=wake))
@@ -245,7 +245,7 @@ def test_a_pause_that_did_not_come_about_is_not_claimed() -> None:
 
 def _stopping(world: World, call: Any) -> Any:
     def stop_first(*args: Any, **options: Any) -> Any:
-        world.host._containers["web"].document["State"]["Status"] = "exited"
+        world.host.container("web").document["State"]["Status"] = "exited"
         return call(*args, **options)
 
     return stop_first

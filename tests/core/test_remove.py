@@ -84,7 +84,7 @@ def test_a_container_goes_when_a_verified_backup_was_taken_after_it_stopped(worl
         {"Type": "volume", "Name": "5e" * 32, "Destination": "/cache"},
         {"Type": "bind", "Source": "/srv", "Destination": "/srv"},
     ]
-    world.host._container("web").document["Mounts"] = mounts
+    world.host.container("web").document["Mounts"] = mounts
     done = remove(world, CONTAINER)
     assert (done.status, done.backup.backup_id) == ("removed", backup.backup_id)
     assert done.volumes_left == ("data", "5e" * 32)
@@ -121,7 +121,7 @@ def running(world: World) -> None:
 def paused(world: World) -> None:
     """The container is paused."""
     verified(world, CONTAINER)
-    world.host._container("web").document["State"]["Status"] = "paused"
+    world.host.container("web").document["State"]["Status"] = "paused"
 
 
 def no_backup(world: World) -> None:
@@ -145,13 +145,13 @@ def restarted(world: World) -> None:
 def ended_again(world: World) -> None:
     """Its end is another than the recorded one, its start is the same."""
     verified(world, CONTAINER)
-    world.host._container("web").document["State"]["FinishedAt"] = "2026-03-01T06:00:00Z"
+    world.host.container("web").document["State"]["FinishedAt"] = "2026-03-01T06:00:00Z"
 
 
 def untold_times(world: World) -> None:
     """The engine says neither then nor now when the container was started."""
     world.host.stop_container("web", timeout_seconds=1)
-    world.host._container("web").document["State"]["StartedAt"] = ""
+    world.host.container("web").document["State"]["StartedAt"] = ""
     verified(world, CONTAINER)
 
 
@@ -243,14 +243,14 @@ def test_a_file_put_into_a_stopped_container_is_noticed_when_files_are_compared(
     """It changes neither ID nor times; what did not change is removed."""
     verified(world, CONTAINER)
     assert remove(world, CONTAINER, compare_files=True, dry_run=True).status == "removed"
-    world.host._container("web").filesystem = FILESYSTEM + bytes(10240)
+    world.host.container("web").filesystem = FILESYSTEM + bytes(10240)
     for dry_run in (True, False):
         with pytest.raises(ConflictError, match="its files are not those of backup"):
             remove(world, CONTAINER, compare_files=True, dry_run=dry_run)
     assert is_there(world, CONTAINER)
     assert events(world.storage) == []
     assert world.progress.open == 0
-    world.host._container("web").filesystem = FILESYSTEM
+    world.host.container("web").filesystem = FILESYSTEM
     assert remove(world, CONTAINER, compare_files=True).status == "removed"
 
 

@@ -81,7 +81,7 @@ def test_it_runs_on_when_the_intent_cannot_be_written(world: World) -> None:
 )
 def test_one_that_cannot_be_stopped_safely_is_refused(world: World, key: str, value: Any, says: str) -> None:
     """Before anything is touched."""
-    document = world.host._container("web").document
+    document = world.host.container("web").document
     document["State" if key == "Status" else "HostConfig"][key] = value
     with pytest.raises(ConflictError, match=says):
         stop(world)
@@ -108,7 +108,7 @@ def test_the_timeout_is_the_given_one_or_the_containers_own(
     world: World, given: int | None, own: int | None, expected: int
 ) -> None:
     """Else Docker's."""
-    world.host._container("web").document["Config"]["StopTimeout"] = own
+    world.host.container("web").document["Config"]["StopTimeout"] = own
     seen = []
 
     class Watched(FaultyHost):
@@ -124,7 +124,7 @@ def test_the_timeout_is_the_given_one_or_the_containers_own(
 
 def test_one_that_wants_to_be_waited_for_without_end_is_not_ended_by_force_unasked(world: World) -> None:
     """``--stop-timeout=-1`` is for databases that must not be killed; a task cannot wait so long."""
-    world.host._container("web").document["Config"]["StopTimeout"] = -1
+    world.host.container("web").document["Config"]["StopTimeout"] = -1
     for dry_run in (True, False):
         with pytest.raises(ConfigurationError, match=r"--stop-timeout=-1\); give timeout_seconds"):
             stop(world, dry_run=dry_run)

@@ -36,7 +36,7 @@ DAY = timedelta(hours=25)
 
 def set_status(world: HostWorld, status: str, *, started_at: str | None = None) -> None:
     """Let the container do something else."""
-    state = world.host._container(CONTAINER.name).document["State"]
+    state = world.host.container(CONTAINER.name).document["State"]
     state["Status"] = status
     if started_at is not None:
         state["StartedAt"] = started_at
