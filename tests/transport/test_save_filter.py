@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_dockerbackup.core.archive import DockerArchiveScanner
 from airflow_provider_dockerbackup.core.archive.compression import Compression, decompressed
+from airflow_provider_dockerbackup.core.archive.docker_archive import DockerArchiveScanner
 from airflow_provider_dockerbackup.core.model import FilteredBy
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 from airflow_provider_dockerbackup.transport import commands, docker_output

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from airflow_provider_dockerbackup.core.archive import DockerArchive, DockerArchiveScanner
+from airflow_provider_dockerbackup.core.archive.docker_archive import DockerArchive, DockerArchiveScanner
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "archives"

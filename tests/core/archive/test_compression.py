@@ -17,8 +17,12 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_dockerbackup.core.archive import Compression, compressor, decompressed
-from airflow_provider_dockerbackup.core.archive.compression import layer_compressor
+from airflow_provider_dockerbackup.core.archive.compression import (
+    Compression,
+    compressor,
+    decompressed,
+    layer_compressor,
+)
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 
 from .making import pieces

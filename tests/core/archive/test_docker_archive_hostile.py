@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from airflow_provider_dockerbackup.core.archive import DecompressLimits, DockerArchiveScanner
+from airflow_provider_dockerbackup.core.archive.docker_archive import DecompressLimits, DockerArchiveScanner
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 
 from .making import (

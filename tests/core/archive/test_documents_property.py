@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_dockerbackup.core.archive import retagged
+from airflow_provider_dockerbackup.core.archive.load_form import retagged
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 
 from .making import IMAGES, compact, drained, entries_of, golden, scan, tar_of

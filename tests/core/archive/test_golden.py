@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_dockerbackup.core.archive import Compression, require_image
+from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.archive.docker_archive import require_image
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 
 from .making import BLOCK, IMAGES, entries_of, golden, scan, sha256, tar_of

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_dockerbackup.core.archive import DockerArchive, DockerArchiveScanner
+from airflow_provider_dockerbackup.core.archive.docker_archive import DockerArchive, DockerArchiveScanner
 from airflow_provider_dockerbackup.exceptions import IncompleteError, IntegrityError
 
 from .making import (

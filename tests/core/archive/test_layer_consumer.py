@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 import zstandard
 
-from airflow_provider_dockerbackup.core.archive import Compression, DecompressLimits, DockerArchiveScanner
+from airflow_provider_dockerbackup.core.archive.compression import Compression
+from airflow_provider_dockerbackup.core.archive.docker_archive import DecompressLimits, DockerArchiveScanner
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 
 from .making import IMAGES, blob, entries_of, golden, layer, legacy_archive, oci_archive, pieces, sha256, tar_of

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_dockerbackup.core.archive import image_config_from, one_layer_image, retagged
+from airflow_provider_dockerbackup.core.archive.load_form import retagged
+from airflow_provider_dockerbackup.core.archive.rootfs import image_config_from, one_layer_image
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 
 from .making import IMAGES, Entry, drained, entries_of, golden, pieces, scan, sha256, tar_of

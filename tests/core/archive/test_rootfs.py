@@ -11,13 +11,8 @@ from typing import Any, Literal
 
 import pytest
 
-from airflow_provider_dockerbackup.core.archive import (
-    Rootfs,
-    RootfsScanner,
-    image_config_from,
-    one_layer_image,
-    retagged,
-)
+from airflow_provider_dockerbackup.core.archive.load_form import retagged
+from airflow_provider_dockerbackup.core.archive.rootfs import Rootfs, RootfsScanner, image_config_from, one_layer_image
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
 
 from .making import EXPORTS, Entry, drained, golden, pieces, scan, sha256, tar_of

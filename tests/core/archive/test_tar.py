@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from airflow_provider_dockerbackup.core.archive import MemberKind, TarLimits, TarMember, TarScanner
+from airflow_provider_dockerbackup.core.archive.tar import MemberKind, TarLimits, TarMember, TarScanner
 from airflow_provider_dockerbackup.core.archive.tar_header import file_header, padding
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 

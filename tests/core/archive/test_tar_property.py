@@ -10,7 +10,7 @@ from typing import Literal
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_dockerbackup.core.archive import MemberKind, TarMember, TarScanner
+from airflow_provider_dockerbackup.core.archive.tar import MemberKind, TarMember, TarScanner
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 
 from .making import Entry, tar_of
