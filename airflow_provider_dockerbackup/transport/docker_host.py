@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from airflow_provider_dockerbackup.core.archive.member_names import archive_forms
 from airflow_provider_dockerbackup.core.container_options import ContainerOption
@@ -25,21 +25,15 @@ from airflow_provider_dockerbackup.core.model import (
     PausedCommit,
 )
 from airflow_provider_dockerbackup.core.push import PushResult, PushTarget
-from airflow_provider_dockerbackup.exceptions import (
-    ConflictError,
-    DockerBackupError,
-    NotFoundError,
-)
 from airflow_provider_dockerbackup.transport import commands, docker_output
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
-from airflow_provider_dockerbackup.transport.docker_errors import docker_error, exec_error, exec_said
+from airflow_provider_dockerbackup.transport.docker_calls import DockerCalls
+from airflow_provider_dockerbackup.transport.docker_errors import exec_error, exec_said
 from airflow_provider_dockerbackup.transport.host_archives import SshHostArchives
 from airflow_provider_dockerbackup.transport.image_loader import ImageLoader
 from airflow_provider_dockerbackup.transport.slots import DEFAULT_PLACES, capture_slot
-from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshRemoteStream, SshSession
+from airflow_provider_dockerbackup.transport.ssh import SshRemoteStream, SshSession
 from airflow_provider_dockerbackup.transport.told_streams import SshFilteredStream, SshPausedStream
-
-_T = TypeVar("_T")
 
 
 class SshDockerHost:
@@ -67,6 +61,7 @@ class SshDockerHost:
         self._session = session
         self._name = name
         self._docker = command or DockerCommand()
+        self._calls = DockerCalls(session, name=name)
         self._loader = ImageLoader(session, name=name, command=self._docker, engine=self.engine)
         self._max_captures = max_captures
         self._access = dict(access or {})
@@ -107,12 +102,12 @@ class SshDockerHost:
         self._session.connect()
         # All at once: each takes the start of a program and its round trips.
         with ThreadPoolExecutor(max_workers=3) as pool:
-            versions = pool.submit(self._run, commands.version(self._docker), what="docker version")
-            infos = pool.submit(self._run, commands.info(self._docker), what="docker info")
+            versions = pool.submit(self._calls.run, commands.version(self._docker), what="docker version")
+            infos = pool.submit(self._calls.run, commands.info(self._docker), what="docker info")
             # Not every `date` knows the option; then names that depend on the time zone are just not foreseen.
             dates = pool.submit(self._session.run, commands.epoch(), what="date")
             version, info, date = versions.result(), infos.result(), dates.result()
-        engine = self._read(
+        engine = self._calls.read(
             "docker info",
             lambda: docker_output.engine(
                 version=docker_output.json_object(version.stdout), info=docker_output.json_object(info.stdout)
@@ -124,15 +119,14 @@ class SshDockerHost:
 
     def list_images(self, *, labels: Sequence[str] = ()) -> tuple[ImageSummary, ...]:
         """Return the images that carry all ``labels``, one item a tag."""
-        listed = self._run(commands.list_image_ids(self._docker, labels=labels), what="docker image ls")
-        return docker_output.image_summaries(
-            self._inspect_all(docker_output.ids(listed.stdout), commands.inspect_images)
-        )
+        listed = self._calls.run(commands.list_image_ids(self._docker, labels=labels), what="docker image ls")
+        return docker_output.image_summaries(self._inspect_images(docker_output.ids(listed.stdout)))
 
     def list_containers(self, *, labels: Sequence[str] = ()) -> tuple[ContainerSummary, ...]:
         """Return the containers, in any state, that carry all ``labels``."""
-        listed = self._run(commands.list_container_ids(self._docker, labels=labels), what="docker container ls")
-        documents = self._inspect_all(docker_output.ids(listed.stdout), commands.inspect_containers)
+        listed = self._calls.run(commands.list_container_ids(self._docker, labels=labels), what="docker container ls")
+        names = docker_output.ids(listed.stdout)
+        documents = self._calls.inspect_all(names, partial(commands.inspect_containers, self._docker))
         return docker_output.container_summaries(documents)
 
     def inspect_image(self, reference: str) -> ImageInspect:
@@ -141,12 +135,14 @@ class SshDockerHost:
         :raises NotFoundError: when there is none.
         """
         what = f"docker image inspect {reference}"
-        return docker_output.image(self._one(commands.inspect_images(self._docker, [reference]), what=what))
+        return docker_output.image(
+            self._calls.inspect_one(commands.inspect_images(self._docker, [reference]), what=what)
+        )
 
     def layer_chains(self) -> frozenset[tuple[str, ...]]:
         """Return the diff_ids of each image's layers, lowest first."""
-        listed = self._run(commands.list_image_ids(self._docker), what="docker image ls")
-        documents = self._inspect_all(docker_output.ids(listed.stdout), commands.inspect_images)
+        listed = self._calls.run(commands.list_image_ids(self._docker), what="docker image ls")
+        documents = self._inspect_images(docker_output.ids(listed.stdout))
         return frozenset(docker_output.image(each).diff_ids for each in documents)
 
     def image_history(self, reference: str) -> tuple[HistoryLine, ...]:
@@ -156,8 +152,8 @@ class SshDockerHost:
         """
         image = self.inspect_image(reference)
         what = f"docker image history {reference}"
-        result = self._run(commands.history(self._docker, reference), what=what)
-        lines = self._read(what, lambda: docker_output.json_lines(result.stdout))
+        result = self._calls.run(commands.history(self._docker, reference), what=what)
+        lines = self._calls.read(what, lambda: docker_output.json_lines(result.stdout))
         return docker_output.history(lines, layers=len(image.diff_ids))
 
     def inspect_container(self, name: str) -> ContainerInspect:
@@ -166,7 +162,9 @@ class SshDockerHost:
         :raises NotFoundError: when there is none.
         """
         what = f"docker container inspect {name}"
-        return ContainerInspect.of(self._one(commands.inspect_containers(self._docker, [name]), what=what))
+        return ContainerInspect.of(
+            self._calls.inspect_one(commands.inspect_containers(self._docker, [name]), what=what)
+        )
 
     def save_image(self, image_id: str, *, without: Collection[str] = ()) -> SshFilteredStream:
         """Stream ``docker save`` of one image, without the members named where the host has what that takes.
@@ -177,7 +175,7 @@ class SshDockerHost:
         if without:
             line = commands.save_filtered(self._docker, image_id, without=without)
         # Nothing comes while a layer is left out, which may be large.
-        return SshFilteredStream(self._stream(line, what=f"docker save {image_id}", pauses=bool(without)))
+        return SshFilteredStream(self._calls.stream(line, what=f"docker save {image_id}", pauses=bool(without)))
 
     def image_manifests(self, image: ImageInspect) -> tuple[ImageManifest, ...]:
         """Return what an image's index names, as engines from 28 on tell.
@@ -214,7 +212,7 @@ class SshDockerHost:
 
     def export_container(self, container: str) -> SshRemoteStream:
         """Stream ``docker export`` of a container as it is."""
-        return self._stream(commands.export(self._docker, container), what=f"docker export {container}")
+        return self._calls.stream(commands.export(self._docker, container), what=f"docker export {container}")
 
     def export_temporary(self, container: str, *, image: str) -> SshRemoteStream:
         """Stream ``docker export`` of a temporary container; the host removes it and its ``image`` at the end.
@@ -222,7 +220,7 @@ class SshDockerHost:
         It does so also when the stream ends because the connection did.
         """
         line = commands.export_temporary(self._docker, container, image=image)
-        return self._stream(line, what=f"docker export {container}")
+        return self._calls.stream(line, what=f"docker export {container}")
 
     def export_paused(self, container: str, *, limit_seconds: int) -> SshPausedStream:
         """Stream ``docker export`` of a container that is paused for the whole stream, if it was running.
@@ -232,7 +230,7 @@ class SshDockerHost:
         stays paused. When the limit ended the pause before the export ended, the stream fails.
         """
         line = commands.export_paused(self._docker, container, limit_seconds=limit_seconds)
-        return SshPausedStream(self._stream(line, what=f"docker export {container}"))
+        return SshPausedStream(self._calls.stream(line, what=f"docker export {container}"))
 
     def commit_container(
         self,
@@ -254,9 +252,7 @@ class SshDockerHost:
             changes=changes,
             pause=pause,
         )
-        what = f"docker commit {container} {reference}"
-        result = self._run(line, what=what, seconds=self._session.timeouts.first_byte_seconds, secrets=changes)
-        return self._read(what, lambda: docker_output.last_id(result.stdout))
+        return self._calls.make(line, what=f"docker commit {container} {reference}", secrets=changes)
 
     def commit_paused(
         self,
@@ -285,8 +281,8 @@ class SshDockerHost:
             limit_seconds=limit_seconds,
         )
         what = f"docker commit {container} {reference}"
-        result = self._run(line, what=what, seconds=self._session.timeouts.first_byte_seconds, secrets=changes)
-        image_id = self._read(what, lambda: docker_output.last_id(result.stdout))
+        result = self._calls.work(line, what=what, secrets=changes)
+        image_id = self._calls.read(what, lambda: docker_output.last_id(result.stdout))
         return PausedCommit(image_id=image_id, pause_seconds=docker_output.pause_seconds(result.stderr))
 
     def exec_container(
@@ -319,42 +315,37 @@ class SshDockerHost:
 
         :raises ConflictError: when the name is taken.
         """
-        what = f"docker create {name} from {image}"
-        limit = self._session.timeouts.first_byte_seconds
-        result = self._run(commands.create(self._docker, image, name=name), what=what, seconds=limit)
-        return self._read(what, lambda: docker_output.last_id(result.stdout))
+        line = commands.create(self._docker, image, name=name)
+        return self._calls.make(line, what=f"docker create {name} from {image}")
 
     def create_from_options(self, image: str, *, name: str, options: Sequence[ContainerOption]) -> str:
         """Create, not start, a container that runs what ``image`` says, and return its ID; never pulls.
 
         :raises ConflictError: when the name is taken.
         """
-        what = f"docker create {name} from {image}"
         line = commands.create_from_options(self._docker, image, name=name, options=options)
         hidden = [option.value for option in options if option.secret]
-        result = self._run(line, what=what, seconds=self._session.timeouts.first_byte_seconds, secrets=hidden)
-        return self._read(what, lambda: docker_output.last_id(result.stdout))
+        return self._calls.make(line, what=f"docker create {name} from {image}", secrets=hidden)
 
     def start_container(self, name: str) -> None:
         """Start a container; one that runs is no error."""
-        limit = self._session.timeouts.first_byte_seconds
-        self._run(commands.start(self._docker, name), what=f"docker start {name}", seconds=limit)
+        self._calls.work(commands.start(self._docker, name), what=f"docker start {name}")
 
     def stop_container(self, name: str, *, timeout_seconds: int) -> None:
         """Stop a container, by force after ``timeout_seconds``; one that does not run is no error."""
         line = commands.stop(self._docker, name, timeout_seconds=timeout_seconds)
-        self._run(line, what=f"docker stop {name}", seconds=timeout_seconds + 60.0)
+        self._calls.run(line, what=f"docker stop {name}", seconds=timeout_seconds + 60.0)
 
     def rename_container(self, name: str, *, to: str) -> None:
         """Give a container, by name or ID, another name.
 
         :raises ConflictError: when the name is taken, also by itself.
         """
-        self._run(commands.rename(self._docker, name, to=to), what=f"docker rename {name} {to}")
+        self._calls.run(commands.rename(self._docker, name, to=to), what=f"docker rename {name} {to}")
 
     def list_networks(self) -> tuple[str, ...]:
         """Return the names of the host's networks, sorted."""
-        result = self._run(commands.list_networks(self._docker), what="docker network ls")
+        result = self._calls.run(commands.list_networks(self._docker), what="docker network ls")
         return tuple(sorted(result.stdout.decode("utf-8", "replace").split()))
 
     def remove_container(self, name: str) -> None:
@@ -362,7 +353,7 @@ class SshDockerHost:
 
         :raises ConflictError: when it runs.
         """
-        self._remove(commands.remove_container(self._docker, name), what=f"docker rm {name}")
+        self._calls.remove(commands.remove_container(self._docker, name), what=f"docker rm {name}")
 
     def remove_container_keeping_volumes(self, container_id: str) -> None:
         """Remove a container that is not running and leave its volumes, anonymous ones too; gone is no error.
@@ -370,18 +361,20 @@ class SshDockerHost:
         :raises ConflictError: when it runs, or is paused.
         """
         line = commands.remove_container_keeping_volumes(self._docker, container_id)
-        self._remove(line, what=f"docker rm {container_id}")
+        self._calls.remove(line, what=f"docker rm {container_id}")
 
     def remove_image(self, reference: str) -> None:
         """Remove one tag, or by ID an image with at most one tag; one that is not there is no error.
 
         :raises ConflictError: when a container uses it, or an ID has several tags.
         """
-        self._remove(commands.remove_image(self._docker, reference), what=f"docker rmi {reference}")
+        self._calls.remove(commands.remove_image(self._docker, reference), what=f"docker rmi {reference}")
 
     def tag_image(self, image_id: str, *, reference: str) -> None:
         """Point the tag ``reference`` to ``image_id``."""
-        self._run(commands.tag(self._docker, image_id, reference=reference), what=f"docker tag {image_id} {reference}")
+        self._calls.run(
+            commands.tag(self._docker, image_id, reference=reference), what=f"docker tag {image_id} {reference}"
+        )
 
     def takes_zstd(self) -> bool:
         """Tell whether :meth:`load_image` takes zstd frames: the host's zstd or the engine decompresses them."""
@@ -404,61 +397,16 @@ class SshDockerHost:
         :raises IntegrityError: when the engine refuses the archive.
         """
         printed = self._loader.import_filesystem(chunks, reference=reference, changes=changes)
-        return self._read(f"docker import {reference}", lambda: docker_output.last_id(printed))
+        return self._calls.read(f"docker import {reference}", lambda: docker_output.last_id(printed))
 
     def now(self) -> datetime:
         """Return the host's own time, aware UTC, to the second."""
-        result = self._run(commands.date(), what="date")
-        return self._read("date", lambda: docker_output.moment(result.stdout))
+        result = self._calls.run(commands.date(), what="date")
+        return self._calls.read("date", lambda: docker_output.moment(result.stdout))
 
     def close(self) -> None:
         """Close the control connection."""
         self._session.close()
 
-    def _run(self, line: str, *, what: str, seconds: float | None = None, secrets: Sequence[str] = ()) -> CommandResult:
-        result = self._session.run(line, what=what, timeout_seconds=seconds)
-        if result.exit_status != 0:
-            raise docker_error(result, what=what, host=self._name, secrets=secrets)
-        return result
-
-    def _stream(self, line: str, *, what: str, pauses: bool = False) -> SshRemoteStream:
-        def explain(result: CommandResult) -> DockerBackupError:
-            return docker_error(result, what=what, host=self._name)
-
-        return self._session.stream_out(line, explain=explain, what=what, pauses=pauses)
-
-    def _remove(self, line: str, *, what: str) -> None:
-        try:
-            self._run(line, what=what)
-        except NotFoundError:
-            return
-
-    def _one(self, line: str, *, what: str) -> dict[str, Any]:
-        result = self._run(line, what=what)
-        documents = self._read(what, lambda: docker_output.json_array(result.stdout))
-        if len(documents) != 1:
-            raise ConflictError(f"{what} on {self._name} found {len(documents)} objects; use a full name or ID")
-        return documents[0]
-
-    def _inspect_all(
-        self, names: Sequence[str], builder: Callable[[DockerCommand, Sequence[str]], str]
-    ) -> list[dict[str, Any]]:
-        """Inspect what was listed, in as few commands as fit; what vanished since is left out."""
-        found: list[dict[str, Any]] = []
-        for start in range(0, len(names), commands.IDS_PER_COMMAND):
-            batch = names[start : start + commands.IDS_PER_COMMAND]
-            what = f"docker inspect of {len(batch)} objects"
-            result = self._session.run(builder(self._docker, batch), what=what)
-            if result.exit_status != 0:
-                error = docker_error(result, what=what, host=self._name)
-                if not isinstance(error, NotFoundError):
-                    raise error
-            found += self._read(what, partial(docker_output.json_array, result.stdout))
-        return found
-
-    def _read(self, what: str, parse: Callable[[], _T]) -> _T:
-        """Return what ``parse`` makes of a command's output; its error says which command, on which host."""
-        try:
-            return parse()
-        except DockerBackupError as err:
-            raise type(err)(f"{what} on {self._name}: {err}") from err
+    def _inspect_images(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        return self._calls.inspect_all(names, partial(commands.inspect_images, self._docker))
