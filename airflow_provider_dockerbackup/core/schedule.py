@@ -77,14 +77,3 @@ class Schedule:
     def __str__(self) -> str:
         """Return it as :meth:`parse` takes it, or ``every run``."""
         return "every run" if self.rule is None else str(self.rule)
-
-
-def time_zone(name: str, *, what: str = "timezone") -> ZoneInfo:
-    """Return a time zone.
-
-    :raises ConfigurationError: when there is none of that name.
-    """
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError, TypeError) as err:
-        raise ConfigurationError(f"{what}: expected an IANA name such as Europe/Berlin, got {name!r}") from err

@@ -14,7 +14,8 @@ from airflow_provider_dockerbackup.core.fleet import Select, Selection, Wanted, 
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.repository import Repository
-from airflow_provider_dockerbackup.core.schedule import Schedule, time_zone
+from airflow_provider_dockerbackup.core.retention.duration import time_zone
+from airflow_provider_dockerbackup.core.schedule import Schedule
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
     DockerBackupError,
@@ -121,7 +122,7 @@ class DockerFleetOperator(DockerBackupBaseOperator):
             select=cast("Select", self.select),
             kinds=frozenset(SourceKind(each) for each in kinds),
             schedule=Schedule.parse(self.schedule, what="schedule"),
-            zone=time_zone(self.timezone),
+            zone=time_zone(self.timezone, what="timezone"),
         )
 
     def existing(self) -> Repository | None:

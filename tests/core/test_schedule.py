@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from airflow_provider_dockerbackup.core.schedule import Schedule, time_zone
+from airflow_provider_dockerbackup.core.retention.duration import time_zone
+from airflow_provider_dockerbackup.core.schedule import Schedule
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 
 BERLIN, ZULU = ZoneInfo("Europe/Berlin"), ZoneInfo("UTC")
@@ -111,6 +112,6 @@ def test_it_is_shown_as_it_is_written() -> None:
 
 def test_a_time_zone_that_is_none_is_named() -> None:
     """And one that is, is it."""
-    assert time_zone("Europe/Berlin") == BERLIN
+    assert time_zone("Europe/Berlin", what="timezone") == BERLIN
     with pytest.raises(ConfigurationError, match=r"^timezone: .*'Mars'"):
-        time_zone("Mars")
+        time_zone("Mars", what="timezone")

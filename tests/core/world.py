@@ -35,7 +35,6 @@ BEGIN = datetime(2026, 3, 1, 6, 0, tzinfo=UTC)
 HOST = "ship-1"
 IMAGE = Source(host=HOST, kind=SourceKind.IMAGE, name="lab/app:1")
 CONTAINER = Source(host=HOST, kind=SourceKind.CONTAINER, name="web")
-_AFTERWARDS = ("verification-", "confirmed-", "hold-", "release-")
 FILESYSTEM = tar_of([Entry("etc/app.conf", b"port = 80\n"), Entry("srv/data", bytes(range(256)) * 40)])
 
 

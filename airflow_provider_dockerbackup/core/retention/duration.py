@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Durations of calendar length: years, months, days and hours, as in ``2y5m7d3h``."""
+"""Durations of calendar length: years, months, days and hours, as in ``2y5m7d3h``; and whose calendar it is."""
 
 from __future__ import annotations
 
@@ -68,3 +68,15 @@ def _from_wall(wall: datetime, zone: ZoneInfo) -> datetime:
 
 def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
     return moment.astimezone(zone).utcoffset() or timedelta()
+
+
+def time_zone(name: str, *, what: str) -> ZoneInfo:
+    """Return the time zone of an IANA name.
+
+    :param what: what it is the value of, for messages.
+    :raises ConfigurationError: when there is none of that name.
+    """
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError, TypeError) as err:
+        raise ConfigurationError(f"{what}: expected an IANA name such as Europe/Berlin, got {name!r}") from err

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from airflow_provider_dockerbackup.core.retention.duration import Duration
+from airflow_provider_dockerbackup.core.retention.duration import Duration, time_zone
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 
 ALL = -1
@@ -262,10 +262,4 @@ def _count(name: str, value: Any) -> int:
 
 
 def _timezone(value: Any) -> str:
-    try:
-        ZoneInfo(value)
-    except (KeyError, ValueError, OSError, TypeError) as err:
-        raise ConfigurationError(
-            f"policy.timezone: expected an IANA name such as Europe/Berlin, got {value!r}"
-        ) from err
-    return str(value)
+    return time_zone(value, what="policy.timezone").key
