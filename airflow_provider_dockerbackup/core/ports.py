@@ -28,11 +28,13 @@ from airflow_provider_dockerbackup.core.model import (
     PausedCommit,
     RunningContainer,
 )
+from airflow_provider_dockerbackup.core.push import PushResult, PushTarget
 from airflow_provider_dockerbackup.core.storage import ObjectWriter, StagedWriter, Storage
 
 __all__ = [
     "Clock",
     "DockerHost",
+    "FilteredStream",
     "ObjectWriter",
     "PausedStream",
     "Progress",
@@ -41,7 +43,6 @@ __all__ = [
     "Storage",
     "TestDaemon",
 ]
-from airflow_provider_dockerbackup.core.push import PushResult, PushTarget
 
 
 class Clock(Protocol):
