@@ -28,6 +28,7 @@ from airflow_provider_dockerbackup.core.image_layers import layers_in
 from airflow_provider_dockerbackup.core.layers import reading as blobs
 from airflow_provider_dockerbackup.core.model import JsonObject
 from airflow_provider_dockerbackup.core.places import blob_path
+from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, DocumentFile, Image, Layer
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import IntegrityError
@@ -366,6 +367,13 @@ def load_stream(
             diff_id=record.diff_ids[0],
             tags=tags,
         )
+
+
+def told(chunks: Iterator[bytes], progress: Progress) -> Iterator[bytes]:
+    """Yield ``chunks`` as they are, and tell how far it is."""
+    for chunk in chunks:
+        progress.advance(len(chunk))
+        yield chunk
 
 
 def config_digest_of(repository: Repository, backup: Backup) -> str:

@@ -6,6 +6,8 @@ It is create-only. No value of a configuration stands in it, only names and salt
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, model_validator
@@ -35,6 +37,12 @@ class Source(Part):
     def __str__(self) -> str:
         """Return ``host image name:tag`` for messages and tables."""
         return f"{self.host} {self.kind.value} {self.name}"
+
+    def is_like(self, *, hosts: Iterable[str], names: Iterable[str]) -> bool:
+        """Tell whether its host is like one of some shell patterns, and its name like one of others."""
+        return any(fnmatchcase(self.host, each) for each in hosts) and any(
+            fnmatchcase(self.name, each) for each in names
+        )
 
     @classmethod
     def parse(cls, text: str) -> Self:

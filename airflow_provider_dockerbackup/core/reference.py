@@ -58,11 +58,11 @@ class ImageReference:
         match = _REFERENCE.fullmatch(text) if len(text) <= _MAX_REFERENCE else None
         if match is None or len(match["repository"]) > _MAX_REPOSITORY:
             raise ConfigurationError(
-                f"image reference {_shown(text)} is not one Docker accepts; "
+                f"image reference {shown(text)} is not one Docker accepts; "
                 "write NAME[:TAG][@sha256:…] in lower case, or sha256:<64 hex digits>"
             )
         if re.fullmatch(r"[0-9a-f]{64}", match["repository"]):
-            raise ConfigurationError(f"image reference {_shown(text)} is a bare ID; write it as sha256:{text}")
+            raise ConfigurationError(f"image reference {shown(text)} is a bare ID; write it as sha256:{text}")
         digest = match["digest"] or ""
         tag = match["tag"] or ("" if digest else "latest")
         return cls(repository=match["repository"], tag=tag, digest=digest)
@@ -84,7 +84,7 @@ def container_name(text: str) -> str:
         raise ConfigurationError(f"container name: expected a text, got {text!r}")
     if _CONTAINER_NAME.fullmatch(text) is None:
         raise ConfigurationError(
-            f"container name {_shown(text)} is not one Docker accepts; "
+            f"container name {shown(text)} is not one Docker accepts; "
             "use letters, digits, '_', '.' and '-', beginning with a letter or digit, at least two characters"
         )
     return text
@@ -96,10 +96,10 @@ def image_id(text: str) -> str:
     :raises ConfigurationError: when it is anything else.
     """
     if _IMAGE_ID.fullmatch(text) is None:
-        raise ConfigurationError(f"{_shown(text)} is not an image ID; expected sha256:<64 hex digits>")
+        raise ConfigurationError(f"{shown(text)} is not an image ID; expected sha256:<64 hex digits>")
     return text
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """Return ``text`` quoted and short enough for a message, control characters escaped."""
     return ascii(text if len(text) <= 120 else text[:117] + "...")

@@ -20,6 +20,7 @@ from airflow_provider_dockerbackup.core.reading import (
     load_stream,
     require_bytes,
     require_readable,
+    told,
 )
 from airflow_provider_dockerbackup.core.record import BackupRecord
 from airflow_provider_dockerbackup.core.repository import Repository
@@ -182,7 +183,7 @@ def _load(
     record = backup.whole()
     if method == "import":
         with archive_stream(repository, backup) as tar, _shown(record, host, progress, record.size_bytes):
-            host.import_filesystem(_told(tar, progress), reference=own)
+            host.import_filesystem(told(tar, progress), reference=own)
         return host.inspect_image(own)
     sending = _sending(record, host)
     if sending.without:
@@ -210,7 +211,7 @@ def _send(
     record = backup.whole()
     stream = load_stream(repository, backup, tags=(own,), without=sending.without, packed=sending.packed)
     with stream as chunks, _shown(record, host, progress, sending.size_bytes(record)):
-        host.load_image(_told(chunks, progress))
+        host.load_image(told(chunks, progress))
 
 
 @contextmanager
@@ -240,12 +241,6 @@ def _common(ours: Sequence[str], theirs: Sequence[str]) -> int:
     return next(
         (depth for depth, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
     )
-
-
-def _told(chunks: Iterator[bytes], progress: Progress) -> Iterator[bytes]:
-    for chunk in chunks:
-        progress.advance(len(chunk))
-        yield chunk
 
 
 def _compare(

@@ -21,7 +21,7 @@ from airflow_provider_dockerbackup.core.drill import DrillPlan, run_drill
 from airflow_provider_dockerbackup.core.model import ImageInspect, Store
 from airflow_provider_dockerbackup.core.names import WorkingName
 from airflow_provider_dockerbackup.core.ports import Clock, DockerHost, Progress, TestDaemon
-from airflow_provider_dockerbackup.core.reading import archive_stream, config_digest_of, layers_of, load_stream
+from airflow_provider_dockerbackup.core.reading import archive_stream, config_digest_of, layers_of, load_stream, told
 from airflow_provider_dockerbackup.core.record import Configuration, Image
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.since import Drill
@@ -149,7 +149,7 @@ def load_proven(candidate: Candidate, *, own: WorkingName, host: DockerHost, pro
     :raises IntegrityError: when the archive is damaged, or the host holds another image, or cannot unpack it.
     """
     with candidate.stream(own.tag) as stream:
-        host.load_image(_told(stream, progress))
+        host.load_image(told(stream, progress))
     image = host.inspect_image(own.tag)
     candidate.require(image, store=host.engine().store, where=host.name)
     # Engines report a successful load although unpacking failed; creating a container needs the unpacked layers.
@@ -189,7 +189,7 @@ def prove_in(
         )
     try:
         with candidate.stream(own.tag) as stream:
-            daemon.load(_told(stream, progress))
+            daemon.load(told(stream, progress))
         loaded = daemon.inspect_image(own.tag)
         candidate.require(loaded, store=engine.store, where="the test daemon")
         if engine.store == "containerd":
@@ -213,12 +213,6 @@ def _passed(daemon: TestDaemon, own: WorkingName, *, drill: DrillPlan, clock: Cl
             f"the image does not run in the test daemon, so no tag was moved: {err}; if that is not to be expected "
             "without network and capabilities, give a command and a probe (drill), or only load it there (prove: load)"
         ) from err
-
-
-def _told(chunks: Iterator[bytes], progress: Progress) -> Iterator[bytes]:
-    for chunk in chunks:
-        progress.advance(len(chunk))
-        yield chunk
 
 
 def _quietly(action: Callable[[], None], otherwise: str, progress: Progress) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import Literal
 
@@ -85,17 +84,11 @@ def draw_sample(repository: Repository, request: SampleRequest, *, progress: Pro
     :raises ConfigurationError: when the request cannot be meant.
     """
     request.check()
-    backups = [each for each in repository.catalog.backups() if _wanted(each, request)]
+    every = repository.catalog.backups()
+    backups = [each for each in every if each.source.is_like(hosts=request.hosts, names=request.names)]
     sample = Sample(picks=tuple(_picks(backups, request)), population=len(backups), seed=request.seed)
     _tell(sample, request, repository, progress)
     return sample
-
-
-def _wanted(backup: Backup, request: SampleRequest) -> bool:
-    source = backup.source
-    return any(fnmatchcase(source.host, pattern) for pattern in request.hosts) and any(
-        fnmatchcase(source.name, pattern) for pattern in request.names
-    )
 
 
 def _picks(backups: Sequence[Backup], request: SampleRequest) -> Iterator[Pick]:

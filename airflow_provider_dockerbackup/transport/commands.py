@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from airflow_provider_dockerbackup.core.container_options import ContainerOption
+from airflow_provider_dockerbackup.core.reference import shown
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.export_script import EXPORT_TEMPORARY, WHILE_PAUSED
 from airflow_provider_dockerbackup.transport.load_script import LOAD_ZSTD, PROBE
@@ -56,7 +57,7 @@ class DockerCommand:
         if words[:1] == ("sudo",):
             program = _without_sudo(words, text=text)
         if len(program) != 1 or _PROGRAM.fullmatch(program[0]) is None:
-            raise ConfigurationError(f"Docker command {_shown(text)} is not accepted; accepted are {_ACCEPTED}")
+            raise ConfigurationError(f"Docker command {shown(text)} is not accepted; accepted are {_ACCEPTED}")
         return cls(docker=words + _host_option(socket))
 
     def line(self, *words: str) -> str:
@@ -349,14 +350,14 @@ def _split(text: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(text))
     except ValueError as err:
-        message = f"Docker command {_shown(text)} has an unbalanced quote; accepted are {_ACCEPTED}"
+        message = f"Docker command {shown(text)} has an unbalanced quote; accepted are {_ACCEPTED}"
         raise ConfigurationError(message) from err
 
 
 def _without_sudo(words: tuple[str, ...], *, text: str) -> tuple[str, ...]:
     """Return what sudo is to run; without ``-n`` sudo would wait for a password that nobody types."""
     if words[1:2] != ("-n",):
-        raise ConfigurationError(f"Docker command {_shown(text)} may ask for a password; write 'sudo -n docker'")
+        raise ConfigurationError(f"Docker command {shown(text)} may ask for a password; write 'sudo -n docker'")
     if words[2:3] == ("-u",) and len(words) > 3 and _USER.fullmatch(words[3]):
         return words[4:]
     return words[2:]
@@ -367,12 +368,7 @@ def _host_option(socket: str | None) -> tuple[str, ...]:
         return ()
     if _SOCKET.fullmatch(socket) is None:
         raise ConfigurationError(
-            f"Docker socket {_shown(socket)} is not accepted; write unix:///path/to/docker.sock (a path on the Docker "
+            f"Docker socket {shown(socket)} is not accepted; write unix:///path/to/docker.sock (a path on the Docker "
             "host without blanks), or leave it empty. The daemon is reached through SSH, never through tcp:// or ssh://"
         )
     return ("-H", socket)
-
-
-def _shown(text: str) -> str:
-    """Return ``text`` quoted and short enough for a message, control characters escaped."""
-    return ascii(text if len(text) <= 120 else text[:117] + "...")

@@ -14,7 +14,7 @@ from airflow_provider_dockerbackup.core.archive.contents import BLOBS, DOCUMENT_
 from airflow_provider_dockerbackup.core.archive.load_form import compact_json, name_annotations, tag_references
 from airflow_provider_dockerbackup.core.archive.replay import replayed
 from airflow_provider_dockerbackup.core.archive.tar import TarMember, TarScanner
-from airflow_provider_dockerbackup.core.archive.tar_header import ZERO_BLOCK, file_header, padding
+from airflow_provider_dockerbackup.core.archive.tar_header import ZERO_BLOCK, file_header, padding, whole_file
 from airflow_provider_dockerbackup.core.archive.wire import History, ImageConfig, parse, strict_json
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
@@ -187,9 +187,9 @@ def earlier_image(
         "RepoTags": [str(tag) for tag in references] or None,
         "Layers": [BLOBS + digests[layer.member][7:] for layer in layers],
     }
-    head = b"".join(_member(BLOBS + sha256_of(body)[7:], body) for body in (document, manifest))
-    tail = _member("oci-layout", compact_json({"imageLayoutVersion": "1.0.0"}))
-    tail += _member("index.json", compact_json(index)) + _member("manifest.json", compact_json([entry]))
+    head = b"".join(whole_file(BLOBS + sha256_of(body)[7:], body) for body in (document, manifest))
+    tail = whole_file("oci-layout", compact_json({"imageLayoutVersion": "1.0.0"}))
+    tail += whole_file("index.json", compact_json(index)) + whole_file("manifest.json", compact_json([entry]))
     return _streamed(head, chunks, _Layers(digests), tail + 2 * ZERO_BLOCK)
 
 
@@ -276,7 +276,3 @@ def _digest(layer: StoredLayer) -> str:
 
 def _descriptor(kind: str, body: bytes) -> dict[str, Any]:
     return {"mediaType": _OCI + kind, "digest": sha256_of(body), "size": len(body)}
-
-
-def _member(name: str, body: bytes) -> bytes:
-    return file_header(name, len(body)) + body + padding(len(body))

@@ -17,7 +17,7 @@ from typing import Any
 from airflow_provider_dockerbackup.core.archive.compression import Compression, inflater, zstd_frame
 from airflow_provider_dockerbackup.core.archive.contents import BLOBS
 from airflow_provider_dockerbackup.core.archive.load_form import compact_json, name_annotations, tag_references
-from airflow_provider_dockerbackup.core.archive.tar_header import ZERO_BLOCK, file_header, padding
+from airflow_provider_dockerbackup.core.archive.tar_header import ZERO_BLOCK, file_header, padding, whole_file
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.exceptions import BadBlobError, ConfigurationError, IntegrityError
 
@@ -141,8 +141,8 @@ def _frame(config: bytes, layers: Sequence[tuple[str, int]], tags: Sequence[str]
         "RepoTags": [str(tag) for tag in references] or None,
         "Layers": [BLOBS + diff_id[7:] for diff_id, _ in layers],
     }
-    tail = _file("oci-layout", oci_layout()) + _file("index.json", image_index(manifest, tags=tags))
-    tail += _file("manifest.json", compact_json([entry])) + 2 * ZERO_BLOCK
+    tail = whole_file("oci-layout", oci_layout()) + whole_file("index.json", image_index(manifest, tags=tags))
+    tail += whole_file("manifest.json", compact_json([entry])) + 2 * ZERO_BLOCK
     return _blob(config) + _blob(manifest), tail
 
 
@@ -218,8 +218,4 @@ def _wrong(layer: PlainLayer, said: str) -> BadBlobError:
 
 
 def _blob(body: bytes) -> bytes:
-    return _file(BLOBS + sha256_of(body)[7:], body)
-
-
-def _file(name: str, body: bytes) -> bytes:
-    return file_header(name, len(body)) + body + padding(len(body))
+    return whole_file(BLOBS + sha256_of(body)[7:], body)

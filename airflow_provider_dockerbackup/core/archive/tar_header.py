@@ -328,6 +328,11 @@ def file_header(name: str, size_bytes: int, *, mode: int = 0o644, mtime: int = 0
     return extended + record + padding(len(record)) + _block(name, 0, b"0", mode, mtime)
 
 
+def whole_file(name: str, body: bytes) -> bytes:
+    """Return a regular file as a tar holds it: header, body and padding."""
+    return file_header(name, len(body)) + body + padding(len(body))
+
+
 def _block(name: str, size: int, typeflag: bytes, mode: int, mtime: int) -> bytes:
     numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, 0, 0, size, mtime)
     start = name.encode("ascii").ljust(100, b"\0") + numbers

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Any
 
 from airflow_provider_dockerbackup.core.attempt import reap
@@ -57,9 +56,7 @@ class RotateRequest:
 
     def covers(self, source: Source) -> bool:
         """Tell whether a source is to be rotated."""
-        return any(fnmatchcase(source.host, each) for each in self.hosts) and any(
-            fnmatchcase(source.name, each) for each in self.names
-        )
+        return source.is_like(hosts=self.hosts, names=self.names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
