@@ -34,6 +34,7 @@ _SHARED = {
     "on_host",
     "past_runs",
     "progress",
+    "reading",
     "rendered",
     "summary",
 }

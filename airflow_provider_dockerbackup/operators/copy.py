@@ -17,6 +17,7 @@ from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.core.sizes import size_text
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, actor_of
+from airflow_provider_dockerbackup.operators.reading import ReadsBackups
 from airflow_provider_dockerbackup.operators.rendered import flag, whole_number
 from airflow_provider_dockerbackup.operators.summary import CopySummary
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_dockerbackup.core.conversion.run import RunOutcome
 
 
-class DockerBackupCopyOperator(DockerBackupBaseOperator):
+class DockerBackupCopyOperator(ReadsBackups, DockerBackupBaseOperator):
     """Copy backups into another repository, such as one at a second site; the source is only read.
 
     Only what is missing there travels. Each backup keeps its id, points and holds, and what was written is read back
@@ -124,17 +125,12 @@ class DockerBackupCopyOperator(DockerBackupBaseOperator):
     def work(self, context: Context) -> CopySummary:
         """Copy."""
         from airflow_provider_dockerbackup.hooks.signing import configured_signer
-        from airflow_provider_dockerbackup.hooks.storage import existing_repository, storage_of, without_userinfo
+        from airflow_provider_dockerbackup.hooks.storage import storage_of, without_userinfo
         from airflow_provider_dockerbackup.transport.storage import place_of
 
         request = self._request(context)
         require_apart(*(place_of(without_userinfo(url)) for url in (self.repository, self.target_repository)))
-        source = existing_repository(
-            self.repository,
-            conn_id=self.repository_conn_id,
-            reads_archives=True,
-            archive_host_conn_ids=self.archive_host_conn_ids,
-        )
+        source = self._opened()
         storage = storage_of(self.target_repository, conn_id=self.target_repository_conn_id)
         target = target_on(storage, request, source=source, signer=configured_signer())
         outcome = copy(request, source=source, target=target, progress=self.progress)

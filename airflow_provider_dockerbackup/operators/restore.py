@@ -10,6 +10,7 @@ from airflow_provider_dockerbackup.core.restore import Method, RestoreRequest, r
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
+from airflow_provider_dockerbackup.operators.reading import ReadsBackups
 from airflow_provider_dockerbackup.operators.rendered import flag
 from airflow_provider_dockerbackup.operators.summary import RestoreSummary
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_dockerbackup.core.restore import RestoreOutcome
 
 
-class DockerBackupRestoreOperator(DockerHostOperator):
+class DockerBackupRestoreOperator(ReadsBackups, DockerHostOperator):
     """Load a backup into the daemon of a Docker host and compare what it became with the record.
 
     An image comes back with its layers, history and configuration; a container's filesystem comes back as an image
@@ -85,8 +86,6 @@ class DockerBackupRestoreOperator(DockerHostOperator):
 
     def work(self, context: Context) -> RestoreSummary:
         """Restore the backup."""
-        from airflow_provider_dockerbackup.hooks.storage import existing_repository
-
         if isinstance(self.tags, str):
             raise ConfigurationError(f"tags: expected a list of NAME:TAG, got {self.tags!r}")
         request = RestoreRequest(
@@ -97,12 +96,7 @@ class DockerBackupRestoreOperator(DockerHostOperator):
             dry_run=flag("plan_only", self.plan_only),
             actor=actor_of(context),
         )
-        repository = existing_repository(
-            self.repository,
-            conn_id=self.repository_conn_id,
-            reads_archives=True,
-            archive_host_conn_ids=self.archive_host_conn_ids,
-        )
+        repository = self._opened()
         backup = repository.catalog.find(self.backup_id)
         with self.hook.docker_host() as host:
             outcome = restore_backup(backup, request, host=host, repository=repository, progress=self.progress)

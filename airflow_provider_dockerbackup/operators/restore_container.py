@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_dockerbackup.core.recreate import RecreateRequest, restore_container
 from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
+from airflow_provider_dockerbackup.operators.reading import ReadsBackups
 from airflow_provider_dockerbackup.operators.rendered import flag, whole_number
 from airflow_provider_dockerbackup.operators.summary import ContainerSummary
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_dockerbackup.core.recreate import RecreateOutcome
 
 
-class DockerContainerRestoreOperator(DockerHostOperator):
+class DockerContainerRestoreOperator(ReadsBackups, DockerHostOperator):
     """Make a container anew from its backup, start it and wait until it is healthy.
 
     Its filesystem comes back as the image ``dockerbackup-restored:<backup id>``; ports, mounts, network, limits,
@@ -87,8 +88,6 @@ class DockerContainerRestoreOperator(DockerHostOperator):
 
     def work(self, context: Context) -> ContainerSummary:
         """Restore the container."""
-        from airflow_provider_dockerbackup.hooks.storage import existing_repository
-
         request = RecreateRequest(
             name=self.name or None,
             replace=flag("replace", self.replace),
@@ -98,12 +97,7 @@ class DockerContainerRestoreOperator(DockerHostOperator):
             dry_run=flag("plan_only", self.plan_only),
             actor=actor_of(context),
         )
-        repository = existing_repository(
-            self.repository,
-            conn_id=self.repository_conn_id,
-            reads_archives=True,
-            archive_host_conn_ids=self.archive_host_conn_ids,
-        )
+        repository = self._opened()
         backup = repository.catalog.find(self.backup_id)
         with self.hook.docker_host() as host:
             outcome = restore_container(backup, request, host=host, repository=repository, progress=self.progress)

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dockerbackup.core.drill import DrillPlan
-from airflow_provider_dockerbackup.core.ports import TestDaemon
 from airflow_provider_dockerbackup.core.rollback import PREVIOUS, Proof, RollbackRequest, find_backup, roll_back
 from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, actor_of
+from airflow_provider_dockerbackup.operators.reading import ReadsBackups
 from airflow_provider_dockerbackup.operators.rendered import flag, whole_number
 from airflow_provider_dockerbackup.operators.summary import RollbackSummary
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_dockerbackup.core.rollback import RollbackOutcome
 
 
-class DockerBackupRollbackOperator(DockerHostOperator):
+class DockerBackupRollbackOperator(ReadsBackups, DockerHostOperator):
     """Point a tag of a Docker host back to an earlier backup, or to an earlier step of an archived image's history.
 
     The image is loaded, compared and run in a test daemon first, then loaded onto the host and compared; the tag moves
@@ -94,7 +94,7 @@ class DockerBackupRollbackOperator(DockerHostOperator):
 
     def work(self, context: Context) -> RollbackSummary:
         """Roll the tag back."""
-        from airflow_provider_dockerbackup.hooks.storage import existing_repository
+        from airflow_provider_dockerbackup.transport.given_daemon import test_daemon_at
 
         request = RollbackRequest(
             tag=self.tag,
@@ -104,12 +104,7 @@ class DockerBackupRollbackOperator(DockerHostOperator):
             dry_run=flag("plan_only", self.plan_only),
             actor=actor_of(context),
         )
-        repository = existing_repository(
-            self.repository,
-            conn_id=self.repository_conn_id,
-            reads_archives=True,
-            archive_host_conn_ids=self.archive_host_conn_ids,
-        )
+        repository = self._opened()
         with self.hook.docker_host() as host:
             backup = find_backup(repository, self.backup_id, tag=self.tag, host=host, step=request.step)
             outcome = roll_back(
@@ -117,7 +112,7 @@ class DockerBackupRollbackOperator(DockerHostOperator):
                 request,
                 host=host,
                 repository=repository,
-                test_daemon=self._test_daemon,
+                test_daemon=partial(test_daemon_at, self.test_daemon or None, progress=self.progress),
                 progress=self.progress,
             )
             verb = "would stand" if request.dry_run else "stands"
@@ -136,11 +131,6 @@ class DockerBackupRollbackOperator(DockerHostOperator):
                 dry_run=request.dry_run,
                 audit_head=repository.audit_head,
             )
-
-    def _test_daemon(self) -> AbstractContextManager[TestDaemon]:
-        from airflow_provider_dockerbackup.transport.given_daemon import test_daemon_at
-
-        return test_daemon_at(self.test_daemon or None, progress=self.progress)
 
 
 def _summary(

@@ -4,23 +4,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dockerbackup.core.drill import DrillPlan
-from airflow_provider_dockerbackup.core.ports import TestDaemon
 from airflow_provider_dockerbackup.core.since import Level
 from airflow_provider_dockerbackup.core.verify import VerifyRequest, verify_backup
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators.base import DockerBackupBaseOperator, actor_of
+from airflow_provider_dockerbackup.operators.reading import ReadsBackups
 from airflow_provider_dockerbackup.operators.summary import VerificationSummary
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class DockerBackupVerifyOperator(DockerBackupBaseOperator):
+class DockerBackupVerifyOperator(ReadsBackups, DockerBackupBaseOperator):
     """Read every byte of a backup again and, unless told otherwise, prove in a test daemon that it restores.
 
     At level ``run`` the image is also run there, without network, capabilities or new privileges, until it passes.
@@ -75,21 +75,16 @@ class DockerBackupVerifyOperator(DockerBackupBaseOperator):
 
     def work(self, context: Context) -> VerificationSummary:
         """Verify the backup."""
-        from airflow_provider_dockerbackup.hooks.storage import existing_repository
+        from airflow_provider_dockerbackup.transport.given_daemon import test_daemon_at
 
         drill = DrillPlan.of(self.drill or {})
-        repository = existing_repository(
-            self.repository,
-            conn_id=self.repository_conn_id,
-            reads_archives=True,
-            archive_host_conn_ids=self.archive_host_conn_ids,
-        )
+        repository = self._opened()
         backup = repository.catalog.find(self.backup_id)
         verification = verify_backup(
             backup,
             VerifyRequest(level=self.level, drill=drill, actor=actor_of(context)),
             repository=repository,
-            test_daemon=self._test_daemon,
+            test_daemon=partial(test_daemon_at, self.test_daemon or None, progress=self.progress),
             progress=self.progress,
         )
         if verification.verification == "failed":
@@ -107,8 +102,3 @@ class DockerBackupVerifyOperator(DockerBackupBaseOperator):
             trust=repository.catalog.find(backup.backup_id).trust,
             audit_head=repository.audit_head,
         )
-
-    def _test_daemon(self) -> AbstractContextManager[TestDaemon]:
-        from airflow_provider_dockerbackup.transport.given_daemon import test_daemon_at
-
-        return test_daemon_at(self.test_daemon, progress=self.progress)
