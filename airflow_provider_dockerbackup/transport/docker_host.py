@@ -119,8 +119,7 @@ class SshDockerHost:
 
     def list_images(self, *, labels: Sequence[str] = ()) -> tuple[ImageSummary, ...]:
         """Return the images that carry all ``labels``, one item a tag."""
-        listed = self._calls.run(commands.list_image_ids(self._docker, labels=labels), what="docker image ls")
-        return docker_output.image_summaries(self._inspect_images(docker_output.ids(listed.stdout)))
+        return docker_output.image_summaries(self._images(labels))
 
     def list_containers(self, *, labels: Sequence[str] = ()) -> tuple[ContainerSummary, ...]:
         """Return the containers, in any state, that carry all ``labels``."""
@@ -141,9 +140,7 @@ class SshDockerHost:
 
     def layer_chains(self) -> frozenset[tuple[str, ...]]:
         """Return the diff_ids of each image's layers, lowest first."""
-        listed = self._calls.run(commands.list_image_ids(self._docker), what="docker image ls")
-        documents = self._inspect_images(docker_output.ids(listed.stdout))
-        return frozenset(docker_output.image(each).diff_ids for each in documents)
+        return frozenset(docker_output.image(each).diff_ids for each in self._images())
 
     def image_history(self, reference: str) -> tuple[HistoryLine, ...]:
         """Return its history, oldest first, as far as the client tells: authors are in the archive only.
@@ -408,5 +405,7 @@ class SshDockerHost:
         """Close the control connection."""
         self._session.close()
 
-    def _inspect_images(self, names: Sequence[str]) -> list[dict[str, Any]]:
+    def _images(self, labels: Sequence[str] = ()) -> list[dict[str, Any]]:
+        listed = self._calls.run(commands.list_image_ids(self._docker, labels=labels), what="docker image ls")
+        names = docker_output.ids(listed.stdout)
         return self._calls.inspect_all(names, partial(commands.inspect_images, self._docker))
