@@ -77,6 +77,16 @@ def container(lab_host: LabHost) -> Iterator[Callable[..., str]]:
         lab_host.daemon.docker("rm", "--force", "--volumes", name, check=False)
 
 
+def with_data(size_bytes: int) -> str:
+    """Give what a container runs that writes this many bytes, and then sleeps."""
+    return f"head -c {size_bytes} /dev/urandom > /data; : > /whole; sleep 1000"
+
+
+def wait_for_data(lab_host: LabHost, name: str) -> None:
+    """Return when the container has written all of it, however busy the machine is."""
+    lab_host.daemon.docker("exec", name, "/bin/sh", "-c", "until test -e /whole; do sleep 1; done")
+
+
 def status(lab_host: LabHost, name: str) -> str:
     """Give the state of a container."""
     return lab_host.daemon.docker("inspect", "--format", "{{.State.Status}}", name).stdout.decode().strip()
@@ -279,8 +289,7 @@ def test_container_is_paused_while_it_is_exported(
     host: SshDockerHost, lab_host: LabHost, container: Callable[..., str]
 ) -> None:
     """And runs again when the stream ends."""
-    container("paused-export", "head -c 50000000 /dev/urandom > /data; sleep 1000")
-    time.sleep(1)
+    wait_for_data(lab_host, container("paused-export", with_data(50_000_000)))
     states = set()
     size = 0
     for piece in host.export_paused("paused-export", limit_seconds=60):
@@ -297,8 +306,8 @@ def test_container_runs_again_when_its_export_is_broken_off(
     host: SshDockerHost, lab_host: LabHost, container: Callable[..., str], fault: str
 ) -> None:
     """A cut link and a reader that stops alike."""
-    name = container(f"broken-export-{fault}", "head -c 100000000 /dev/urandom > /data; sleep 1000")
-    time.sleep(1.5)
+    name = container(f"broken-export-{fault}", with_data(100_000_000))
+    wait_for_data(lab_host, name)
     stream = host.export_paused(name, limit_seconds=60)
     pieces = iter(stream)
     next(pieces)
@@ -320,8 +329,8 @@ def test_container_runs_again_at_the_limit_when_nobody_reads(
     host: SshDockerHost, lab_host: LabHost, container: Callable[..., str]
 ) -> None:
     """A reader that hangs cannot hold the container; the export is then refused."""
-    name = container("stuck-export", "head -c 100000000 /dev/urandom > /data; sleep 1000")
-    time.sleep(1.5)
+    name = container("stuck-export", with_data(100_000_000))
+    wait_for_data(lab_host, name)
     with pytest.raises(TransientError, match="was unpaused before its export ended"):  # noqa: PT012
         for number, _ in enumerate(host.export_paused(name, limit_seconds=2)):
             if number == 0:
@@ -334,8 +343,8 @@ def test_temporary_container_is_removed_by_its_host(
     host: SshDockerHost, lab_host: LabHost, container: Callable[..., str], fault: str
 ) -> None:
     """With its image, also when the link is cut or the reader stops."""
-    name = container(f"temporary-source-{fault}", "head -c 60000000 /dev/urandom > /data; sleep 1000")
-    time.sleep(1.5)
+    name = container(f"temporary-source-{fault}", with_data(60_000_000))
+    wait_for_data(lab_host, name)
     image = host.commit_container(name, reference="lab/temporary:1")
     host.create_container("lab/temporary:1", name="temporary-1")
     stream = host.export_temporary("temporary-1", image="lab/temporary:1")
