@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -32,6 +33,12 @@ from tests.lab.s3 import LabS3, s3_server
 def pytest_sessionstart() -> None:
     """Real parts are needed by so many tests that they are installed before the first."""
     ensure_programs()
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays until the end: garbage is looked for among what the tests make, not in all of Airflow."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:
