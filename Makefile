@@ -28,7 +28,7 @@ check: $(VENV)/.ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
 
 unit: $(VENV)/.ready
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --durations 25
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --durations 25
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks $(if $(filter quick,$(BENCH)),--quick)

@@ -29,6 +29,36 @@ from tests.lab.install import ensure_programs
 from tests.lab.lab import Lab, LabHost
 from tests.lab.s3 import LabS3, s3_server
 
+TESTS = Path(__file__).parent
+# Modules that take a minute or more, the longest first. They begin first, and those without a lab last, so that at the
+# end no worker is left with minutes of work while the others have none.
+LONGEST = (
+    "benchmarks/test_suite.py",
+    "scheduler/test_scheduled_runs.py",
+    "operators/test_engines.py",
+    "test_dags.py",
+    "scheduler/test_events.py",
+    "scheduler/test_deferred_save.py",
+    "scheduler/test_killed_tasks.py",
+    "cli/test_alone.py",
+    "plugins/test_in_a_browser.py",
+    "core/test_bringing_faults.py",
+    "core/audit/test_proof.py",
+    "test_readme.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules are handed out in this order; the tests of each stay in theirs."""
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    name = item.path.relative_to(TESTS).as_posix()
+    if name in LONGEST:
+        return LONGEST.index(name)
+    return len(LONGEST) + name.startswith(("core/", "property/"))
+
 
 def pytest_sessionstart() -> None:
     """Real parts are needed by so many tests that they are installed before the first."""

@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import BaseNotifier
 
 from airflow_provider_dockerbackup import __version__
 from airflow_provider_dockerbackup.get_provider_info import get_provider_info
+from tests.conftest import LONGEST, TESTS
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -128,3 +129,8 @@ def test_a_built_wheel_holds_every_module_and_the_typing_marker(tmp_path: Path) 
     ):
         assert f"airflow_provider_dockerbackup/{shown}" in listed
     assert "airflow_provider_dockerbackup/py.typed" in listed
+
+
+def test_the_modules_that_begin_first_are_there() -> None:
+    """One that was renamed would again run last, while the other worker has nothing left to do."""
+    assert [name for name in LONGEST if not (TESTS / name).is_file()] == []
