@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -262,11 +263,7 @@ class Lab:
         """Stop every part, undo the mounts and remove what the lab wrote; also after a crash, also twice."""
         for host in self.hosts:
             host.sshd.stop()
-        with ThreadPoolExecutor() as pool:
-            # All at once, for each may wait for its containers; the first error is raised when all are through.
-            endings = [pool.submit(daemon.stop) for daemon in self.daemons]
-        for ending in endings:
-            ending.result()
+        _at_once(daemon.stop for daemon in self.daemons)
         for path in (*(self.directory / name for name in self._names()), self._run):
             shutil.rmtree(path, ignore_errors=True)
         self.ssh_config_path.unlink(missing_ok=True)
@@ -275,8 +272,7 @@ class Lab:
 
     def _begin(self) -> None:
         self._write_state()
-        for daemon in self.daemons:
-            daemon.start()
+        _at_once(daemon.start for daemon in self.daemons)
         for host in self.hosts:
             host.prepare()
             host.start_sshd()
@@ -306,6 +302,14 @@ class Lab:
 
     def _own_daemon(self, name: str) -> LabDaemon:
         return LabDaemon(name, directory=self.directory / name, run_directory=self._run / name, engine=self.engine)
+
+
+def _at_once(actions: Iterable[Callable[[], None]]) -> None:
+    """Do all, for each may wait for its daemon; raise the first error when all are through."""
+    with ThreadPoolExecutor() as pool:
+        endings = [pool.submit(action) for action in actions]
+    for ending in endings:
+        ending.result()
 
 
 def _plan(directory: Path, *, hosts: int, engine: Engine) -> LabState:
