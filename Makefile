@@ -9,7 +9,6 @@ VENV ?= .venv
 JOBS ?= 2
 AIRFLOW_VERSION ?=
 BIN := $(VENV)/bin
-export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: demo test check unit bench pyz lab lab-down constraints clean
 
