@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", help="of the files with the result (default: latest, or quick)")
     parser.add_argument("--results", type=Path, default=report.RESULTS, help="where those files go")
     parser.add_argument("--rounds", type=_positive, help="rounds a figure is from (default 5)")
+    parser.add_argument("--warm-up", type=int, help="rounds before them that are thrown away (default 1)")
     parser.add_argument("--size-mb", type=_positive, help="image and file, in 10^6 bytes (default 1000)")
     parser.add_argument("--large-mb", type=_positive, help="large image of `memory` (default 10000)")
     parser.add_argument("--generations", type=_positive, help="generations of an image (default 10)")

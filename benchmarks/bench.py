@@ -34,6 +34,7 @@ class Options:
     """What the command line asked for.
 
     :param rounds: how many rounds a figure is from.
+    :param warm_up: how many rounds before them are thrown away.
     :param size_mb: size of the image and of the streamed file, in 10^6 bytes.
     :param large_mb: size of the large image of the memory test, in 10^6 bytes.
     :param generations: how many generations of an image are backed up one after the other; half as many of the
@@ -44,6 +45,7 @@ class Options:
     """
 
     rounds: int
+    warm_up: int = 1
     size_mb: int
     large_mb: int
     generations: int

@@ -28,14 +28,15 @@ class Comparison(Protocol):
 
 
 def interleave(bench: Bench, *, ours: Side, theirs: Side) -> list[Round]:
-    """Return as many rounds as were asked for, A B A B …, after one that is thrown away.
+    """Return as many rounds as were asked for, A B A B …, after those that are thrown away.
 
     When other jobs disturbed some, up to as many again are run, and the least disturbed of all are returned; unless
     there is no patience at all.
     """
     wanted = bench.options.rounds
     most = 2 * wanted if bench.options.patience_seconds > 0 else wanted
-    _round(bench, ours, theirs)
+    for _ in range(bench.options.warm_up):
+        _round(bench, ours, theirs)
     rounds: list[Round] = []
     while len(rounds) < wanted or (_quiet(rounds) < wanted and len(rounds) < most):
         rounds.append(_round(bench, ours, theirs))
@@ -49,8 +50,9 @@ def interleave(bench: Bench, *, ours: Side, theirs: Side) -> list[Round]:
 
 
 def repeat(bench: Bench, side: Side) -> list[Run]:
-    """Return as many runs as rounds were asked for, after one that is thrown away."""
-    one_run(bench, side)
+    """Return as many runs as rounds were asked for, after those that are thrown away."""
+    for _ in range(bench.options.warm_up):
+        one_run(bench, side)
     return [one_run(bench, side) for _ in range(bench.options.rounds)]
 
 

@@ -14,7 +14,8 @@ import pytest
 from benchmarks.comparisons import COMPARISONS
 from tests.lab.install import is_root
 
-_TINY = {"rounds": 1, "size-mb": 20, "large-mb": 20, "generations": 2, "blobs": 500, "sources": 2, "patience": 0}
+_TINY = {"rounds": 1, "warm-up": 0, "size-mb": 20, "large-mb": 20}
+_TINY |= {"generations": 2, "blobs": 500, "sources": 2, "patience": 0}
 _ROOT = Path(__file__).parent.parent.parent
 
 
