@@ -8,15 +8,17 @@ import json
 import shlex
 import signal
 import sys
+import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
 from uuid import uuid4
 
-from moto.server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
 
 _LOOPBACK: Final = "127.0.0.1"
 CONNECTION_ID: Final = "aws_lab"
@@ -73,22 +75,52 @@ class LabS3:
             return name
 
 
+class _Moto(DomainDispatcherApplication):
+    """Moto, which without this memory goes through the folder of all its services at each request."""
+
+    def __init__(self) -> None:
+        super().__init__(create_backend_app)
+        self._services: dict[str | None, Any] = {}
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        if host not in self._services:
+            self._services[host] = super().get_backend_for_host(host)
+        return self._services[host]
+
+
+class _OneAtATime:
+    """S3 decides conditional writes atomically; moto looks and writes in two steps, so requests must not overlap."""
+
+    def __init__(self) -> None:
+        self._application = _Moto()
+        self._lock = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        with self._lock:
+            answer: Iterable[bytes] = self._application(environ, start_response)
+            return list(answer)
+
+
 @contextmanager
-def s3_server(*, port: int = 0, bucket: str | None = None) -> Iterator[LabS3]:
+def s3_server(*, port: int = 0, bucket: str | None = None, one_at_a_time: bool = False) -> Iterator[LabS3]:
     """Run an S3 server in this process and give it with a fresh bucket.
 
     :param port: 0 takes a free one.
     :param bucket: name of the bucket; None makes one up.
+    :param one_at_a_time: let no requests overlap, so that conditional writes are atomic.
     """
-    server = ThreadedMotoServer(ip_address=_LOOPBACK, port=port, verbose=False)
-    server.start()
+    application = _OneAtATime() if one_at_a_time else _Moto()
+    server = make_server(_LOOPBACK, port, application, threaded=True, request_handler=MotoRequestHandler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
     try:
-        host, bound = server.get_host_and_port()
-        endpoint_url = f"http://{host}:{bound}"
+        endpoint_url = f"http://{_LOOPBACK}:{server.server_port}"
         bucket = LabS3(endpoint_url=endpoint_url, bucket="").new_bucket(bucket)
         yield LabS3(endpoint_url=endpoint_url, bucket=bucket)
     finally:
-        server.stop()
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def main() -> int:
