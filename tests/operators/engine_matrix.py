@@ -12,6 +12,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,8 @@ from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.storage import storage_from_url
 from tests.lab.engines import Engine
 from tests.lab.images import APP, build_app
-from tests.lab.lab import Lab
-from tests.operators.layers_matrix import LayersMatrix, markdown, measure_layers
+from tests.lab.lab import Lab, LabHost
+from tests.operators.layers_matrix import LayersMatrix, build_own_app, markdown, measure_layers
 from tests.operators.moving import Outcome, archived, exported, moved, save_from
 
 PAGE: Final = Path(__file__).parent.parent.parent / "docs" / "reference" / "engines.md"
@@ -72,15 +73,11 @@ def measure(directory: Path, *, full: bool = False) -> Matrix:
     archives = Repository.open_or_create(storage_from_url(f"file://{directory}/archives"), clock=clock)
     layers = Repository.open_or_create(storage_from_url(f"file://{directory}/layers"), clock=clock, layout="layers")
     with ExitStack() as stack:
-        hosts = {
-            name_of(engine): stack.enter_context(Lab.start(directory / f"engine-{number}", engine=engine)).hosts[0]
-            for number, engine in enumerate(ENGINES)
-        }
+        hosts = _hosts(stack, directory)
         for name, host in hosts.items():
             matrix.versions[name] = (
                 host.daemon.docker("version", "--format", "{{.Server.Version}}").stdout.decode().strip()
             )
-            build_app(host.daemon)
         for name, source in hosts.items():
             backup, original = save_from(source, archives, name=name), archived(source.daemon, APP)
             for target_name, target in hosts.items():
@@ -89,6 +86,19 @@ def measure(directory: Path, *, full: bool = False) -> Matrix:
             matrix.exports[name], matrix.trees[name] = found[name]
         matrix.layers = measure_layers(hosts, layers, full=full)
     return matrix
+
+
+def _hosts(stack: ExitStack, directory: Path) -> dict[str, LabHost]:
+    """Start a host for each engine, all at once, each with the applications; the stack stops them."""
+
+    def start(number: int) -> LabHost:
+        lab = stack.enter_context(Lab.start(directory / f"engine-{number}", engine=ENGINES[number]))
+        build_app(lab.hosts[0].daemon)
+        build_own_app(lab.hosts[0], name_of(ENGINES[number]))
+        return lab.hosts[0]
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(map(name_of, ENGINES), pool.map(start, range(len(ENGINES))), strict=True))
 
 
 def tables(matrix: Matrix) -> str:

@@ -66,16 +66,25 @@ class LayersMatrix:
         yield from _rendered("exported on ↓, restored on →", names, names, self.exports)
 
 
+def build_own_app(host: LabHost, name: str) -> None:
+    """Build an application of which no other engine has a layer, so that a restore must bring all of them.
+
+    Its lowest layer is its own; engines know layers by those below them, too.
+    """
+    entries = [*base_entries(require_program("busybox").read_bytes()), Entry(name="matrix", data=name.encode())]
+    host.daemon.docker("import", "-", _OWN_BASE, input=tar_of(entries))
+    build_app(host.daemon, reference=_OWN_APP, base=_OWN_BASE)
+
+
 def measure_layers(hosts: Mapping[str, LabHost], repository: Repository, *, full: bool) -> LayersMatrix:
     """Capture on every engine and restore to others.
 
-    :param hosts: by the engine's name; they have the lab's application.
+    :param hosts: by the engine's name; they have the lab's application and :func:`build_own_app`'s.
     :param repository: of layout ``layers``.
     :param full: restore to all others, not to one.
     """
     matrix = LayersMatrix()
     for number, (name, source) in enumerate(hosts.items()):
-        _build_own_app(source, name)
         for step, way in enumerate(WAYS):
             row = _row(name, way)
             backup = _captured(source, repository, name=name, way=way, first=step * _GENERATIONS)
@@ -102,16 +111,6 @@ def _targets(hosts: Mapping[str, LabHost], number: int, *, step: int, full: bool
     names = list(hosts)
     others = [name for name in names if name != names[number]] if full else [names[(number + step) % len(names)]]
     return {name: hosts[name] for name in others}
-
-
-def _build_own_app(host: LabHost, name: str) -> None:
-    """Build an application of which no other engine has a layer, so that a restore must bring all of them.
-
-    Its lowest layer is its own; engines know layers by those below them, too.
-    """
-    entries = [*base_entries(require_program("busybox").read_bytes()), Entry(name="matrix", data=name.encode())]
-    host.daemon.docker("import", "-", _OWN_BASE, input=tar_of(entries))
-    build_app(host.daemon, reference=_OWN_APP, base=_OWN_BASE)
 
 
 def _captured(host: LabHost, repository: Repository, *, name: str, way: Way, first: int) -> Backup:
