@@ -24,7 +24,7 @@ from airflow_provider_dockerbackup.core.configuration import filesystem_comment,
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.encryption.identity import require_identity
 from airflow_provider_dockerbackup.core.encryption.stream import Decryption, decrypted
-from airflow_provider_dockerbackup.core.image_layers import layers_in
+from airflow_provider_dockerbackup.core.image_part import layers_in
 from airflow_provider_dockerbackup.core.layers import reading as blobs
 from airflow_provider_dockerbackup.core.model import JsonObject
 from airflow_provider_dockerbackup.core.places import blob_path

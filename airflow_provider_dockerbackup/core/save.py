@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,9 +20,9 @@ from airflow_provider_dockerbackup.core.archive.docker_archive import (
 from airflow_provider_dockerbackup.core.archive.layer_reader import limits_for
 from airflow_provider_dockerbackup.core.attempt import Attempt, BackupKey, reap, winner_of
 from airflow_provider_dockerbackup.core.capture import BackupOutcome, Telling, Tuning, engine_part, pour
-from airflow_provider_dockerbackup.core.configuration import configuration_of, declared_volumes, step_without_values
+from airflow_provider_dockerbackup.core.configuration import configuration_of, declared_volumes
 from airflow_provider_dockerbackup.core.fidelity import image_fidelity, notes_on_others, other_manifests
-from airflow_provider_dockerbackup.core.image_layers import layers_in
+from airflow_provider_dockerbackup.core.image_part import image_part, layers_in
 from airflow_provider_dockerbackup.core.layers.backup import (
     fetch_image,
     image_blobs,
@@ -38,10 +38,7 @@ from airflow_provider_dockerbackup.core.record import (
     ArchiveFile,
     BackupRecord,
     BlobSet,
-    History,
     Image,
-    Layer,
-    OtherManifest,
 )
 from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.core.repository import Repository, check_layers_compression
@@ -184,10 +181,12 @@ def _into_archive(
     return _Saved(
         archived=archived,
         capture="save",
-        image=_image_part(
+        image=image_part(
             image,
-            archived,
-            ids=sorted(archived.image_ids),
+            config_digest=archived.config_digest,
+            known_ids=archived.image_ids,
+            diff_ids=archived.diff_ids,
+            history=archived.history,
             layers=layers_in(archived),
             others=other_manifests(archived.others, kept=True),
         ),
@@ -220,10 +219,12 @@ def _into_layers(
     return _Saved(
         archived=fetched.image,
         capture=fetched.capture,
-        image=_image_part(
+        image=image_part(
             image,
-            fetched.image,
-            ids=known_ids(fetched),
+            config_digest=fetched.image.config_digest,
+            known_ids=known_ids(fetched),
+            diff_ids=fetched.image.diff_ids,
+            history=fetched.image.history,
             layers=layers,
             others=other_manifests(fetched.image.others, kept=False),
         ),
@@ -265,38 +266,4 @@ def _record(
             saved.archived, image, configuration, others=saved.image.others, stored_anew=saved.blobs is not None
         ),
         notes=(*saved.archived.notes, *notes_on_others(saved.image.others)),
-    )
-
-
-def _image_part(
-    inspected: ImageInspect,
-    archived: ArchivedImage,
-    *,
-    ids: Sequence[str],
-    layers: tuple[Layer, ...],
-    others: tuple[OtherManifest, ...],
-) -> Image:
-    return Image(
-        id=inspected.id,
-        config_digest=archived.config_digest,
-        known_ids=tuple(ids),
-        diff_ids=archived.diff_ids,
-        repo_tags=inspected.repo_tags,
-        repo_digests=inspected.repo_digests,
-        created=inspected.created,
-        os=inspected.os,
-        architecture=inspected.architecture,
-        variant=inspected.variant,
-        layers=layers,
-        history=tuple(
-            History(
-                created=step.created or "",
-                created_by=step_without_values(step.created_by),
-                author=step.author,
-                comment=step.comment,
-                empty_layer=step.empty_layer,
-            )
-            for step in archived.history
-        ),
-        others=others,
     )

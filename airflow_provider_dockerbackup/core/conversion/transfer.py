@@ -13,7 +13,7 @@ from airflow_provider_dockerbackup.core.archive.rootfs import RootfsScanner
 from airflow_provider_dockerbackup.core.attempt import Attempt
 from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.catalog import Backup
-from airflow_provider_dockerbackup.core.image_layers import layers_in
+from airflow_provider_dockerbackup.core.image_part import layers_in
 from airflow_provider_dockerbackup.core.layers.backup import (
     blob_set,
     image_blobs,

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from fnmatch import fnmatchcase
 from itertools import groupby
 from zoneinfo import ZoneInfo
 
@@ -87,9 +86,7 @@ class Selection:
                 return
 
     def _covers(self, source: Source) -> bool:
-        return any(fnmatchcase(source.host, each) for each in self.hosts) and any(
-            fnmatchcase(source.name, each) for each in self.names
-        )
+        return source.is_like(hosts=self.hosts, names=self.names)
 
     def _is_all(self) -> bool:
         return tuple(self.hosts) == tuple(self.names) == ("*",) and self.newest is None and self.since is None

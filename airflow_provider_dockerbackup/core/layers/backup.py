@@ -167,10 +167,10 @@ def image_blobs(fetched: Fetched, *, store: LayerStore, attempt: Attempt) -> Blo
     )
 
 
-def known_ids(fetched: Fetched) -> tuple[str, ...]:
+def known_ids(fetched: Fetched) -> frozenset[str]:
     """Return every digest under which an engine may show the image: as it came, or as it is loaded again."""
     loaded = sha256_of(plain_manifest(fetched.image.config, _sizes(fetched)))
-    return tuple(sorted({*fetched.image.image_ids, loaded}))
+    return frozenset({*fetched.image.image_ids, loaded})
 
 
 def layers_read_back(fetched: Fetched) -> tuple[Layer, ...]:

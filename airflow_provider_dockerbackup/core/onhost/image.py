@@ -12,13 +12,13 @@ from airflow_provider_dockerbackup.core.archive.completeness import history_of
 from airflow_provider_dockerbackup.core.archive.wire import ImageConfig, ManifestEntry, parse, strict_json
 from airflow_provider_dockerbackup.core.attempt import Attempt
 from airflow_provider_dockerbackup.core.capture import engine_part
-from airflow_provider_dockerbackup.core.configuration import configuration_of, declared_volumes, step_without_values
+from airflow_provider_dockerbackup.core.configuration import configuration_of, declared_volumes
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.fidelity import unread_fidelity
-from airflow_provider_dockerbackup.core.model import ImageInspect
+from airflow_provider_dockerbackup.core.image_part import image_part
 from airflow_provider_dockerbackup.core.onhost.ports import SavedOnHost
 from airflow_provider_dockerbackup.core.ports import DockerHost
-from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, History, Image
+from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord
 from airflow_provider_dockerbackup.core.save import SaveRequest
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 
@@ -56,7 +56,13 @@ def record_on_host(
         access=dict(host.access),
         actor=dict(request.actor),
         archive=archive,
-        image=_image_part(inspected, config, config_digest=digest),
+        image=image_part(
+            inspected,
+            config_digest=digest,
+            known_ids={inspected.id, digest},
+            diff_ids=inspected.diff_ids,
+            history=history_of(config.history, inspected.diff_ids)[0],
+        ),
         configuration=configuration,
         not_covered=declared_volumes(inspected.config),
         fidelity=unread_fidelity(saved.config, inspected, configuration),
@@ -86,30 +92,3 @@ def _entry(manifest: bytes) -> ManifestEntry:
     if not isinstance(entries, list) or len(entries) != 1:
         raise IntegrityError(f"{_WHERE}: manifest.json must describe exactly one image")
     return parse(ManifestEntry, entries[0], where=f"{_WHERE}: manifest.json")
-
-
-def _image_part(inspected: ImageInspect, config: ImageConfig, *, config_digest: str) -> Image:
-    history, _ = history_of(config.history, inspected.diff_ids)
-    return Image(
-        id=inspected.id,
-        config_digest=config_digest,
-        known_ids=tuple(sorted({inspected.id, config_digest})),
-        diff_ids=inspected.diff_ids,
-        repo_tags=inspected.repo_tags,
-        repo_digests=inspected.repo_digests,
-        created=inspected.created,
-        os=inspected.os,
-        architecture=inspected.architecture,
-        variant=inspected.variant,
-        layers=(),
-        history=tuple(
-            History(
-                created=step.created or "",
-                created_by=step_without_values(step.created_by),
-                author=step.author,
-                comment=step.comment,
-                empty_layer=step.empty_layer,
-            )
-            for step in history
-        ),
-    )

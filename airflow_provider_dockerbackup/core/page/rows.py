@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from airflow_provider_dockerbackup.core.catalog import Backup, Trust
@@ -204,6 +203,4 @@ class PlannedPolicy:
 
     def covers(self, source: Source) -> bool:
         """Tell whether that rotation looked at a source."""
-        return any(fnmatchcase(source.host, each) for each in self.hosts) and any(
-            fnmatchcase(source.name, each) for each in self.names
-        )
+        return source.is_like(hosts=self.hosts, names=self.names)
