@@ -22,7 +22,7 @@ from airflow_provider_dockerbackup.cli.output import BarProgress
 from airflow_provider_dockerbackup.cli.run_output import show_outcome
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.capture import Tuning
-from airflow_provider_dockerbackup.core.conversion.convert import WORDS, ConvertRequest, convert, require_apart
+from airflow_provider_dockerbackup.core.convert import WORDS, ConvertRequest, convert, require_apart
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
 from airflow_provider_dockerbackup.core.repository import Layout, Repository
 from airflow_provider_dockerbackup.exceptions import NotFoundError

@@ -23,7 +23,7 @@ from airflow_provider_dockerbackup.cli.output import BarProgress
 from airflow_provider_dockerbackup.cli.run_output import show_outcome
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.capture import Tuning
-from airflow_provider_dockerbackup.core.conversion.convert import require_apart
+from airflow_provider_dockerbackup.core.convert import require_apart
 from airflow_provider_dockerbackup.core.copies.copy import WORDS, CopyRequest, copy, target_on
 from airflow_provider_dockerbackup.core.copies.selection import Selection
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient

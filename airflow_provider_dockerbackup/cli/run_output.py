@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from airflow_provider_dockerbackup.cli.output import plain, print_json, print_table
-from airflow_provider_dockerbackup.core.conversion.plan import Decision
-from airflow_provider_dockerbackup.core.conversion.run import RunOutcome, Words
+from airflow_provider_dockerbackup.core.bringing.plan import Decision
+from airflow_provider_dockerbackup.core.bringing.run import RunOutcome, Words
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.sizes import size_text
 from airflow_provider_dockerbackup.exceptions import IntegrityError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
 from airflow_provider_dockerbackup.core.capture import Tuning
-from airflow_provider_dockerbackup.core.conversion.convert import require_apart
+from airflow_provider_dockerbackup.core.convert import require_apart
 from airflow_provider_dockerbackup.core.copies.copy import CopyRequest, copy, target_on
 from airflow_provider_dockerbackup.core.copies.selection import Selection
 from airflow_provider_dockerbackup.core.encryption.recipient import parse_recipients
@@ -24,7 +24,7 @@ from airflow_provider_dockerbackup.operators.summary import CopySummary
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_dockerbackup.core.conversion.run import RunOutcome
+    from airflow_provider_dockerbackup.core.bringing.run import RunOutcome
 
 
 class DockerBackupCopyOperator(ReadsBackups, DockerBackupBaseOperator):

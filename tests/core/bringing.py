@@ -7,8 +7,8 @@ from typing import ClassVar, Self
 
 from airflow_provider_dockerbackup.core.audit.event import AuditEvent
 from airflow_provider_dockerbackup.core.audit.reading import stored_events
+from airflow_provider_dockerbackup.core.bringing.run import RunOutcome
 from airflow_provider_dockerbackup.core.catalog import Backup
-from airflow_provider_dockerbackup.core.conversion.run import RunOutcome
 from airflow_provider_dockerbackup.core.hold import HoldRequest, hold_backup
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.core.repository import Repository

@@ -16,11 +16,11 @@ from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import Attempt
 from airflow_provider_dockerbackup.core.audit.signature import Signer
 from airflow_provider_dockerbackup.core.audit.trail import Trail
+from airflow_provider_dockerbackup.core.bringing.documents import converted_record
+from airflow_provider_dockerbackup.core.bringing.run import Brought, Run, RunOutcome, Words, bad_blobs_put_right
+from airflow_provider_dockerbackup.core.bringing.transfer import Placed, Transfer
 from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.catalog import Backup
-from airflow_provider_dockerbackup.core.conversion.documents import converted_record
-from airflow_provider_dockerbackup.core.conversion.run import Brought, Run, RunOutcome, Words, bad_blobs_put_right
-from airflow_provider_dockerbackup.core.conversion.transfer import Placed, Transfer
 from airflow_provider_dockerbackup.core.copies.blobs import BlobCopy
 from airflow_provider_dockerbackup.core.copies.passage import Passage
 from airflow_provider_dockerbackup.core.copies.plan import Form, decisions, form_of, goes_as_stored

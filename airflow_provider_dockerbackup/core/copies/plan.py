@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from airflow_provider_dockerbackup.core.bringing.plan import Decision, decision_of, newest_first, standings
 from airflow_provider_dockerbackup.core.catalog import Backup
-from airflow_provider_dockerbackup.core.conversion.plan import Decision, decision_of, newest_first, standings
 from airflow_provider_dockerbackup.core.copies.selection import Selection
 from airflow_provider_dockerbackup.core.places import BLOBS_FOLDER, blob_path
 from airflow_provider_dockerbackup.core.record import BackupRecord

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
-from airflow_provider_dockerbackup.core.conversion.convert import ConvertRequest, convert
-from airflow_provider_dockerbackup.core.conversion.run import RunOutcome
+from airflow_provider_dockerbackup.core.bringing.run import RunOutcome
+from airflow_provider_dockerbackup.core.convert import ConvertRequest, convert
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.transport.memory import MemoryStorage

@@ -12,7 +12,7 @@ from airflow_provider_dockerbackup.core.audit.checkpoint import CheckpointReques
 from airflow_provider_dockerbackup.core.audit.proof import prove
 from airflow_provider_dockerbackup.core.audit.reading import stored_events
 from airflow_provider_dockerbackup.core.catalog import Backup
-from airflow_provider_dockerbackup.core.conversion.convert import ConvertRequest, convert, require_apart
+from airflow_provider_dockerbackup.core.convert import ConvertRequest, convert, require_apart
 from airflow_provider_dockerbackup.core.document import compact_time, sha256_of
 from airflow_provider_dockerbackup.core.fidelity import MANIFEST_DIGEST_LOST
 from airflow_provider_dockerbackup.core.hold import HoldRequest, ReleaseRequest, hold_backup, release_backup

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_dockerbackup.core.conversion.convert import ConvertRequest, convert
+from airflow_provider_dockerbackup.core.convert import ConvertRequest, convert
 from airflow_provider_dockerbackup.core.encryption.identity import Identities
 from airflow_provider_dockerbackup.core.reading import archive_stream, container_bytes
 from airflow_provider_dockerbackup.core.repository import Repository

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_dockerbackup.core.conversion.run import RunOutcome
+from airflow_provider_dockerbackup.core.bringing.run import RunOutcome
 from airflow_provider_dockerbackup.core.copies.copy import CopyRequest, copy, target_on
 from airflow_provider_dockerbackup.core.encryption.identity import Identities
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient

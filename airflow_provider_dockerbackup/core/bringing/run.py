@@ -17,9 +17,8 @@ from typing import Any, Final, Literal, Protocol
 from airflow_provider_dockerbackup.core.attempt import Attempt, BackupKey, reap
 from airflow_provider_dockerbackup.core.audit.event import Outcome
 from airflow_provider_dockerbackup.core.audit.trail import Trail
-from airflow_provider_dockerbackup.core.catalog import Backup
-from airflow_provider_dockerbackup.core.conversion.documents import carry_documents
-from airflow_provider_dockerbackup.core.conversion.plan import (
+from airflow_provider_dockerbackup.core.bringing.documents import carry_documents
+from airflow_provider_dockerbackup.core.bringing.plan import (
     Decision,
     Standing,
     Todo,
@@ -27,6 +26,7 @@ from airflow_provider_dockerbackup.core.conversion.plan import (
     decide,
     takes_confirmations,
 )
+from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import sha256_of, utc_text
 from airflow_provider_dockerbackup.core.layers.damage import put_right
 from airflow_provider_dockerbackup.core.places import RECORD_FILE

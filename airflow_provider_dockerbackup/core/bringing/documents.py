@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
+from airflow_provider_dockerbackup.core.bringing.plan import carried
+from airflow_provider_dockerbackup.core.bringing.transfer import Placed
 from airflow_provider_dockerbackup.core.catalog import Backup
-from airflow_provider_dockerbackup.core.conversion.plan import carried
-from airflow_provider_dockerbackup.core.conversion.transfer import Placed
 from airflow_provider_dockerbackup.core.fidelity import fidelity_in_layers, notes_on_others
 from airflow_provider_dockerbackup.core.record import BackupRecord, DocumentFile
 from airflow_provider_dockerbackup.core.repository import Repository

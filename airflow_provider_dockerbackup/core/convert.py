@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import Attempt
 from airflow_provider_dockerbackup.core.audit.trail import Trail
+from airflow_provider_dockerbackup.core.bringing.documents import converted_record
+from airflow_provider_dockerbackup.core.bringing.plan import decisions
+from airflow_provider_dockerbackup.core.bringing.run import Brought, Run, RunOutcome, Words, bad_blobs_put_right
+from airflow_provider_dockerbackup.core.bringing.transfer import Transfer, read_back
 from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.catalog import Backup
-from airflow_provider_dockerbackup.core.conversion.documents import converted_record
-from airflow_provider_dockerbackup.core.conversion.plan import decisions
-from airflow_provider_dockerbackup.core.conversion.run import Brought, Run, RunOutcome, Words, bad_blobs_put_right
-from airflow_provider_dockerbackup.core.conversion.transfer import Transfer, read_back
 from airflow_provider_dockerbackup.core.encryption.identity import require_identity
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
 from airflow_provider_dockerbackup.core.ports import Progress
