@@ -58,6 +58,7 @@ def inspected(host: LabHost, reference: str) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.timeout(900)
 def test_every_image_is_the_same_on_every_engine_and_every_export_comes_back_whole() -> None:
     """In both layouts: the page says what is measured now, and it says that all is equal.
 
