@@ -167,10 +167,10 @@ def _is_of_before_keys(stored: StoredEvent) -> bool:
 
 
 def _taken_over(known: Sequence[StoredEvent]) -> set[str]:
-    """Return the events that the first signed checkpoint took over."""
+    """Return the events that the first signed checkpoint took over, and the checkpoints among them."""
     checkpoints = [each.event for each in known if _is_signed_checkpoint(each) and each.event is not None]
     parents = [digest for event in checkpoints if event.object.get("adopts_unsigned") for digest in event.parents]
-    return _with_ancestors(parents, {each.digest: each for each in known})
+    return _with_ancestors(parents, {each.digest: each for each in known}, past_checkpoints=True)
 
 
 def _is_signed_checkpoint(stored: StoredEvent) -> bool:
@@ -197,14 +197,21 @@ def _new_events(fit: Sequence[StoredEvent], heads: Sequence[StoredEvent]) -> int
     return len(_with_ancestors([each.digest for each in heads], by_digest) - known)
 
 
-def _with_ancestors(digests: Sequence[str], by_digest: Mapping[str, StoredEvent]) -> set[str]:
-    """Return the events and all that come before them, checkpoints left out."""
+def _with_ancestors(
+    digests: Sequence[str], by_digest: Mapping[str, StoredEvent], *, past_checkpoints: bool = False
+) -> set[str]:
+    """Return the events and all that come before them.
+
+    :param past_checkpoints: whether checkpoints, and what is under them, are among these; else they are left out.
+    """
     found: set[str] = set()
     pending = list(digests)
     while pending:
         digest = pending.pop()
         each = by_digest.get(digest)
-        if digest in found or each is None or each.event is None or each.sequence is not None:
+        if digest in found or each is None or each.event is None:
+            continue
+        if each.sequence is not None and not past_checkpoints:
             continue
         found.add(digest)
         pending.extend(each.event.parents)

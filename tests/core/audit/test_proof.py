@@ -254,6 +254,32 @@ def test_a_new_key_signs_the_checkpoint_that_stands_although_nothing_came_after_
     assert (again.made, again.audit_head) == (False, made.audit_head)
 
 
+@pytest.mark.parametrize("days", [0, 5])
+def test_what_the_first_signed_checkpoint_took_over_is_never_left_out_again(days: int) -> None:
+    """Neither events nor checkpoints of before the key, and no later checkpoint warns of them."""
+    told = told_before_the_key(checkpointed=True)
+    for number in range(2, 5):
+        told.clock.advance(timedelta(days=days))
+        notes = Notes()
+        made = make_checkpoint(told.repository, CheckpointRequest(), progress=notes)
+        assert (made.made, made.events, made.left_out, notes.notes) == (True, 0 if number == 2 else 2, (), [])
+        told.work(number)
+    assert told.prove().intact
+
+
+def test_an_unsigned_checkpoint_that_comes_after_the_key_is_left_out() -> None:
+    """Taken over is only what stood when the key began."""
+    told = told_before_the_key(checkpointed=True)
+    told.checkpoint()
+    told.repository.signer = None
+    told.work(2)
+    told.checkpoint()
+    told.repository.signer = told.key
+    made = make_checkpoint(told.repository, CheckpointRequest(), progress=Notes())
+    assert len(made.left_out) == 3
+    assert "audit/checkpoints/00000003.json" in made.left_out
+
+
 def test_a_key_that_follows_another_signs_what_that_one_left_only_when_it_is_trusted() -> None:
     """The former key's checkpoint is no trusted one without its public half."""
     told = Told()
