@@ -16,7 +16,7 @@ from airflow_provider_dockerbackup.exceptions import (
     NotFoundError,
     TransientError,
 )
-from airflow_provider_dockerbackup.transport.ssh_command import CommandResult
+from airflow_provider_dockerbackup.transport.ssh_command import STDERR_TAIL_BYTES, CommandResult
 
 _TAIL_BYTES = 2048
 _SHOWN_CHARACTERS = 300
@@ -176,7 +176,7 @@ def docker_error(
     """
     text = result.stderr[-64 * 1024 :].decode("utf-8", "replace")
     error, advice = _decide(result.exit_status, text, reading_archive=reading_archive)
-    tail = _without(one_line(result.stderr), secrets)
+    tail = _tail(result.stderr, secrets)
     said = f": {tail}" if tail else " without saying why"
     return error(f"{what} on {host} failed with exit code {result.exit_status}{said}; {advice}")
 
@@ -207,7 +207,7 @@ def exec_said(result: CommandResult, *, secrets: Sequence[str] = ()) -> str:
 
     :param secrets: the command's words; none of them is shown.
     """
-    return _without(one_line(result.stderr)[-_SHOWN_CHARACTERS:], secrets)
+    return _tail(result.stderr, secrets)[-_SHOWN_CHARACTERS:]
 
 
 def one_line(stderr: bytes) -> str:
@@ -215,6 +215,16 @@ def one_line(stderr: bytes) -> str:
     text = stderr[-_TAIL_BYTES:].decode("utf-8", "replace")
     lines = ("".join(c if c.isprintable() else " " for c in line).strip() for line in text.splitlines())
     return " | ".join(line for line in lines if line)
+
+
+def _tail(stderr: bytes, secrets: Sequence[str]) -> str:
+    """Return the end of ``stderr`` as one line without secrets: they are hidden first, for half a word would stay."""
+    if not secrets:
+        return one_line(stderr)
+    text = stderr.decode("utf-8", "replace")
+    if len(stderr) >= STDERR_TAIL_BYTES:  # only the end of what was printed is there, from within a word perhaps
+        text = re.sub(r"^\S+", "", text)
+    return one_line(_without(text, secrets).encode())
 
 
 def _without(text: str, secrets: Sequence[str]) -> str:

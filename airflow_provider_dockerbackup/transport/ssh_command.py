@@ -21,7 +21,7 @@ from airflow_provider_dockerbackup.transport.ssh_buffers import PacketBuffer, Ta
 from airflow_provider_dockerbackup.transport.ssh_watch import SshTimeouts, Watch
 
 PIECE_BYTES = 1024 * 1024
-_STDERR_TAIL_BYTES = 64 * 1024
+STDERR_TAIL_BYTES = 64 * 1024
 _DRAIN_JOIN_SECONDS = 10.0
 _SIGNAL_SECONDS = 5.0
 _GIVE_UP_SECONDS = 15.0
@@ -96,7 +96,7 @@ class RunningCommand:
         self._timeouts = timeouts
         self._pauses = pauses
         self._aborted = False
-        self._stderr = Tail(_STDERR_TAIL_BYTES)
+        self._stderr = Tail(STDERR_TAIL_BYTES)
         self.received_bytes = 0
         self.sent_bytes = 0
         self._watch = Watch(client.close, deadline_seconds=deadline_seconds, setting=setting)

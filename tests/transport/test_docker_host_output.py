@@ -328,3 +328,17 @@ def test_the_error_of_a_users_command_repeats_nothing_of_what_was_printed(
     assert "hunter2" not in str(error)
     assert "hunter2" in exec_said(result)
     assert "hunter2" not in exec_said(result, secrets=["say", "hunter2"])
+
+
+@pytest.mark.parametrize(
+    "printed", [b"%s" + b" and so on" * 20, b"%s" + b" and so on" * 200, b"%s\n" * 600, b"%s " * 9]
+)
+def test_no_part_of_a_secret_is_shown_where_what_was_printed_is_cut(printed: bytes) -> None:
+    """It is hidden before the end is taken, and what comes from within a word is left out."""
+    word = b"0123456789abcdef" * 8
+    secrets = ["ENV TOKEN=" + word.decode()]
+    for length in range(0, len(word), 7):
+        stderr = (printed.replace(b"%s", word) + b"." * length)[-64 * 1024 :]
+        result = CommandResult(exit_status=1, stderr=stderr)
+        shown = (exec_said(result, secrets=secrets), str(docker_error(result, what="it", host="h", secrets=secrets)))
+        assert not [each for each in shown if "cdef" in each]
