@@ -168,9 +168,11 @@ def _is_of_before_keys(stored: StoredEvent) -> bool:
 
 def _taken_over(known: Sequence[StoredEvent]) -> set[str]:
     """Return the events that the first signed checkpoint took over, and the checkpoints among them."""
-    checkpoints = [each.event for each in known if _is_signed_checkpoint(each) and each.event is not None]
-    parents = [digest for event in checkpoints if event.object.get("adopts_unsigned") for digest in event.parents]
-    return _with_ancestors(parents, {each.digest: each for each in known}, past_checkpoints=True)
+    signed = [each for each in known if _is_signed_checkpoint(each)]
+    first = min(signed, key=lambda each: each.sequence or 0).event if signed else None
+    if first is None or not first.object.get("adopts_unsigned"):
+        return set()
+    return _with_ancestors(first.parents, {each.digest: each for each in known}, past_checkpoints=True)
 
 
 def _is_signed_checkpoint(stored: StoredEvent) -> bool:

@@ -297,6 +297,25 @@ def test_a_key_that_follows_another_signs_what_that_one_left_only_when_it_is_tru
     assert prove(stored_events(told.storage, keys=keys), keys_given=True, anchors=told.anchors).intact
 
 
+def test_a_key_without_its_predecessor_takes_over_nothing_that_both_would_vouch_for() -> None:
+    """Only the first signed checkpoint takes over; so the proof says, and so do checkpoints."""
+    told = Told()
+    told.work(1)
+    told.checkpoint()
+    former = told.key
+    assert former is not None
+    told.repository.signer = None
+    told.work(2)
+    told.key = told.repository.signer = SigningKey.generate()
+    told.clock.advance(timedelta(minutes=10))
+    assert make_checkpoint(told.repository, CheckpointRequest(), progress=Notes()).made
+    both = CheckpointRequest(keys=[former.public_key])
+    made = make_checkpoint(told.repository, both, progress=Notes())
+    assert set(made.left_out) == set(told.order[-2:])
+    proof = prove(stored_events(told.storage, keys=keyring([former.public_key, told.key.public_key])), keys_given=True)
+    assert [each.kind for each in proof.findings] == ["unsigned", "unsigned"]
+
+
 def test_of_two_who_sign_with_a_new_key_at_once_one_makes_the_checkpoint() -> None:
     """The other one looks again and finds it signed."""
     told = told_before_the_key(checkpointed=True)
