@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Collection, Iterator
 from itertools import count
+from typing import Literal
 
 from airflow_provider_dockerbackup.core.model import ImageInspect
 from airflow_provider_dockerbackup.core.places import BACKUP_ID
@@ -104,18 +105,18 @@ class WorkingName:
         """Take the name from the host; a failure of that is told to the reader, unless it was never made."""
         try:
             host.remove_image(self.tag)
-        except TransientError as err:
-            progress.note(f"the name {self.tag} may stay on {host.name}: {err}")
         except DockerBackupError as err:
-            if self._stands(host):
-                progress.note(f"the name {self.tag} stays on {host.name}: {err}")
+            if stays := self._stays(host, err):
+                progress.note(f"the name {self.tag} {stays} on {host.name}: {err}")
 
-    def _stands(self, host: DockerHost) -> bool:
-        """Tell whether the host has the name, as far as it answers."""
+    def _stays(self, host: DockerHost, err: DockerBackupError) -> Literal["stays", "may stay", ""]:
+        """Return what is known of the name after its removal failed; empty when the host does not have it."""
+        if isinstance(err, TransientError):
+            return "may stay"
         try:
-            return standing(self.tag, host) is not None
+            return "stays" if standing(self.tag, host) is not None else ""
         except DockerBackupError:
-            return True
+            return "may stay"
 
     def remove_left(
         self, host: DockerHost, progress: Progress, *, image: ImageInspect, containers: bool = False

@@ -9,7 +9,8 @@ import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.catalog import Backup
-from airflow_provider_dockerbackup.core.model import LoadedImage
+from airflow_provider_dockerbackup.core.model import ImageInspect, LoadedImage
+from airflow_provider_dockerbackup.core.names import WorkingName
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.restore import RestoreRequest
 from airflow_provider_dockerbackup.exceptions import (
@@ -28,6 +29,7 @@ from tests.core.world import (
     FILESYSTEM,
     HOST,
     IMAGE,
+    Notes,
     World,
     app_archive,
     contents,
@@ -411,6 +413,21 @@ class _Refusing(FaultyHost):
 
     def remove_image(self, reference: str) -> None:
         raise ConfigurationError(f"docker rmi {reference}: refused")
+
+
+class _Silent(_Refusing):
+    """One that does not let us look at images either."""
+
+    def inspect_image(self, reference: str) -> ImageInspect:
+        raise ConfigurationError(f"docker image inspect {reference}: refused")
+
+
+def test_of_a_name_that_nobody_may_look_at_it_is_not_said_that_it_stays() -> None:
+    """It may."""
+    progress = Notes()
+    own = WorkingName("dockerbackup-restored", "20260302T060000Z-0123456789abcdef")
+    own.remove(_Silent(MemoryDockerHost("ship-2")), progress)
+    assert progress.notes == [f"the name {own.tag} may stay on ship-2: docker rmi {own.tag}: refused"]
 
 
 def test_a_name_that_cannot_be_removed_is_told_only_if_it_was_made() -> None:
