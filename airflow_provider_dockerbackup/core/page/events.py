@@ -15,8 +15,8 @@ from airflow_provider_dockerbackup.core.page.reading import Told, batches
 from airflow_provider_dockerbackup.core.page.rows import EventRow
 from airflow_provider_dockerbackup.core.ports import Storage
 
-EVENT_DAYS: Final = 30
-"""Audit events of how many days the index holds."""
+EVENT_DAYS: Final = 35
+"""Audit events of how many days the index holds: of any month and some days, for rotations that run once a month."""
 # A worker whose clock is slow writes into an earlier day; none is slow by this much.
 _DAYS_OPEN: Final = 2
 _PLANNED: Final[dict[str, object]] = {"policy": {}, "hosts": [], "names": []}

@@ -134,7 +134,7 @@ def _plan(
     source: Source, backups: Sequence[IndexedBackup], planned: PlannedPolicy | None, now: datetime
 ) -> tuple[Plan, str]:
     if planned is None:
-        return Plan(decisions=()), "no rotation looked at this source in the last 30 days"
+        return Plan(decisions=()), "no rotation looked at this source in the last 35 days"
     candidates = [each.row.candidate(source, whole=each.whole, now=now) for each in backups]
     try:
         return plan_rotation(candidates, RetentionPolicy.of(planned.policy), now=now), ""
