@@ -111,8 +111,9 @@ done
 #   A temporary container goes, and its image, before the status says that the job is over; a docker that has hung for
 #   a minute, or as long as the whole job might take, is waited for no more. A trap may run in a function, and sees that
 #   one's parameters: so the one that waits gets all of them.
-# * docker can end an export early and say nothing. So the tar must end with two blocks of zeros, and be read back with
-#   another one after it: whoever reads a tar stops at its end, so that one is seen only where the end is missing.
+# * docker can end an export early and say nothing. So the tar must end with two blocks of zeros, and be read back twice
+#   at once. By itself: one that ends amid a file has no more to read. And with another one after it: whoever reads a
+#   tar stops at its end, so that one is seen where the end is missing; amid a file it would pass for the rest of that.
 JOB = (
     _STARTED
     + _SYNCED
@@ -135,7 +136,7 @@ finish() {
   trap - EXIT
   kill -s TERM 0
   if [ "$status" != 0 ]; then rm -f "$here/archive"; fi
-  rm -f "$here/plain" "$here/count" "$here/last" "$here/stored" "$here/waiting"
+  rm -f "$here/plain" "$here/count" "$here/last" "$here/stored" "$here/again" "$here/waiting"
   hangs=
   if [ -n "$temporary" ]; then remove "$@"; fi
   echo "$status" >"$here/status.new" && mv -f "$here/status.new" "$here/status"
@@ -234,14 +235,18 @@ wait "$!" || exit 74
 if [ "$kind" = container ]; then
   after=after-${here##*/}
   : >"$after" && tar -cf after.tar "$after" || exit 74
+  mkfifo again || exit 74
+  tar -tf - <again >/dev/null 2>again.said &
+  alone=$!
   {
-    { unpack; cat after.tar; } | { tar -tf - 2>listing.said; echo "$?" >listing.status; } | tail -n 1 >listing.last
+    { unpack | tee again; cat after.tar; } |
+      { tar -tf - 2>listing.said; echo "$?" >listing.status; } | tail -n 1 >listing.last
   } &
   wait "$!"
   listed= final=
   { read -r listed <listing.status; read -r final <listing.last; } 2>/dev/null
-  if [ "$listed" != 0 ]; then
-    tail -c 1000 listing.said >&2
+  if ! wait "$alone" || [ "$listed" != 0 ]; then
+    cat again.said listing.said | tail -c 1000 >&2
     echo "the archive cannot be read back" >&2
     exit 74
   fi

@@ -303,6 +303,26 @@ def test_a_tar_that_is_cut_amid_zeros_fails_the_job(machine: Machine) -> None:
     assert b"cannot be read back" in state.said
 
 
+@pytest.mark.parametrize("missing_blocks", [1, 2, 17, 19, 20, 21])
+def test_an_export_that_is_cut_amid_the_zeros_of_its_last_file_fails_the_job(
+    machine: Machine, missing_blocks: int
+) -> None:
+    """However little is missing: what the job reads after the tar must not pass for the rest of that file."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        info = tarfile.TarInfo("zeros")
+        info.size = 65536
+        tar.addfile(info, io.BytesIO(bytes(info.size)))
+        end = tar.offset
+    (machine.root / "archive").write_bytes(out.getvalue())
+    (machine.root / "short").write_text(str(end - 512 * missing_blocks))
+    machine.start(kind=SourceKind.CONTAINER)
+    state = machine.end()
+    assert (state.phase, state.exit_status) == ("ended", 74)
+    assert b"cannot be read back" in state.said
+    assert not (machine.folder / NAME / "archive").exists()
+
+
 @pytest.mark.parametrize("compression", [Compression.NONE, Compression.GZIP])
 @pytest.mark.parametrize("missing", ["a file and the end", "the end", "half of the end"])
 def test_an_export_whose_tar_has_no_end_fails_the_job_although_it_reads_well(
