@@ -92,6 +92,7 @@ class CapturesOnHost(WaitsForHost):
     bandwidth_limit: int | None
     recipients: Sequence[str]
     allow_single_recipient: bool | str
+    retention: str | None
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -186,7 +187,7 @@ class CapturesOnHost(WaitsForHost):
         """Commit what the job made, or give it up."""
         from airflow_provider_dockerbackup.triggers.save_on_host import from_wire
 
-        begun = from_wire(event["begun"])
+        begun = from_wire(event["begun"], retention=self.retention)
         self._job = begun.place
         with self.hook.docker_host() as host:
             repository = self._repository(host)

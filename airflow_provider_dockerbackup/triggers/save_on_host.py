@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -25,7 +25,10 @@ _KILL_SECONDS = 25.0
 
 
 class BegunWire(TypedDict):
-    """A capture that has begun, as it passes through Airflow's database; no secret is in it."""
+    """A capture that has begun, as it passes through Airflow's database; no secret is in it.
+
+    One that was deferred by a version before may lack the last two.
+    """
 
     folder: str
     job: str
@@ -34,8 +37,8 @@ class BegunWire(TypedDict):
     began_at: str
     compression: str
     audit_head: str | None
-    asked: dict[str, Any]
-    retention: str | None
+    asked: NotRequired[dict[str, Any]]
+    retention: NotRequired[str | None]
 
 
 class SaveOnHostEvent(TypedDict):
@@ -65,9 +68,10 @@ def to_wire(begun: Begun) -> BegunWire:
     )
 
 
-def from_wire(wire: BegunWire) -> Begun:
+def from_wire(wire: BegunWire, *, retention: str | None = None) -> Begun:
     """Return what :func:`to_wire` made.
 
+    :param retention: the source's own retention policy, for a capture that says nothing of it.
     :raises ConfigurationError: when it is no such thing.
     """
     try:
@@ -78,8 +82,8 @@ def from_wire(wire: BegunWire) -> Begun:
             began_at=datetime.fromisoformat(wire["began_at"]),
             compression=Compression(wire["compression"]),
             audit_head=wire["audit_head"],
-            asked=dict(wire["asked"]),
-            retention=wire["retention"],
+            asked=dict(wire.get("asked", {})),
+            retention=wire.get("retention", retention),
         )
     except (KeyError, TypeError, ValueError) as err:
         raise ConfigurationError(f"the trigger's event is none of ours: {err!r}; start the task again") from err

@@ -238,6 +238,19 @@ def test_a_deferred_save_commits_once_and_leaves_nothing_of_the_job(repository_u
     assert events_of(repository_url).count("backup.committed") == 1
 
 
+def test_a_save_that_was_deferred_before_an_upgrade_is_committed_after_it(repository_url: str, folder: Path) -> None:
+    """Its trigger says nothing of the policy and of what was asked for, as those of the versions before did."""
+    given = {"deferrable": True, "retention": "keep_last=3"}
+    trigger = deferred(saving(repository_url, folder, **given))
+    for name in ("asked", "retention"):
+        del trigger.begun[name]  # type: ignore[misc]
+    event = fired(trigger)
+    assert event["status"] == "over"
+    saving(repository_url, folder, **given).execute_complete(context(), event)  # type: ignore[arg-type]
+    assert only_backup(repository_url).whole().retention == "keep_last=3"
+    assert hidden(folder) == []
+
+
 def test_airflows_default_defers_what_can_be_and_nothing_else(
     repository_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
