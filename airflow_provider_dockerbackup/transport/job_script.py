@@ -43,14 +43,17 @@ lives() {
 )
 
 # Writes files and folders to disk, each by its name, so that an error is known. A name that is not there tells a sync
-# that heeds names from an old one that ignores them and has just written everything. Some file systems sync no folders.
+# that heeds names from an old one that ignores them and has just written everything. Some file systems sync no folders,
+# and one that its user may write to, but not list, cannot be opened for that: then everything is written.
 _SYNCED = """\
 synced() {
   if sync "$here/none" 2>/dev/null; then return 0; fi
   for name in "$@"; do
     said=$(sync "$name" 2>&1) && continue
     case $said in
-      *'Invalid argument' | *'Operation not supported' | *'Bad file descriptor') [ -d "$name" ] && sync && continue ;;
+      *'Invalid argument' | *'ot supported' | *'Bad file descriptor' | *'Permission denied')
+        [ -d "$name" ] && sync && continue
+        ;;
     esac
     echo "$said" >&2
     return 1

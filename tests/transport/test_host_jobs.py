@@ -363,7 +363,7 @@ def test_a_docker_that_dies_once_all_is_written_fails_the_job(machine: Machine, 
 
 @pytest.mark.parametrize("machine", ["dash", "bash"], indirect=True)
 @pytest.mark.parametrize("failing", ["archive", ".", f"{ATTEMPT}.tar", "/archives"])
-@pytest.mark.parametrize("problem", ["Input/output error", "Invalid argument"])
+@pytest.mark.parametrize("problem", ["Input/output error", "Invalid argument", "Permission denied"])
 def test_what_does_not_reach_the_disk_is_neither_done_nor_published(
     machine: Machine, failing: str, problem: str
 ) -> None:
