@@ -132,17 +132,24 @@ remove() {
     if sleep 0.1 2>/dev/null; then waited=$((waited + 1)); else sleep 1; waited=$((waited + 10)); fi
   done
 }
+# On a full disk nothing can be said before the archive is gone.
+give_back() {
+  free=$(df -Pk "$here" | { read -r line; read -r device size used free rest; echo "$free"; })
+  rm -f "$here/archive"
+  if [ "${free:-64}" -lt 64 ]; then echo "no space left on device: $here" >&2; fi
+}
+tell_status() { echo "$status" >"$here/status.new" && mv -f "$here/status.new" "$here/status"; }
 finish() {
   status=$1
   shift
   trap '' HUP INT TERM PIPE
   trap - EXIT
   kill -s TERM 0
-  if [ "$status" != 0 ]; then rm -f "$here/archive"; fi
+  if [ "$status" != 0 ]; then give_back; fi
   rm -f "$here/plain" "$here/count" "$here/last" "$here/stored" "$here/again" "$here/waiting"
   hangs=
   if [ -n "$temporary" ]; then remove "$@"; fi
-  echo "$status" >"$here/status.new" && mv -f "$here/status.new" "$here/status"
+  if ! tell_status; then status=74; give_back; tell_status; fi
   if [ -n "$hangs" ]; then kill -s KILL 0; fi
   exit "$status"
 }
@@ -218,9 +225,7 @@ for step in write pack tee capture; do
   status=
   { read -r status <"$step.status"; } 2>/dev/null
   if [ "$status" != 0 ]; then
-    free=$(df -Pk . | { read -r line; read -r device size used free rest; echo "$free"; })
-    rm -f archive  # on a full disk nothing could be said before
-    if [ "$free" -lt 64 ]; then echo "no space left on device: $here" >&2; fi
+    give_back
     echo "$step ended with exit status ${status:-none}" >&2
     if [ "$step" = capture ]; then exit "${status:-74}"; fi
     exit 74

@@ -579,6 +579,27 @@ def test_a_full_disk_fails_the_job_and_is_given_back(machine: Machine) -> None:
         assert machine.run(host_jobs.clear_line(place)).returncode == 0
 
 
+@pytest.mark.parametrize("machine", ["dash", "bash"], indirect=True)
+@pytest.mark.parametrize("left_kibibytes", [0, 8, 16, 24, 32, 40])
+def test_a_disk_that_is_full_once_the_archive_is_written_is_told_as_that(machine: Machine, left_kibibytes: int) -> None:
+    """A job writes a little more after it, its status at last; wherever that ends, nothing keeps the disk full."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        info = tarfile.TarInfo("file")
+        info.size = (1024 - left_kibibytes - 34) * 1024
+        tar.addfile(info, io.BytesIO(os.urandom(info.size)))
+        end = tar.offset
+    (machine.root / "archive").write_bytes(out.getvalue()[: end + 1024])
+    with small_disk(1024 * 1024) as disk:
+        place = replace(machine.place, folder=str(disk / "archives"))
+        assert machine.start(place=place, kind=SourceKind.CONTAINER).returncode == 0
+        state = machine.end(place)
+        assert state.phase == "ended"
+        assert (state.exit_status == 0) is (disk / "archives" / NAME / "archive").exists()
+        assert state.exit_status == 0 or b"no space left on device" in state.said
+        assert machine.run(host_jobs.clear_line(place)).returncode == 0
+
+
 def test_too_little_space_is_refused_before_anything_begins(machine: Machine) -> None:
     """With both numbers."""
     done = machine.start(needed_bytes=1 << 60)
