@@ -49,7 +49,7 @@ def sizes_in(output: bytes, *, paths: Sequence[str]) -> Mapping[str, FileOnHost]
             path, told = match[2], FileOnHost(size_bytes=int(match[1]))
         elif line.startswith("? "):
             path, said = line.removeprefix("? "), next(lines, "")
-            told = FileOnHost() if said.endswith(_NOT_THERE) else FileOnHost(problem=said[:300])
+            told = FileOnHost() if said.endswith(_NOT_THERE) else FileOnHost(problem=said[-300:])
         else:
             continue
         if path in found:

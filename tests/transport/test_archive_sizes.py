@@ -97,3 +97,12 @@ def test_an_answer_without_the_file_is_no_answer(output: bytes) -> None:
     (told,) = sizes_in(output, paths=["/a"]).values()
     assert told.size_bytes is None
     assert output == b"? /a" or told.problem
+
+
+def test_the_reason_is_told_whole_however_long_the_path_is() -> None:
+    """It stands at the end of what the host says."""
+    path = "/" + "/".join(["folder" * 30] * 3)
+    said = f"stat: cannot statx '{path}': Permission denied"
+    found = sizes_in(f"? {path}\n{said}\n".encode(), paths=[path])
+    assert found[path].problem.endswith(": Permission denied")
+    assert len(found[path].problem) <= 300
