@@ -15,9 +15,9 @@ from airflow_provider_dockerbackup.core.repository import ABANDONED_AFTER_SECOND
 from airflow_provider_dockerbackup.exceptions import DockerBackupError
 
 # How far back a source's backups tell of folders where its jobs may be left: a job is left for good after a day, so
-# after a few runs, or a few days, a folder that is used no more has none.
+# the first run that is more than a day later takes it, and a folder that is used no more has none soon.
 _NEWEST = 10
-_LOOKED_BACK_SECONDS = 8 * ABANDONED_AFTER_SECONDS
+_LOOKED_BACK_SECONDS = 2 * ABANDONED_AFTER_SECONDS
 
 
 def reap_jobs(
