@@ -202,7 +202,7 @@ def _tell(outcome: BackupOutcome, *, as_json: bool) -> None:
         sizes += f", new {size_text(record.blobs.new_bytes)}, received {size_text(record.blobs.received_bytes)}"
     click.echo(plain(f"{record.source}: {outcome.status} as backup {record.backup_id}, {sizes}"))
     for mount in record.not_covered:
-        click.echo(plain(f"not in this backup: {mount.type} {mount.name} at {mount.destination}"))
+        click.echo(plain(f"not in this backup: {mount}"))
 
 
 def _json(outcome: BackupOutcome) -> dict[str, Any]:

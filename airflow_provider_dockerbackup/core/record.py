@@ -286,6 +286,10 @@ class UncoveredMount(Part):
     name: str = ""
     destination: str
 
+    def __str__(self) -> str:
+        """Return what messages call it: ``volume data at /var/lib/app``; what an image declares has no name."""
+        return " ".join(word for word in (self.type, self.name, "at", self.destination) if word)
+
 
 class FidelityItem(Part):
     """One thing, and what becomes of it; a configuration value by its name alone.

@@ -20,6 +20,7 @@ def test_an_image_is_saved_confirmed_and_verified_without_airflow(host: LabHost,
     repository = ("-r", f"file://{tmp_path}/repository")
     saved = run("save", "lab/app:1", *repository, *host_of(host), "--compression", "zstd")
     assert b"committed as backup" in saved.stdout
+    assert b"not in this backup: volume at /var/lib/app\n" in saved.stdout
     assert saved.stderr == b"", "no bar where there is no terminal"
     again = json.loads(run("save", "lab/app:1", *repository, *host_of(host), "--json").stdout)
     assert again["status"] == "unchanged"

@@ -52,7 +52,7 @@ def backup_facts(backup: Backup, recipients: Sequence[Recipient]) -> Iterator[tu
         yield "retention", f"{backup.told[1]}, by the source's own label"
     yield "configuration", ", ".join(sorted(record.configuration.values)) or "none"
     for mount in record.not_covered:
-        yield "not covered", f"{mount.type} {mount.name} at {mount.destination}".replace("  ", " ")
+        yield "not covered", str(mount)
     for note in record.notes:
         yield "note", note
     yield "state", "not verified" if backup.trust == "none" else backup.trust
