@@ -88,7 +88,8 @@ def rows(report: Report) -> Iterator[tuple[str, str, str, str, str]]:
     for override in report.overrides:
         yield ("override", override.what, "allowed", f"{utc_text(override.time)} {override.who}", override.event)
     trail = report.trail
-    detail = f"{trail.events} events, {trail.checkpoints} checkpoints, {trail.anchors} anchors compared"
+    signatures = "signatures checked" if trail.signatures_checked else "signatures not checked"
+    detail = f"{trail.events} events, {trail.checkpoints} checkpoints, {signatures}, {trail.anchors} anchors compared"
     yield ("trail", report.repository, trail.state, detail, " ".join(trail.heads[:20]))
     for finding in trail.findings:
         yield ("trail", finding.event, finding.kind, finding.detail, "")

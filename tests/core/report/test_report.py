@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from airflow_provider_dockerbackup.core.audit.signature import SigningKey, keyring
 from airflow_provider_dockerbackup.core.freshness import Rpo
 from airflow_provider_dockerbackup.core.hold import HoldRequest, ReleaseRequest, hold_backup, release_backup
 from airflow_provider_dockerbackup.core.model import SourceKind
@@ -19,7 +20,7 @@ from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.report.build import build_report, live_things
 from airflow_provider_dockerbackup.core.report.controls import NAMES
 from airflow_provider_dockerbackup.core.report.model import LiveThing, Report, ReportRequest
-from airflow_provider_dockerbackup.core.report.output import to_csv, to_dict, to_html
+from airflow_provider_dockerbackup.core.report.output import rows, to_csv, to_dict, to_html
 from airflow_provider_dockerbackup.core.retention.duration import Duration
 from airflow_provider_dockerbackup.core.retention.forget import ForgetRequest, forget
 from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
@@ -202,6 +203,16 @@ def test_hostile_names_stay_text_in_every_form(name: str) -> None:
     assert {len(row) for row in table} == {5}
     assert not any(cell.startswith(("=", "+", "-", "@")) for row in table for cell in row)
     assert json.loads(json.dumps(to_dict(report)))["coverage"][0]["thing"]["source"]["name"] == name
+
+
+def test_the_table_says_whether_signatures_were_checked() -> None:
+    """A trail is called intact also without keys: whoever reads the table sees which it was."""
+    world = a_world()
+    key = SigningKey.generate()
+    without = build_report(world.repository, ReportRequest())
+    given = build_report(world.repository, ReportRequest(), keys=keyring([key.public_key]))
+    told = [next(row[3] for row in rows(report) if row[0] == "trail") for report in (without, given)]
+    assert ["signatures not checked" in told[0], "signatures checked" in told[1]] == [True, True]
 
 
 def test_the_page_prints_and_says_states_as_words() -> None:
