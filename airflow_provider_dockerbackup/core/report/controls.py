@@ -220,7 +220,7 @@ def _fresh(sources: Sequence[SourceState]) -> Control:
     late = [each for each in sources if each.freshness != "ok"]
     if late:
         never = sum(each.freshness == "never verified" for each in late)
-        detail = f"of {len(late)} of {len(sources)} sources the newest verified backup is too old; {never} have none"
+        detail = f"of {len(sources)} sources {never} have no verified backup, and of {len(late) - never} it is too old"
         return _control(name, "fail", detail, (str(each.source) for each in late))
     detail = f"each of {len(sources)} sources has a verified backup within its RPO"
     return _control(name, "pass", detail, (each.newest_backup_id for each in sources))

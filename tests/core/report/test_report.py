@@ -73,7 +73,9 @@ def test_freshness_counts_verified_backups_only_and_against_the_limit_of_the_sou
     world.clock.advance(2 * DAY)
     report = reported(world)
     assert report.sources[0].freshness == "breach"
-    assert report.failed(("BACKUP_LAST_RECOVERY_POINT_CREATED",))[0].evidence == (str(IMAGE),)
+    stale = report.failed(("BACKUP_LAST_RECOVERY_POINT_CREATED",))[0]
+    assert stale.evidence == (str(IMAGE),)
+    assert stale.detail == "of 1 sources 0 have no verified backup, and of 1 it is too old"
     assert report.failed(("BACKUP_RECOVERY_POINT_MINIMUM_RETENTION_CHECK", "trail")) == ()
     assert reported(world, rpo=Rpo(by_source={"lab/*": Duration(days=3)})).sources[0].freshness == "ok"
     assert reported(world, rpo=Rpo(by_source={f"{HOST} image *": Duration(days=3)})).sources[0].freshness == "ok"
