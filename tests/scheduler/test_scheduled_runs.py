@@ -78,6 +78,8 @@ def airflow(place: Path, dags: Path, gate: Gate, lab: Lab) -> Iterator[Standalon
         place / "airflow", dags=dags, environment={"AIRFLOW_CONN_DOCKERBACKUP_DEFAULT": connection}
     ) as started:
         yield started
+    # The lab is shared, and other modules list its images.
+    lab.hosts[0].daemon.docker("rmi", "--force", IMAGE, check=False)
 
 
 def change(host: LabHost, seed: int) -> None:
