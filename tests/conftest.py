@@ -42,6 +42,7 @@ LONGEST = (
     "scheduler/test_killed_tasks.py",
     "cli/test_alone.py",
     "plugins/test_in_a_browser.py",
+    "core/test_save_faults.py",
     "core/test_bringing_faults.py",
     "core/audit/test_proof.py",
     "test_readme.py",
