@@ -64,7 +64,7 @@ def period_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--until", metavar="TIME", help="Only backups with a point before this date or time (UTC).")
     @wraps(function)
     def with_period(*args: Any, since: str | None, until: str | None, **kwargs: Any) -> Any:
-        return function(*args, period=Period.parse(since, until), **kwargs)
+        return function(*args, period=Period.parse(since, until, names=("--since", "--until")), **kwargs)
 
     return with_period
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import Attempt
-from airflow_provider_dockerbackup.core.audit.trail import Trail
+from airflow_provider_dockerbackup.core.bringing.bringer import Bringer
 from airflow_provider_dockerbackup.core.bringing.documents import converted_record
 from airflow_provider_dockerbackup.core.bringing.plan import decisions
 from airflow_provider_dockerbackup.core.bringing.run import Brought, Run, RunOutcome, Words, bad_blobs_put_right
-from airflow_provider_dockerbackup.core.bringing.transfer import Transfer, read_back
+from airflow_provider_dockerbackup.core.bringing.transfer import read_back
 from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.encryption.identity import require_identity
@@ -22,7 +22,6 @@ from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.reading import container_bytes
 from airflow_provider_dockerbackup.core.repository import Repository, check_layers_compression
 from airflow_provider_dockerbackup.core.since import Verification
-from airflow_provider_dockerbackup.core.throttle import Throttle
 from airflow_provider_dockerbackup.core.verify import put_down
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError, NotFoundError
 
@@ -124,34 +123,15 @@ def convert(
     return Run(way, source=source, target=target, trail=trail, progress=progress).run(planned)
 
 
-class _Conversion:
+class _Conversion(Bringer[ConvertRequest]):
     """Brings each backup into the other layout, reads it back as any reader would, and puts down that it was read."""
 
     words = WORDS
 
-    def __init__(
-        self, request: ConvertRequest, *, source: Repository, target: Repository, trail: Trail, progress: Progress
-    ) -> None:
-        self._request = request
-        self._source = source
-        self._target = target
-        self._trail = trail
-        self._progress = progress
-        self._throttle = Throttle(target.clock, request.tuning.bandwidth_limit)
-
     @contextmanager
     def brought(self, backup: Backup, attempt: Attempt) -> Iterator[Brought]:
         """Write the backup in the other layout, and read it back."""
-        transfer = Transfer(
-            self._source,
-            backup,
-            attempt=attempt,
-            tuning=self._request.tuning,
-            compression=self._request.compression,
-            throttle=self._throttle,
-            progress=self._progress,
-        )
-        with transfer.placed() as placed:
+        with self._transfer(backup, attempt).placed() as placed:
             file = None
             if backup.whole().container is not None:
                 file = attempt.document("container", container_bytes(self._source, backup))

@@ -25,9 +25,7 @@ class Period:
     until: datetime | None = None
 
     @classmethod
-    def parse(
-        cls, since: str | None, until: str | None, *, names: tuple[str, str] = ("--since", "--until")
-    ) -> Period | None:
+    def parse(cls, since: str | None, until: str | None, *, names: tuple[str, str]) -> Period | None:
         """Return the period between two dates or times; one without an offset is UTC; None when neither is given.
 
         :param names: what the two are called, for messages.
@@ -75,13 +73,17 @@ def moments_of(backup: Backup) -> tuple[datetime, ...]:
 def _moment(text: str | None, name: str) -> datetime | None:
     if text is None:
         return None
+    if _TIME.fullmatch(text) is None:
+        raise _no_time(text, name, "another form")
     try:
-        found = datetime.fromisoformat(text) if _TIME.fullmatch(text) else None
-        if found is not None:
-            return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        pass
-    raise ConfigurationError(
+        found = datetime.fromisoformat(text)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as err:  # the 31st of June, and the year 1 east of Greenwich
+        raise _no_time(text, name, str(err)) from err
+
+
+def _no_time(text: str, name: str, why: str) -> ConfigurationError:
+    return ConfigurationError(
         f"{name}: expected a date such as 2026-10-01 or a time such as 2026-10-01T18:30, in UTC or with an offset such "
-        f"as +02:00, got {text!r}"
+        f"as +02:00, got {text!r}: {why}"
     )

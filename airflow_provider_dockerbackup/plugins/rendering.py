@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from airflow_provider_dockerbackup.core.document import utc_text
+from airflow_provider_dockerbackup.core.page.events import EVENT_DAYS
 
 _PACKAGE = "airflow_provider_dockerbackup.plugins"
 
@@ -39,6 +40,7 @@ def _environment() -> Environment:
     environment.filters["utc"] = _minute
     environment.filters["machine_time"] = utc_text
     environment.globals["address"] = address
+    environment.globals["event_days"] = EVENT_DAYS
     return environment
 
 

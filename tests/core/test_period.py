@@ -13,7 +13,13 @@ from airflow_provider_dockerbackup.core.places import RECORD_FILE
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from tests.core.world import BEGIN, World, spoil
 
-OCTOBER = Period.parse("2026-10-01", "2026-11-01")
+
+def parsed(since: str | None, until: str | None) -> Period | None:
+    """Return the period as the command line gives it."""
+    return Period.parse(since, until, names=("--since", "--until"))
+
+
+OCTOBER = parsed("2026-10-01", "2026-11-01")
 
 
 @pytest.mark.parametrize(
@@ -45,8 +51,8 @@ def test_a_month_begins_with_its_first_moment_and_ends_before_the_next_one(momen
 )
 def test_a_date_or_a_time_without_an_offset_is_utc(text: str, moment: datetime) -> None:
     """Whatever the zone of whoever asks."""
-    assert Period.parse(text, None) == Period(since=moment)
-    assert Period.parse(None, text) == Period(until=moment)
+    assert parsed(text, None) == Period(since=moment)
+    assert parsed(None, text) == Period(until=moment)
 
 
 @pytest.mark.parametrize(
@@ -55,19 +61,19 @@ def test_a_date_or_a_time_without_an_offset_is_utc(text: str, moment: datetime) 
 def test_what_is_no_date_is_refused_by_its_name(text: str) -> None:
     """And says what is expected."""
     with pytest.raises(ConfigurationError, match=r"^--until: expected a date such as 2026-10-01"):
-        Period.parse(None, text)
+        parsed(None, text)
 
 
 @pytest.mark.parametrize("until", ["2026-10-01", "2026-09-30T23:59"])
 def test_a_period_that_ends_before_it_begins_is_refused(until: str) -> None:
     """Nothing could be of it."""
     with pytest.raises(ConfigurationError, match="--until: expected a time after --since"):
-        Period.parse("2026-10-01", until)
+        parsed("2026-10-01", until)
 
 
 def test_without_either_end_there_is_no_period() -> None:
     """Then all backups count."""
-    assert Period.parse(None, None) is None
+    assert parsed(None, None) is None
 
 
 def test_a_backup_is_of_the_periods_of_its_capture_and_of_its_confirmations_and_of_no_other() -> None:
@@ -95,8 +101,8 @@ def test_an_unreadable_backup_is_of_the_period_in_its_id() -> None:
     (unreadable,) = world.repository.catalog.backups()
     day = (BEGIN + timedelta(days=1)).date().isoformat()
     assert unreadable.record is None
-    here = Period.parse(day, (BEGIN + timedelta(days=2)).date().isoformat())
-    before = Period.parse(None, day)
+    here = parsed(day, (BEGIN + timedelta(days=2)).date().isoformat())
+    before = parsed(None, day)
     assert here is not None
     assert before is not None
     assert here.has(unreadable)

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from tests.lab.images import BASE, build_base
 from tests.lab.lab import LabHost
 from tests.operators.context import context
 from tests.operators.test_export_on_host import left_in_docker
-from tests.operators.test_on_host import HOSTS, deferred, fired, hidden, only_backup, opened, wait_for
+from tests.operators.test_on_host import HOSTS, deferred, fired, hidden, kill, only_backup, opened
 
 pytestmark = pytest.mark.usefixtures("connections")
 NAME = "shop"
@@ -142,21 +141,7 @@ def test_a_killed_task_ends_its_job_on_the_host(start: Start, repository_url: st
     """While the worker itself waits; the operator that does the work is another one than the task's."""
     start()
     operator = capturing(repository_url, folder)
-    failures: list[TransientError] = []
-
-    def run() -> None:
-        try:
-            operator.execute(context())
-        except TransientError as err:
-            failures.append(err)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    wait_for(lambda: operator._doing is not None and operator._doing._job is not None)
-    operator.on_kill()
-    thread.join(30)
-    assert len(failures) == 1
-    wait_for(lambda: list(folder.iterdir()) == [])
+    kill(operator, begun=lambda: operator._doing is not None and operator._doing._job is not None, folder=folder)
 
 
 def test_a_new_try_ends_the_job_of_the_one_before(

@@ -107,6 +107,25 @@ def wait_for(reached: Callable[[], bool]) -> None:
     raise AssertionError(reached)
 
 
+def kill(operator: WaitsForHost, *, begun: Callable[[], bool], folder: Path) -> None:
+    """Kill a task once its job has begun, and wait until it has failed and the host has nothing of the job."""
+    failures: list[TransientError] = []
+
+    def run() -> None:
+        try:
+            operator.execute(context())
+        except TransientError as err:
+            failures.append(err)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_for(begun)
+    operator.on_kill()
+    thread.join(30)
+    assert len(failures) == 1
+    wait_for(lambda: list(folder.iterdir()) == [])
+
+
 @pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
 def test_only_digests_travel_and_docker_loads_the_file_as_it_is(
     compression: str, repository_url: str, folder: Path, host: LabHost
@@ -495,20 +514,6 @@ def test_a_deferrable_save_is_refused_with_a_connection_that_triggers_cannot_use
 def test_a_killed_task_ends_its_job_on_the_host(repository_url: str, folder: Path, slow: Path) -> None:
     """While the worker itself waits."""
     operator = saving(repository_url, folder)
-    failures: list[TransientError] = []
-
-    def run() -> None:
-        try:
-            operator.execute(context())
-        except TransientError as err:
-            failures.append(err)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    wait_for(lambda: operator._job is not None)
-    operator.on_kill()
-    thread.join(30)
-    assert len(failures) == 1
-    wait_for(lambda: list(folder.iterdir()) == [])
+    kill(operator, begun=lambda: operator._job is not None, folder=folder)
     with DockerBackupHook("docker_host_1").docker_host() as docker:
         assert docker.archives.jobs(str(folder), scope=".dockerbackup-") == ()

@@ -116,8 +116,8 @@ def carried(names: Iterable[str], *, confirmations: bool = True) -> frozenset[st
 
     :param confirmations: whether those do; see :func:`takes_confirmations`.
     """
-    found = frozenset(name for name in names if name.startswith(CARRIED))
-    return found if confirmations else frozenset(name for name in found if not name.startswith(CONFIRMED))
+    left_out = () if confirmations else CONFIRMED
+    return frozenset(name for name in names if name.startswith(CARRIED) and not name.startswith(left_out))
 
 
 def takes_confirmations(standing: Standing, *, todo: Todo) -> bool:

@@ -16,9 +16,10 @@ from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import Attempt
 from airflow_provider_dockerbackup.core.audit.signature import Signer
 from airflow_provider_dockerbackup.core.audit.trail import Trail
+from airflow_provider_dockerbackup.core.bringing.bringer import Bringer
 from airflow_provider_dockerbackup.core.bringing.documents import converted_record
 from airflow_provider_dockerbackup.core.bringing.run import Brought, Run, RunOutcome, Words, bad_blobs_put_right
-from airflow_provider_dockerbackup.core.bringing.transfer import Placed, Transfer
+from airflow_provider_dockerbackup.core.bringing.transfer import Placed
 from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.copies.blobs import BlobCopy
@@ -33,7 +34,6 @@ from airflow_provider_dockerbackup.core.ports import Progress, Storage
 from airflow_provider_dockerbackup.core.reading import container_bytes, stored_archive, stored_document
 from airflow_provider_dockerbackup.core.record import ArchiveFile, DocumentFile
 from airflow_provider_dockerbackup.core.repository import Layout, Repository, check_layers_compression
-from airflow_provider_dockerbackup.core.throttle import Throttle
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, NotFoundError
 
 WORDS = Words(
@@ -168,7 +168,7 @@ def copy(request: CopyRequest, *, source: Repository, target: Repository | None,
     return Run(way, source=source, target=target, trail=trail, progress=progress).run(planned)
 
 
-class _Copying:
+class _Copying(Bringer[CopyRequest]):
     """Brings each backup as it is stored where that can be, and reads back what was written."""
 
     words = WORDS
@@ -176,12 +176,7 @@ class _Copying:
     def __init__(
         self, request: CopyRequest, *, source: Repository, target: Repository, trail: Trail, progress: Progress
     ) -> None:
-        self._request = request
-        self._source = source
-        self._target = target
-        self._trail = trail
-        self._progress = progress
-        self._throttle = Throttle(target.clock, request.tuning.bandwidth_limit)
+        super().__init__(request, source=source, target=target, trail=trail, progress=progress)
         self._passage = Passage(throttle=self._throttle, progress=progress)
 
     @contextmanager
@@ -247,17 +242,6 @@ class _Copying:
             stored_size_bytes=archive.stored_size_bytes,
             stored_sha256=archive.stored_sha256,
             content_digest=archive.content_digest,
-        )
-
-    def _transfer(self, backup: Backup, attempt: Attempt) -> Transfer:
-        return Transfer(
-            self._source,
-            backup,
-            attempt=attempt,
-            tuning=self._request.tuning,
-            compression=self._request.compression,
-            throttle=self._throttle,
-            progress=self._progress,
         )
 
     def _configuration_file(self, backup: Backup, attempt: Attempt) -> DocumentFile | None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from airflow_provider_dockerbackup.core.document import utc_text
 from airflow_provider_dockerbackup.core.freshness import CLOCK_TOLERANCE
+from airflow_provider_dockerbackup.core.page.events import EVENT_DAYS
 from airflow_provider_dockerbackup.core.page.rows import IndexedBackup, PlannedPolicy
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.retention.plan import Plan, plan_rotation
@@ -134,7 +135,7 @@ def _plan(
     source: Source, backups: Sequence[IndexedBackup], planned: PlannedPolicy | None, now: datetime
 ) -> tuple[Plan, str]:
     if planned is None:
-        return Plan(decisions=()), "no rotation looked at this source in the last 35 days"
+        return Plan(decisions=()), f"no rotation looked at this source in the last {EVENT_DAYS} days"
     candidates = [each.row.candidate(source, whole=each.whole, now=now) for each in backups]
     try:
         return plan_rotation(candidates, RetentionPolicy.of(planned.policy), now=now), ""
