@@ -12,6 +12,8 @@ from airflow_provider_dockerbackup.core.check import check_repository
 from airflow_provider_dockerbackup.core.onhost.ports import HostArchives, HostFilesFactory
 from airflow_provider_dockerbackup.core.quarantine import quarantine
 from airflow_provider_dockerbackup.core.record import Source
+from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
+from airflow_provider_dockerbackup.core.retention.rotate import RotateRequest, rotate
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.memory import MemoryHostArchives
 from tests.core.onhost.hosts import HostWorld, a_world
@@ -100,8 +102,8 @@ def test_one_host_of_two_that_does_not_answer_hides_nothing_of_the_other(world: 
     assert unknown[1].startswith("1 archives lie on it: ")
 
 
-def test_a_backup_that_is_removed_while_its_host_is_asked_is_not_missed(world: HostWorld) -> None:
-    """A rotation at the same time; and one that was put aside is nobody's concern."""
+def test_a_backup_that_is_put_aside_while_its_host_is_asked_is_not_missed(world: HostWorld) -> None:
+    """It was put aside, and is nobody's concern any more."""
     path = min(world.archives.files)
     (backup,) = [each for each in world.repository.catalog.backups() if each.whole().path_on_host == path]
 
@@ -113,3 +115,18 @@ def test_a_backup_that_is_removed_while_its_host_is_asked_is_not_missed(world: H
 
     world.archives.before = remove
     assert [problem for problem, _ in found(world, HOST)] == ["quarantined"]
+
+
+def test_a_backup_that_is_rotated_away_while_its_host_is_asked_is_not_missed(world: HostWorld) -> None:
+    """Its archive is gone by intent, and nothing is odd."""
+    for backup in world.repository.catalog.backups():
+        world.verify(backup, "digests")
+    request = RotateRequest(policy=RetentionPolicy(keep_last=1), max_removed_share=1)
+
+    def remove(what: str) -> None:
+        world.archives.before = lambda _: None
+        assert len(rotate(world.repository, request, progress=world.progress).removed) == 1
+
+    world.archives.before = remove
+    assert found(world, HOST) == []
+    assert len(world.archives.files) == 1
