@@ -106,3 +106,57 @@ def test_the_reason_is_told_whole_however_long_the_path_is() -> None:
     found = sizes_in(f"? {path}\n{said}\n".encode(), paths=[path])
     assert found[path].problem.endswith(": Permission denied")
     assert len(found[path].problem) <= 300
+
+
+def test_the_size_of_a_large_archive_is_read() -> None:
+    """Of more than a terabyte."""
+    assert sizes_in(b"1234567890123 /a\n", paths=["/a"]) == {"/a": FileOnHost(size_bytes=1234567890123)}
+
+
+def test_a_name_that_reads_like_the_reason_is_none() -> None:
+    """The reason stands at the end; a path may say anything."""
+    path = "/No such file or directory/Not a directory/a"
+    found = sizes_in(f"? {path}\nstat: cannot statx '{path}': Permission denied\n".encode(), paths=[path])
+    assert found[path].problem.endswith(": Permission denied")
+
+
+@pytest.mark.parametrize("reason", ["No such file or directory", "Not a directory"])
+def test_what_is_not_there_is_gone_also_where_a_file_stands_in_place_of_its_folder(reason: str) -> None:
+    """Nobody needs to look again."""
+    assert sizes_in(f"? /a\nstat: cannot statx '/a': {reason}\n".encode(), paths=["/a"]) == {"/a": FileOnHost()}
+
+
+def asked_with(stat: str, folder: Path, paths: list[str]) -> dict[str, FileOnHost]:
+    """Return what the line says where the program ``stat`` is that script, and the host speaks German."""
+    program = folder / "stat"
+    program.write_text(f"#!/bin/sh\n{stat}")
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["/bin/sh", "-c", sizes_line()],
+        env={"PATH": f"{folder}:/usr/bin:/bin", "LC_ALL": "de_DE.UTF-8"},
+        input=sizes_input(paths),
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    return dict(sizes_in(done.stdout, paths=paths))
+
+
+def test_the_language_of_the_host_does_not_matter(tmp_path: Path) -> None:
+    """What is read is asked for in English."""
+    speaking = (
+        '[ "$LC_ALL" = C ] && why="No such file or directory" || why="nicht gefunden"\necho "stat: $why"\nexit 1\n'
+    )
+    assert asked_with(speaking, tmp_path, ["/a"]) == {"/a": FileOnHost()}
+
+
+def test_each_file_is_looked_at_once_and_many_by_one_call(tmp_path: Path) -> None:
+    """However many there are, no call gets more of them than a host takes."""
+    paths = [str(tmp_path / str(number)) for number in range(450)]
+    for path in paths:
+        Path(path).touch()
+    counting = f'echo "$#" >> {tmp_path}/calls\nexec /usr/bin/stat "$@"\n'
+    assert set(asked_with(counting, tmp_path, paths).values()) == {FileOnHost(size_bytes=0)}
+    options = len(("-c", "%s %n", "--"))
+    calls = [int(words) - options for words in (tmp_path / "calls").read_text().split()]
+    assert calls == [200, 200, 50]
