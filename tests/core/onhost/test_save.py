@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -285,6 +286,13 @@ def test_a_sources_own_policy_goes_into_record_and_confirmation() -> None:
         outcome = world.save(run, force=False, retention="keep_daily=7")
         told.append((outcome.status, outcome.backup.told and outcome.backup.told[1]))
     assert told == [("committed", "keep_daily=7"), ("unchanged", "keep_daily=7")]
+
+
+def test_what_is_known_of_a_job_cannot_hold_a_policy_that_is_none() -> None:
+    """It comes back from Airflow's database, and goes into a record for good."""
+    _, begun = begun_save(a_world(), 1)
+    with pytest.raises(ConfigurationError, match="retention"):
+        replace(begun, retention="keep_nothing=1")
 
 
 @pytest.mark.parametrize(
