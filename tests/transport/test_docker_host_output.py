@@ -342,3 +342,55 @@ def test_no_part_of_a_secret_is_shown_where_what_was_printed_is_cut(printed: byt
         result = CommandResult(exit_status=1, stderr=stderr)
         shown = (exec_said(result, secrets=secrets), str(docker_error(result, what="it", host="h", secrets=secrets)))
         assert not [each for each in shown if "cdef" in each]
+
+
+@pytest.mark.parametrize(
+    "printed", ["bad value correcthorse", "bad value CORRECTHORSE", "bad value CorrectHorse of it"]
+)
+def test_a_secret_is_hidden_whole_however_it_is_written(printed: str) -> None:
+    """Also when another one is a part of it, and when the engine changes its letters."""
+    secrets = ["ENV A=correct", "ENV B=correcthorse"]
+    result = CommandResult(exit_status=1, stderr=printed.encode())
+    for shown in (exec_said(result, secrets=secrets), str(docker_error(result, what="it", host="h", secrets=secrets))):
+        assert "bad value ***" in shown
+        assert "horse" not in shown.lower()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (-1, TransientError),
+        (1, DockerBackupError),
+        (126, ConfigurationError),
+        (127, ConfigurationError),
+        (128, DockerBackupError),
+        (129, TransientError),
+        (255, TransientError),
+    ],
+)
+def test_where_nothing_was_said_the_exit_status_decides(status: int, kind: type[DockerBackupError]) -> None:
+    """A shell says by it that there is no such program, or that a signal ended it."""
+    assert type(docker_error(CommandResult(exit_status=status), what="it", host="h")) is kind
+
+
+def test_of_a_users_command_the_log_gets_no_more_than_the_end() -> None:
+    """That is where programs say what went wrong."""
+    said = exec_said(CommandResult(exit_status=1, stderr=b"noise " * 200 + b"disk is full"))
+    assert said.endswith("noise disk is full")
+    assert len(said) == 300
+
+
+@pytest.mark.parametrize(("stderr", "told"), [(b"it broke", True), (b" \n", False), (b"", False)])
+def test_the_log_is_named_only_where_it_has_something(stderr: bytes, told: bool) -> None:
+    """A command may fail without a word."""
+    error = exec_error(CommandResult(exit_status=3, stderr=stderr), what="pre_command in container db", host="web1")
+    assert str(error).startswith("pre_command in container db on web1 ended with exit status 3")
+    assert ("; the log has" in str(error)) is told
+
+
+def test_a_program_that_a_container_does_not_have_is_told_also_where_standard_output_says_so() -> None:
+    """The engine may say it on either of the two."""
+    printed = b"OCI runtime exec failed: exec failed: unable to start container process: sqldump: no such file\r\n"
+    error = exec_error(CommandResult(exit_status=127, stdout=printed), what="pre_command in container db", host="web1")
+    assert type(error) is ConfigurationError
+    assert "no such program" in str(error)
