@@ -217,6 +217,34 @@ def test_the_table_says_whether_signatures_were_checked() -> None:
     assert ["signatures not checked" in told[0], "signatures checked" in told[1]] == [True, True]
 
 
+def test_a_trail_that_is_older_than_its_key_is_called_not_signed_in_every_form() -> None:
+    """Nobody is told that it was changed, nor that it is intact; the control fails with what to do."""
+    world = a_world()
+    world.backup(1)
+    key = SigningKey.generate()
+    world.clock.advance(DAY)
+    signing = world.repository
+    signing.signer = key
+    world.backup(2, repository=signing)
+    report = build_report(world.repository, ReportRequest(), keys=keyring([key.public_key]))
+    assert next(row[2] for row in rows(report) if row[0] == "trail") == "not signed"
+    html = to_html(report)
+    assert "not signed before" in html
+    assert "older-than-key" not in html
+    (failed,) = report.failed(("trail",))
+    assert "dockerbackup audit checkpoint" in failed.detail
+
+
+def test_sources_without_a_verified_backup_and_those_with_an_old_one_are_counted_apart() -> None:
+    """What to do about them differs."""
+    world = a_world()
+    world.verify(world.backup(1).backup)
+    world.clock.advance(2 * DAY)
+    world.backup(3, CONTAINER)
+    (late,) = reported(world).failed(("BACKUP_LAST_RECOVERY_POINT_CREATED",))
+    assert late.detail == "of 2 sources 1 have no verified backup, and of 1 it is too old"
+
+
 def test_the_page_prints_and_says_states_as_words() -> None:
     """Nothing from elsewhere, a style for print and for the dark, table heads with a scope."""
     world = a_world()
