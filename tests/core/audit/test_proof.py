@@ -19,8 +19,10 @@ from airflow_provider_dockerbackup.core.audit.proof import Finding, parse_anchor
 from airflow_provider_dockerbackup.core.audit.reading import StoredEvent, stored_events
 from airflow_provider_dockerbackup.core.audit.signature import SigningKey, keyring
 from airflow_provider_dockerbackup.core.document import sha256_of
+from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
-from tests.core.audit.making import Told, flips, signed, without_signature
+from airflow_provider_dockerbackup.transport.memory import FixedClock
+from tests.core.audit.making import ACTOR, Told, flips, signed, without_signature
 from tests.core.world import Notes
 
 EVENTS = 1000
@@ -314,6 +316,52 @@ def test_a_key_without_its_predecessor_takes_over_nothing_that_both_would_vouch_
     assert set(made.left_out) == set(told.order[-2:])
     proof = prove(stored_events(told.storage, keys=keyring([former.public_key, told.key.public_key])), keys_given=True)
     assert [each.kind for each in proof.findings] == ["unsigned", "unsigned"]
+
+
+def test_only_who_took_over_unsigned_events_vouches_for_them() -> None:
+    """Whoever trusts the second key alone knows no checkpoint that took them over, and gets them from no later one."""
+    told = told_before_the_key(checkpointed=False)
+    unsigned = set(told.order)
+    told.checkpoint()
+    former = told.key
+    assert former is not None
+    told.key = told.repository.signer = SigningKey.generate()
+    told.work(2)
+    assert make_checkpoint(told.repository, CheckpointRequest(keys=[former.public_key]), progress=Notes()).made
+    alone = make_checkpoint(told.repository, CheckpointRequest(), progress=Notes())
+    assert unsigned <= set(alone.left_out)
+
+
+def test_a_checkpoint_without_a_key_takes_over_nothing() -> None:
+    """It does not say so: the first that is signed does."""
+    told = told_before_the_key(checkpointed=True)
+    told.checkpoint()
+    said = [told.examined()[f"audit/checkpoints/0000000{number}.json"].event for number in (1, 2)]
+    assert ["adopts_unsigned" in each.object for each in said if each] == [False, True]
+
+
+def test_an_event_of_a_worker_whose_clock_is_a_day_and_more_slow_is_seen_by_the_next_checkpoint() -> None:
+    """It stands under an earlier day than the latest checkpoint; days long before that are not read again."""
+    told = Told()
+    told.work(1)
+    told.clock.advance(timedelta(days=10))
+    told.checkpoint()
+    slow = FixedClock(told.clock.now() - timedelta(hours=47))
+    Repository.open(told.storage, clock=slow, signer=told.key).trail(ACTOR).record(
+        "backup.started", outcome="intent", source="web1 image app:1"
+    )
+    made = make_checkpoint(told.repository, CheckpointRequest(), progress=Notes())
+    assert (made.made, made.events, made.reconciled) == (True, 2, 1)  # it, and the outcome that it never had
+
+
+def test_an_unsigned_event_under_a_name_that_is_not_its_own_is_not_taken_over() -> None:
+    """Somebody copied or edited it; the key vouches for what stands in its place alone."""
+    told = told_before_the_key(checkpointed=False)
+    folder = told.order[0].rpartition("/")[0]
+    misnamed = f"{folder}/{'0' * 64}.json"
+    told.storage.create(misnamed, told.storage.read(told.order[0]))
+    made = make_checkpoint(told.repository, CheckpointRequest(), progress=Notes())
+    assert (made.made, made.events, made.left_out) == (True, 2, (misnamed,))
 
 
 def test_of_two_who_sign_with_a_new_key_at_once_one_makes_the_checkpoint() -> None:
