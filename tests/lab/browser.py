@@ -153,8 +153,9 @@ class Page:
 
 @contextmanager
 def browser() -> Iterator[Page]:
-    """Give a tab of a Chromium of its own; the program is installed if it is missing."""
+    """Give a tab of a Chromium of its own; the program and axe-core are installed if they are missing."""
     ensure_programs({"chromium": "chromium"})
+    axe_script()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [str(require_program("chromium")), *_OPTIONS, f"--user-data-dir={profile}", "about:blank"]
         process = subprocess.Popen(
@@ -167,7 +168,10 @@ def browser() -> Iterator[Page]:
             port = told.read_text(encoding="ascii").splitlines()[0]
             targets = httpx.get(f"http://127.0.0.1:{port}/json/list", timeout=_PATIENCE).json()
             (target,) = [each for each in targets if each["type"] == "page"]
-            with connect(target["webSocketDebuggerUrl"], max_size=None, open_timeout=_PATIENCE) as socket:
+            # No pings: while nobody reads, events fill the queue, and the answers behind them would be missed.
+            with connect(
+                target["webSocketDebuggerUrl"], max_size=None, open_timeout=_PATIENCE, ping_interval=None
+            ) as socket:
                 yield Page(socket)
         finally:
             with suppress(ProcessLookupError):
