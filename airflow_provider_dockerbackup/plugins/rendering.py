@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from airflow_provider_dockerbackup.core.document import utc_text
 from airflow_provider_dockerbackup.core.page.events import EVENT_DAYS
@@ -19,7 +19,7 @@ _PACKAGE = "airflow_provider_dockerbackup.plugins"
 
 def page(template: str, **values: Any) -> str:
     """Return a page."""
-    return _environment().get_template(template).render(**values)
+    return _TEMPLATES[template].render(**values)
 
 
 @lru_cache(maxsize=1)
@@ -28,8 +28,7 @@ def stylesheet() -> str:
     return (files(_PACKAGE) / "static" / "page.css").read_text(encoding="utf-8")
 
 
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
+def _compiled() -> dict[str, Template]:
     environment = Environment(
         loader=PackageLoader(_PACKAGE),
         autoescape=True,
@@ -41,7 +40,7 @@ def _environment() -> Environment:
     environment.filters["machine_time"] = utc_text
     environment.globals["address"] = address
     environment.globals["event_days"] = EVENT_DAYS
-    return environment
+    return {name: environment.get_template(name) for name in environment.list_templates()}
 
 
 def address(of: str, **parameters: object) -> str:
@@ -52,3 +51,7 @@ def address(of: str, **parameters: object) -> str:
 
 def _minute(moment: datetime | None) -> str:
     return moment.strftime("%Y-%m-%d %H:%M") if moment is not None else "never"
+
+
+# All of them are compiled when the API server starts, and not while somebody waits for the first page.
+_TEMPLATES = _compiled()
