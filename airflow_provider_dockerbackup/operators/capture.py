@@ -13,7 +13,7 @@ from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice
 from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
 from airflow_provider_dockerbackup.core.ports import DockerHost
 from airflow_provider_dockerbackup.core.reference import container_name
-from airflow_provider_dockerbackup.exceptions import ConfigurationError
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, NotFoundError
 from airflow_provider_dockerbackup.operators.export import DockerExportOperator
 from airflow_provider_dockerbackup.operators.on_host import CapturesOnHost, WaitsForHost
 from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
@@ -126,20 +126,22 @@ class DockerCaptureOperator(WaitsForHost):
 
     def work(self, context: Context) -> BackupSummary:
         """Back the source up."""
-        if self.problem:
-            raise ConfigurationError(self.problem)
         if self.kind not in {each.value for each in SourceKind}:
             raise ConfigurationError(f"kind: expected container or image, got {self.kind!r}")
-        # One connection for the look at the labels and for the capture.
+        unlabelled = self._unlabelled()
+        unlabelled.check()
         with self.hook.docker_host() as host:
-            doing: CapturesOnHost = self._save() if self.kind == SourceKind.IMAGE else self._labelled_export(host)
-            summary: BackupSummary = self._by(doing).work(context)
-            return summary
+            if (settled := unlabelled.settled(context, host)) is not None:
+                return settled
+            if self.problem:
+                raise ConfigurationError(self.problem)
+            doing = unlabelled if self.kind == SourceKind.IMAGE else self._labelled_export(host)
+            doing.check()
+            return self._by(doing).capture_from(host, context)
 
     def complete(self, context: Context, event: SaveOnHostEvent) -> BackupSummary:
         """Commit what the job on the host made; labels are not read again, and the container may be gone by now."""
-        doing: CapturesOnHost = self._save() if self.kind == SourceKind.IMAGE else self._export()
-        return self._by(doing).complete(context, event)
+        return self._by(self._unlabelled()).complete(context, event)
 
     def on_kill(self) -> None:
         """Cut every stream, and end the job on the host, if this process has begun one."""
@@ -154,6 +156,10 @@ class DockerCaptureOperator(WaitsForHost):
         self._doing = doing
         return doing
 
+    def _unlabelled(self) -> CapturesOnHost:
+        """Return the operator for the source as it is given: a container's labels are not asked for."""
+        return self._save() if self.kind == SourceKind.IMAGE else self._export()
+
     def _save(self) -> DockerSaveOperator:
         return DockerSaveOperator(
             task_id=self.task_id,
@@ -164,7 +170,10 @@ class DockerCaptureOperator(WaitsForHost):
         )
 
     def _labelled_export(self, host: DockerHost) -> DockerExportOperator:
-        found = host.inspect_container(container_name(self.source))
+        try:
+            found = host.inspect_container(container_name(self.source))
+        except NotFoundError:
+            return self._export()  # which says so, or finds what this run backed up before
         labels = read_labels(found.config.get("Labels") or {}, where=f"{host.name} container {found.name}")
         if labels.enabled is False:
             raise AirflowSkipException(f"container {self.source} was switched off by its label since it was listed")

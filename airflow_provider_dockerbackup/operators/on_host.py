@@ -20,7 +20,9 @@ from airflow_provider_dockerbackup.core.onhost.place import JobPlace
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.save import SaveRequest
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError
+from airflow_provider_dockerbackup.operators import past_runs
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator
+from airflow_provider_dockerbackup.operators.earlier import earlier_summary
 from airflow_provider_dockerbackup.operators.rendered import flag
 from airflow_provider_dockerbackup.operators.summary import BackupSummary
 from airflow_provider_dockerbackup.transport.clock import SystemClock
@@ -93,6 +95,7 @@ class CapturesOnHost(WaitsForHost):
     recipients: Sequence[str]
     allow_single_recipient: bool | str
     retention: str | None
+    allow_past_runs: bool | str
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -107,6 +110,32 @@ class CapturesOnHost(WaitsForHost):
         ending = threading.Thread(target=self._end_job, args=(self._job,), name="dockerbackup-end-job", daemon=True)
         ending.start()
         ending.join(_KILL_SECONDS)
+
+    def work(self, context: Context) -> BackupSummary:
+        """Capture the source, unless what is to be done is settled without its host."""
+        self.check()
+        with self.hook.docker_host() as host:
+            return self.settled(context, host) or self.capture_from(host, context)
+
+    def capture_from(self, host: SshDockerHost, context: Context) -> BackupSummary:
+        """Capture the source now; the parameters are checked."""
+        raise NotImplementedError
+
+    def settled(self, context: Context, host: SshDockerHost) -> BackupSummary | None:
+        """Return what is settled without asking the host, which may be away; None when it is to be asked.
+
+        A run for a past date captures nothing: it returns what it made when its date was now, or is skipped. A later
+        try returns what an earlier one committed.
+        """
+        past = past_runs.refused(context, allow=flag("allow_past_runs", self.allow_past_runs))
+        if past is not None:
+            return self._earlier(context, host, confirmed=True) or past_runs.skip(past)
+        return self._earlier(context, host) if context["ti"].try_number > 1 else None
+
+    def _earlier(self, context: Context, host: SshDockerHost, *, confirmed: bool = False) -> BackupSummary | None:
+        """Return what an earlier try of this work committed, or with ``confirmed`` found unchanged."""
+        key = self._request(context, host).key
+        return earlier_summary(key, repository=self.repository, conn_id=self.repository_conn_id, confirmed=confirmed)
 
     def _request(self, context: Context, host: SshDockerHost) -> SaveRequest | ExportRequest:
         raise NotImplementedError
@@ -156,7 +185,7 @@ class CapturesOnHost(WaitsForHost):
 
         refuse_unless_for_triggers(self.hook, connection_of(self.dockerbackup_conn_id).extra_dejson)
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Refuse what is wrong whatever the host says, before a repository is made for it."""
         check_compression(self.compression, level=self.compression_level)
         self._tuning.check()

@@ -10,11 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import timezone
 
-from airflow_provider_dockerbackup.core.attempt import BackupKey
-from airflow_provider_dockerbackup.core.capture import earlier_outcome
-from airflow_provider_dockerbackup.exceptions import NotFoundError
-from airflow_provider_dockerbackup.operators.summary import BackupSummary, backup_summary
-
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -71,25 +66,6 @@ def skip(past: str) -> NoReturn:
         f"nothing was captured: this run is for a past date ({past}), and what a host was like then cannot be backed "
         "up any more. Trigger a run without a logical date for a backup of now, or set allow_past_runs=True"
     )
-
-
-def backup_or_skip(past: str, key: BackupKey, *, repository: str, conn_id: str | None) -> BackupSummary:
-    """Return the backup that a run for a past date made when its date was now, as when it is cleared long after.
-
-    :param past: what :func:`refused` returned.
-    :param key: the work.
-    :raises AirflowSkipException: when there is none.
-    """
-    from airflow_provider_dockerbackup.hooks.storage import existing_repository
-
-    try:
-        opened = existing_repository(repository, conn_id=conn_id)
-    except NotFoundError:
-        skip(past)
-    outcome = earlier_outcome(opened, key)
-    if outcome is None:
-        skip(past)
-    return backup_summary(outcome, repository_url=opened.storage.url)
 
 
 def _shown(run: Any) -> str:

@@ -17,11 +17,10 @@ from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
+from airflow_provider_dockerbackup.exceptions import NotFoundError
 from airflow_provider_dockerbackup.links.backup import BackupLink
-from airflow_provider_dockerbackup.operators import past_runs
 from airflow_provider_dockerbackup.operators.base import actor_of, work_of
 from airflow_provider_dockerbackup.operators.on_host import CapturesOnHost
-from airflow_provider_dockerbackup.operators.rendered import flag
 from airflow_provider_dockerbackup.operators.summary import BackupSummary, backup_summary
 
 if TYPE_CHECKING:
@@ -123,39 +122,38 @@ class DockerSaveOperator(CapturesOnHost):
         self.force = force
         self.allow_past_runs = allow_past_runs
 
-    def work(self, context: Context) -> BackupSummary:
+    def capture_from(self, host: SshDockerHost, context: Context) -> BackupSummary:
         """Save the image."""
-        self._check()
-        past = past_runs.refused(context, allow=flag("allow_past_runs", self.allow_past_runs))
-        with self.hook.docker_host() as host:
-            request = self._request(context, host)
-            if past is not None:
-                return past_runs.backup_or_skip(
-                    past, request.key, repository=self.repository, conn_id=self.repository_conn_id
-                )
+        request = self._request(context, host)
+        try:
             image = host.inspect_image(request.key.source.name)
-            repository = self._repository(host)
-            if self.archive_location:
-                outcome = save_on_host(
-                    request,
-                    self.archive_location,
-                    image=image,
-                    deadline_seconds=self._deadline_seconds,
-                    host=host,
-                    archives=host.archives,
-                    repository=repository,
-                    progress=self.progress,
-                    begun=self._begun,
-                )
-            else:
-                outcome = save_image(request, host=host, repository=repository, progress=self.progress, image=image)
+        except NotFoundError:
+            # Gone since, but backed up before that, in this run.
+            if (earlier := self._earlier(context, host, confirmed=True)) is None:
+                raise
+            return earlier
+        repository = self._repository(host)
+        if self.archive_location:
+            outcome = save_on_host(
+                request,
+                self.archive_location,
+                image=image,
+                deadline_seconds=self._deadline_seconds,
+                host=host,
+                archives=host.archives,
+                repository=repository,
+                progress=self.progress,
+                begun=self._begun,
+            )
+        else:
+            outcome = save_image(request, host=host, repository=repository, progress=self.progress, image=image)
         return self._summary(outcome, repository)
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Refuse what is wrong whatever the host says."""
         ImageReference.parse(self.image)
         check_capture(self.capture)
-        super()._check()
+        super().check()
 
     def _request(self, context: Context, host: SshDockerHost) -> SaveRequest:
         source = Source(host=host.name, kind=SourceKind.IMAGE, name=str(ImageReference.parse(self.image)))
