@@ -29,6 +29,7 @@ _SHARED = {
     "__init__",
     "asset_events",
     "base",
+    "earlier",
     "fleet",
     "lineage",
     "metrics",

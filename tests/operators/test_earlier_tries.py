@@ -97,7 +97,7 @@ def test_a_source_of_a_fleet_is_not_captured_for_a_past_date(
     kind: str, repository_url: str, host: LabHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever its labels say, and whether its host answers; what was made in time is returned."""
-    past = {"run_type": "backfill"}
+    past: dict[str, Any] = {"run_type": "backfill"}
     first = _task(kind, repository_url).execute(context())
     _away(host, monkeypatch)
     assert _task(kind, repository_url).execute(context(**past))["backup_id"] == first["backup_id"]
