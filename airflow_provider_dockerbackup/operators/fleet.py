@@ -134,6 +134,14 @@ class DockerFleetOperator(DockerBackupBaseOperator):
         except NotFoundError:
             return None
 
+    def repository_url(self, repository: Repository | None) -> str:
+        """Return the repository's URL without credentials, the same before and after there is one."""
+        from airflow_provider_dockerbackup.hooks.storage import storage_of
+
+        if repository is not None:
+            return repository.storage.url
+        return storage_of(self.repository, conn_id=self.repository_conn_id).url
+
     def listings(self, selection: Selection, repository: Repository | None) -> tuple[HostListing, ...]:
         """Return what each host asks for; one that cannot be listed hinders no other.
 

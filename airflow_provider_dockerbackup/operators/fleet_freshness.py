@@ -86,7 +86,7 @@ class DockerFleetFreshnessOperator(DockerFleetOperator):
         if repository is not None:
             for each in unlisted:
                 stale += _recorded(each["host"], repository.catalog, rpo, now=repository.clock.now())
-            tell_stale(len(stale), repository=repository.storage.url)
+        tell_stale(len(stale), repository=self.repository_url(repository), context=context)
         self._tell(stale, unlisted)
         sources = sum(len(each.wanted) for each in listings)
         if fail and (stale or unlisted):

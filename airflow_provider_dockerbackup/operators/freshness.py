@@ -68,7 +68,6 @@ class DockerBackupFreshnessOperator(DockerBackupBaseOperator):
 
     def work(self, context: Context) -> FreshnessSummary:
         """Look at each source."""
-        del context
         from airflow_provider_dockerbackup.hooks.storage import existing_repository
         from airflow_provider_dockerbackup.operators.metrics import tell_age, tell_stale
 
@@ -91,7 +90,7 @@ class DockerBackupFreshnessOperator(DockerBackupBaseOperator):
         for each in found:
             if each.age_seconds is not None:
                 tell_age(each.source, each.age_seconds)
-        tell_stale(len(late), repository=repository.storage.url)
+        tell_stale(len(late), repository=repository.storage.url, context=context)
         if late and self.fail:
             names = "; ".join(f"{each.source} ({_age(each)}, limit {each.limit})" for each in late[:20])
             more = f" and {len(late) - 20} more" if len(late) > 20 else ""

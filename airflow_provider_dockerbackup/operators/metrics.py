@@ -34,6 +34,8 @@ GAUGES: Mapping[str, Mapping[str, str]] = {
 _ODD = re.compile(r"[^A-Za-z0-9_./-]", re.ASCII)
 _TAGS_CHARACTERS = 190
 _VALUE_CHARACTERS = 60
+# So that none of the tags that tell checks apart is left out.
+_CHECK_CHARACTERS = 48
 KINDS = (*GAUGES, "commit", "removal", "rollback", "audit", "freshness")
 AGE = f"{PREFIX}.rpo_age_seconds"
 STALE = f"{PREFIX}.stale_sources"
@@ -68,20 +70,28 @@ def tell_age(source: Source, age_seconds: float) -> None:
     Stats.gauge(AGE, age_seconds, tags=tags)
 
 
-def tell_stale(number: int, *, repository: str) -> None:
-    """Tell how many sources have no fresh backup."""
-    Stats.gauge(STALE, number, tags=tags_of({"repository": repository}))
+def tell_stale(number: int, *, repository: str, context: Context) -> None:
+    """Tell how many sources a check found without a fresh backup.
+
+    Each check is a series of its own, for the last one of a repository would overwrite what others found in it.
+    """
+    map_index = context["ti"].map_index
+    mapped = {"map_index": map_index} if map_index is not None and map_index >= 0 else {}
+    tags = tags_of(_task(context) | mapped | {"repository": repository}, longest=_CHECK_CHARACTERS)
+    Stats.gauge(STALE, number, tags=tags)
 
 
-def tags_of(values: Mapping[str, Any]) -> dict[str, str]:
+def tags_of(values: Mapping[str, Any], *, longest: int = _VALUE_CHARACTERS) -> dict[str, str]:
     """Return tags that Airflow's StatsD logger takes; it drops a metric, tags and all, for one odd character.
 
     Together they must stay below 250 characters there, so the last ones may be left out.
+
+    :param longest: how many characters of a value stay, its last ones.
     """
     tags: dict[str, str] = {}
     left = _TAGS_CHARACTERS
     for key, value in values.items():
-        text = _ODD.sub("_", str(value))[-_VALUE_CHARACTERS:]
+        text = _ODD.sub("_", str(value))[-longest:]
         left -= len(key) + len(text) + 2
         if left >= 0:
             tags[key] = text

@@ -14,8 +14,10 @@ RUN_TIME = datetime(2026, 11, 23, 21, 4, tzinfo=UTC)
 
 def context(
     *,
+    dag_id: str = "dag",
     run_id: str = "run-1",
     task_id: str = "task",
+    map_index: int = -1,
     try_number: int = 1,
     run_time: datetime = RUN_TIME,
     **run_parts: Any,
@@ -26,10 +28,10 @@ def context(
     """
     pushed: dict[str, Any] = {}
     ti = SimpleNamespace(
-        dag_id="dag",
+        dag_id=dag_id,
         run_id=run_id,
         task_id=task_id,
-        map_index=-1,
+        map_index=map_index,
         try_number=try_number,
         pushed=pushed,
         xcom_push=lambda *, key, value: pushed.update({key: value}),

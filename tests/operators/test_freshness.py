@@ -89,11 +89,13 @@ def test_bad_parameters_are_named(repository_url: str, options: dict[str, Any]) 
 
 
 # As Airflow's task runner begins.
-PROGRAM = """
+BEGIN = """
 from airflow.sdk.configuration import conf
 from airflow.sdk.observability import stats
 from airflow.sdk.observability.metrics import stats_utils
 stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
+"""
+TASKS = """
 from airflow.providers.common.compat.sdk import AirflowFailException
 from tests.operators.test_freshness import check, save
 repository = {repository!r}
@@ -105,10 +107,32 @@ try:
 except AirflowFailException:
     pass
 """
+# One repository, looked at by labels before it is there, by records, by labels again, and by mapped tasks.
+CHECKS = """
+from airflow_provider_dockerbackup.operators.fleet_freshness import DockerFleetFreshnessOperator
+from airflow_provider_dockerbackup.operators.freshness import DockerBackupFreshnessOperator
+from tests.operators.context import context
+from tests.operators.test_freshness import save
+WHERE = {{"repository": {repository!r}, "fail": False, "task_id": "fresh"}}
+def of_labels(select):
+    operator = DockerFleetFreshnessOperator(hosts=["docker_host_1"], select=select, **WHERE)
+    operator.execute(context(dag_id="hosts-1", task_id="fresh"))
+def of_records(missing, **task):
+    operator = DockerBackupFreshnessOperator(
+        required=[f"web-9 container c{{number}}" for number in range(missing)], trust="any", **WHERE
+    )
+    operator.execute(context(task_id="fresh", **task))
+of_labels("all")
+save({repository!r})
+of_records(3, dag_id="nightly")
+of_labels("labelled")
+of_records(1, dag_id="mapped", map_index=0)
+of_records(0, dag_id="mapped", map_index=1)
+"""
 
 
-def test_what_tasks_did_reaches_statsd(repository_url: str) -> None:
-    """Counters, timers and gauges under the names that the page lists, with tags."""
+def told_to_statsd(program: str) -> list[str]:
+    """Run a program whose Airflow sends metrics with tags, and return what a StatsD got of ours."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(10)
@@ -119,7 +143,6 @@ def test_what_tasks_did_reaches_statsd(repository_url: str) -> None:
             "AIRFLOW__METRICS__STATSD_PORT": str(server.getsockname()[1]),
             "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
         }
-        program = PROGRAM.format(repository=repository_url)
         subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=120)
         server.setblocking(False)
         lines = []
@@ -128,7 +151,12 @@ def test_what_tasks_did_reaches_statsd(repository_url: str) -> None:
                 lines.append(server.recv(65_536).decode())
         except BlockingIOError:
             pass
-    told = [line.removeprefix("airflow.") for line in lines if "dockerbackup." in line]
+    return [line.removeprefix("airflow.") for line in lines if "dockerbackup." in line]
+
+
+def test_what_tasks_did_reaches_statsd(repository_url: str) -> None:
+    """Counters, timers and gauges under the names that the page lists, with tags."""
+    told = told_to_statsd(BEGIN + TASKS.format(repository=repository_url))
     names = {re.split(r"[,:]", line)[0] for line in told}
     assert names <= set(listed())
     assert {
@@ -145,6 +173,23 @@ def test_what_tasks_did_reaches_statsd(repository_url: str) -> None:
     assert sorted(re.findall(r"status=(\w+)", "".join(successes))) == ["already", "committed"]
     assert any("error=StaleError" in line for line in told if line.startswith("dockerbackup.freshness.failure"))
     assert any("source=lab/base_1" in line for line in told if line.startswith("dockerbackup.rpo_age_seconds"))
+
+
+def test_no_check_overwrites_what_another_one_said_of_the_same_repository(repository_url: str) -> None:
+    """Each is a series of its own; that of a fleet is the same one before there is a repository."""
+    told = told_to_statsd(BEGIN + CHECKS.format(repository=repository_url))
+    sent: dict[str, list[str]] = {}
+    for line in (line for line in told if line.startswith(metrics.STALE)):
+        series, _, value = line.removeprefix(f"{metrics.STALE},").rpartition(":")
+        check_tags, _, where = series.partition(",repository=")
+        assert repository_url.endswith(where)
+        sent.setdefault(check_tags, []).append(value)
+    assert sent == {
+        "dag_id=hosts-1,task_id=fresh": ["1|g", "0|g"],
+        "dag_id=nightly,task_id=fresh": ["3|g"],
+        "dag_id=mapped,task_id=fresh,map_index=0": ["1|g"],
+        "dag_id=mapped,task_id=fresh,map_index=1": ["0|g"],
+    }
 
 
 def listed() -> list[str]:
@@ -203,5 +248,16 @@ def test_no_metric_is_too_long_for_airflow() -> None:
     tags = metrics.tags_of(values)
     assert set(tags) == {"host", "kind", "source"}
     assert all(re.fullmatch(r"[A-Za-z0-9_./-]{1,60}", value) for value in tags.values())
-    name = "airflow.dockerbackup.verification.restore_seconds"
-    assert len(name + "".join(f",{key}={value}" for key, value in tags.items())) < 250
+    longest_name = "airflow.dockerbackup.verification.restore_seconds"
+    assert len(longest_name + "".join(f",{key}={value}" for key, value in tags.items())) < 250
+
+
+def test_long_names_leave_no_tag_out_that_tells_checks_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each value the end stays; so two checks whose names end differently are two series."""
+    sent: list[dict[str, str]] = []
+    monkeypatch.setattr(Stats, "gauge", lambda *_, tags: sent.append(tags))
+    long = context(dag_id="d" * 250, task_id="t" * 250, map_index=1023)
+    metrics.tell_stale(1, repository="s3://bucket/" + "r" * 250, context=long)
+    assert list(sent[0]) == ["dag_id", "task_id", "map_index", "repository"]
+    assert sent[0]["map_index"] == "1023"
+    assert len("airflow." + metrics.STALE + "".join(f",{key}={value}" for key, value in sent[0].items())) < 250
