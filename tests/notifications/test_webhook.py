@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Alerts that reach a real HTTP endpoint; ``test_scheduled`` tries failures and deadlines in a whole Airflow."""
+"""Alerts that reach a real HTTP endpoint; ``test_events`` tries failures and deadlines in a whole Airflow."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What asset events tell, and how a DAG that runs on them reads it; ``test_scheduled`` tries it in a whole Airflow."""
+"""What asset events tell, and how a DAG that runs on them reads it; ``test_events`` tries it in a whole Airflow."""
 
 from __future__ import annotations
 

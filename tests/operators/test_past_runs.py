@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which runs are for a past date, and what captures do in them; ``test_scheduled`` tries it in a whole Airflow."""
+"""Which runs are for a past date, and what captures do in them; ``test_events`` tries it in a whole Airflow."""
 
 from __future__ import annotations
 
