@@ -14,6 +14,7 @@ from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
 from airflow_provider_dockerbackup.core.ports import DockerHost
 from airflow_provider_dockerbackup.core.reference import container_name
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, NotFoundError
+from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators.export import DockerExportOperator
 from airflow_provider_dockerbackup.operators.on_host import CapturesOnHost, WaitsForHost
 from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
@@ -74,6 +75,7 @@ class DockerCaptureOperator(WaitsForHost):
         "allow_past_runs",
     )
 
+    operator_extra_links = (BackupLink(),)
     metric = "backup"
 
     def __init__(

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from airflow_provider_dockerbackup.links.backup import BackupLink, address_of
+from airflow_provider_dockerbackup.operators.capture import DockerCaptureOperator
 from airflow_provider_dockerbackup.operators.export import DockerExportOperator
 from airflow_provider_dockerbackup.operators.restore import DockerBackupRestoreOperator
 from airflow_provider_dockerbackup.operators.restore_container import DockerContainerRestoreOperator
@@ -72,8 +73,8 @@ def test_there_is_no_link_where_no_backup_is_known(summary: Any, repository: Any
 @pytest.mark.parametrize(
     "operator",
     [
-        *(DockerSaveOperator, DockerExportOperator, DockerBackupVerifyOperator, DockerBackupRestoreOperator),
-        *(DockerContainerRestoreOperator, DockerBackupRollbackOperator),
+        *(DockerSaveOperator, DockerExportOperator, DockerCaptureOperator, DockerBackupVerifyOperator),
+        *(DockerBackupRestoreOperator, DockerContainerRestoreOperator, DockerBackupRollbackOperator),
     ],
 )
 def test_every_operator_of_backups_has_the_link(operator: type[Any]) -> None:
