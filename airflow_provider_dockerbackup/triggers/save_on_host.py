@@ -93,7 +93,8 @@ class SaveOnHostTrigger(BaseTrigger):
     """Fires once, when the job on the host is over, or cannot be waited for any more.
 
     All of its state is on the host, so it may be started again anywhere, and run twice at once. When the task is marked
-    or cleared, it ends the job of this try and no other (Airflow 3.3; before that the job ends itself at its deadline).
+    or cleared, it ends the job of this try and no other (Airflow 3.3; before that, and while no triggerer has
+    this trigger, the job ends itself at its deadline).
 
     :param conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host.
     :param begun: the capture that it waits for.
