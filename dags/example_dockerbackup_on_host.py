@@ -6,7 +6,9 @@ worker waits for that: the triggerer does. Then each archive is read once over S
 daemon: before that a backup counts for nothing. At the end old ones go by a policy, from the host as well.
 
 **Before the first run** create the connection `dockerbackup_default`, as for `example_dockerbackup_images`, and choose
-a folder on the host that its SSH user may write to.
+a folder on the host that its SSH user may write to. For many images also make a pool that counts deferred tasks,
+`airflow pools set dockerbackup 8 "backups of Docker hosts" --include-deferred`, and give `save` `pool="dockerbackup"`:
+without it all of their jobs begin at once.
 
 **Run it** from its Trigger button, or set a schedule below.
 """

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,14 +53,24 @@ def airflow(tmp_path: Path, fleet: Lab) -> Iterator[Standalone]:
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "fleet.py").write_text(block, encoding="utf-8")
     with Standalone(tmp_path / "airflow", dags=tmp_path / "dags", environment=fleet.airflow_environment()) as started:
+        (line,) = re.findall(r"^\$ airflow (pools set .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+        started.command(*shlex.split(line.replace(" 8 ", " 1 ")))
         yield started
+
+
+def has_no_slot_while_one_waits(airflow: Standalone) -> bool:
+    """Whether the pool has no slot for another capture although none is at work: one is in the triggerer."""
+    pool = airflow.get("pools/dockerbackup")
+    at_work = pool["running_slots"] + pool["queued_slots"]
+    return (pool["deferred_slots"], at_work, pool["open_slots"]) == (1, 0, 0)
 
 
 def test_what_is_due_is_kept_on_its_host_and_read_although_another_capture_fails(
     airflow: Standalone, fleet: Lab, tmp_path: Path
 ) -> None:
-    """Each capture waits in the triggerer and is committed by the mapped task that began it; then nothing is due."""
+    """Each waits in the triggerer, keeps its slot, and is committed by the task that began it; then nothing is due."""
     run_id = airflow.trigger("fleet_on_hosts")
+    airflow.wait(lambda: has_no_slot_while_one_waits(airflow), "a capture that waits with its slot")
     assert airflow.finished("fleet_on_hosts", run_id) == "failed", "wiki has no backup"
     repository = Repository.open(storage_from_url(f"file://{tmp_path}/repository"), clock=SystemClock())
     backups = sorted(repository.catalog.backups(), key=lambda each: each.source.name)
