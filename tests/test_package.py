@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,24 @@ def test_provider_info_fits_airflows_schema_and_names_the_package_as_pip_does() 
     setup.read(ROOT / "setup.cfg")
     assert info["package-name"] == setup["metadata"]["name"]
     assert info["versions"] == [__version__]
+
+
+def test_the_decision_on_dependencies_has_a_row_for_each_of_them_and_no_other() -> None:
+    """What pip installs, with the extras for users, is what ADR 0010 gives a reason for."""
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = setup["options.extras_require"]
+    asked = "\n".join([setup["options"]["install_requires"], extras["s3"], extras["openlineage"]])
+    required = {re.split("[><=~!]", line)[0] for line in asked.split()}
+    page = (ROOT / "docs/adr/0010-dependencies.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`.+?) \|", page, re.MULTILINE)
+    assert sorted(name for cell in cells for name in _packages(cell)) == sorted(required)
+
+
+def _packages(cell: str) -> list[str]:
+    """Return the packages that a cell names; `…` stands for the first one's name, and an extra of ours is none."""
+    names = re.findall(r"`([^`]+)`", cell.partition(", as the extra")[0])
+    return [name.replace("…", names[0]) for name in names]
 
 
 def test_every_module_that_provider_info_names_can_be_imported() -> None:
