@@ -394,6 +394,13 @@ def test_links_lead_somewhere_and_fences_are_closed(page: Path) -> None:
             assert anchor in heading_anchors(target), link
 
 
+def test_the_readme_leads_to_every_page_of_the_reference() -> None:
+    """Its list of reference pages has each one, once."""
+    (listed,) = re.findall(r"^\*\*Reference\*\* (.*?)\n\n", text_of(ROOT / "README.md"), re.MULTILINE | re.DOTALL)
+    links = [link for link in _LINK.findall(listed) if link.startswith("docs/reference/")]
+    assert sorted(links) == sorted(f"docs/reference/{page.name}" for page in REFERENCE.glob("*.md"))
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if fences(page, "console")], ids=page_id)
 def test_console_blocks_use_verbs_and_options_that_exist(page: Path) -> None:
     """Each command is a known program; a verb of ours exists and has each option that is used."""
