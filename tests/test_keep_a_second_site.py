@@ -20,7 +20,7 @@ from tests.cli.test_verbs import repository
 from tests.lab.lab import LabHost
 from tests.lab.s3 import LabS3
 from tests.operators.context import context
-from tests.test_docs import ROOT, fences
+from tests.pages import ROOT, fences
 
 __all__ = ["repository"]
 AIRFLOW = Path(sys.executable).parent / "airflow"
