@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.lab import Lab
-from tests.test_docs import console_lines
+from tests.pages import console_lines
 from tests.test_readme import Machine
 
 PAGE = Path(__file__).parent.parent / "docs/how-to/prove-it-to-an-auditor.md"

@@ -13,7 +13,7 @@ import pytest
 from tests.lab.daemon import LabDaemon
 from tests.lab.images import APP
 from tests.lab.lab import Lab
-from tests.test_docs import console_lines
+from tests.pages import console_lines
 from tests.test_readme import Machine, remove_images
 
 PAGE = Path(__file__).parent.parent / "docs/how-to/restore-a-container.md"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.lab.lab import Lab
 from tests.lab.s3 import LabS3
-from tests.test_docs import console_lines, fences
+from tests.pages import console_lines, fences
 from tests.test_readme import Machine, commands, shape
 
 PAGE = Path(__file__).parent.parent / "docs/how-to/use-s3.md"
