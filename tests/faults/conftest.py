@@ -14,6 +14,7 @@ from tests.faults.gate import Gate
 from tests.lab.faults import FaultProxy
 from tests.lab.images import build_random
 from tests.lab.lab import Lab, LabHost
+from tests.lab.s3 import LabS3
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +41,16 @@ def bench(earlier: Path, host: LabHost, tmp_path: Path, monkeypatch: pytest.Monk
     connect(monkeypatch, host)
     shutil.copytree(earlier, tmp_path / "repository")
     return Bench(f"file://{tmp_path}/repository")
+
+
+@pytest.fixture(params=["local disk", "S3"])
+def anywhere(request: pytest.FixtureRequest, bench: Bench, s3: LabS3, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A repository on each kind of storage."""
+    if request.param == "S3":
+        monkeypatch.setenv("AIRFLOW_CONN_BACKUPS", s3.airflow_connection)
+        bench = Bench(f"s3://{s3.new_bucket()}/docker", conn_id="backups")
+        bench.save(run_id="earlier")
+    return bench
 
 
 @pytest.fixture

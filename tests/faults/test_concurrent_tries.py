@@ -10,17 +10,6 @@ from tests.faults.bench import FAULTY, IMAGE, Bench, connect, unharmed
 from tests.faults.gate import Gate
 from tests.faults.worker import Worker
 from tests.lab.lab import LabHost
-from tests.lab.s3 import LabS3
-
-
-@pytest.fixture(params=["local disk", "S3"])
-def anywhere(request: pytest.FixtureRequest, bench: Bench, s3: LabS3, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """A repository on each kind of storage."""
-    if request.param == "S3":
-        monkeypatch.setenv("AIRFLOW_CONN_BACKUPS", s3.airflow_connection)
-        bench = Bench(f"s3://{s3.new_bucket()}/docker", conn_id="backups")
-        bench.save(run_id="earlier")
-    return bench
 
 
 @pytest.mark.parametrize("runs", [("same", "same"), ("one", "other")])

@@ -15,6 +15,7 @@ from airflow_provider_dockerbackup.operators.commit import DockerCommitOperator
 from airflow_provider_dockerbackup.operators.export import DockerExportOperator
 from airflow_provider_dockerbackup.operators.rollback import DockerBackupRollbackOperator
 from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
+from tests.lab.processes import is_stopped, wait_until
 from tests.operators.context import context
 
 _OPERATORS = {
@@ -56,8 +57,20 @@ class Worker:
         self._process.close()
 
     def stop(self) -> None:
-        """Stop it where it is, by SIGSTOP."""
+        """Stop it where it is, by SIGSTOP, and return when it stands still."""
         self._signal(signal.SIGSTOP)
+        pid = self._process.pid
+        if pid is None or not wait_until(lambda: is_stopped(pid), seconds=10):
+            raise TimeoutError("the worker goes on after SIGSTOP, or is gone")
+
+    def go_on(self) -> None:
+        """Let it go on from where it was stopped."""
+        self._signal(signal.SIGCONT)
+
+    @property
+    def has_said_something(self) -> bool:
+        """Whether there is a result."""
+        return self._results.poll()
 
     def kill(self) -> None:
         """End it by SIGKILL; it cleans up nothing."""

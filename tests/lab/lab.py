@@ -19,6 +19,7 @@ from tests.lab.daemon import GivenDaemon, LabDaemon, short_directory
 from tests.lab.engines import Engine
 from tests.lab.errors import LabError
 from tests.lab.install import ensure_programs, is_root
+from tests.lab.processes import commands_with
 from tests.lab.sshd import ADDRESS, LabSshd, free_port
 
 STATE_NAME = "lab.json"
@@ -145,6 +146,11 @@ class LabHost:
     def kill_sessions(self) -> None:
         """Cut all links in mid-stream; new ones are taken."""
         self.sshd.kill_sessions()
+
+    def commands(self) -> list[str]:
+        """Give the command lines of all that sessions on this host have started and that still runs."""
+        # Of the host alone, and not in the environment of its daemon.
+        return commands_with(f"XDG_RUNTIME_DIR={self.daemon.directory / 'client'}")
 
     def ssh(self, *command: str) -> subprocess.CompletedProcess[bytes]:
         """Run a command in a session on this host, with OpenSSH's client.

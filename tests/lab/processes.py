@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tests.lab.errors import LabError, log_tail
@@ -106,6 +107,29 @@ def session_processes(session: int, *words: str) -> list[int]:
             if int(state[_SESSION]) == session and line and all(word in line for word in words):
                 found.append(int(entry.name))
     return found
+
+
+def is_stopped(pid: int) -> bool:
+    """Tell whether SIGSTOP has stopped a process.
+
+    :param pid: the process.
+    """
+    state = _stat(pid)
+    return state is not None and state[0] == b"T"
+
+
+def commands_with(variable: str) -> list[str]:
+    """Give the command lines of the live processes that have a variable in their environment.
+
+    :param variable: ``NAME=value``.
+    """
+    mark = variable.encode() + b"\0"
+    found = []
+    for pid in pids():
+        with suppress(OSError):
+            if mark in (PROC / str(pid) / "environ").read_bytes():
+                found.append(command_line(pid))
+    return [line for line in found if line]
 
 
 def terminate(pid_file: Path, *, patience: float) -> None:

@@ -18,7 +18,7 @@ from airflow_provider_dockerbackup.transport.storage import storage_from_url
 from tests.faults.gate import Gate
 from tests.lab.images import build_random
 from tests.lab.lab import Lab, LabHost
-from tests.lab.processes import PROC, command_line, wait_until
+from tests.lab.processes import command_line, wait_until
 from tests.scheduler.leftovers import leftovers
 from tests.scheduler.standalone import Standalone
 
@@ -108,14 +108,7 @@ def at_the_gate(airflow: Standalone, gate: Gate, dag_id: str) -> str:
 
 def works_on_the_host(host: LabHost, *words: str) -> bool:
     """Tell whether a process of a session on the host has these words in its command line."""
-    mark = f"DOCKER_HOST={host.daemon.docker_host}\0".encode()
-    for entry in PROC.iterdir():
-        with suppress(OSError):
-            if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
-                line = command_line(int(entry.name))
-                if line and all(word in line for word in words):
-                    return True
-    return False
+    return any(all(word in line for word in words) for line in host.commands())
 
 
 def task_processes(airflow: Standalone) -> list[int]:
