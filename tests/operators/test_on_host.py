@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowFailException, AssetAlias, TaskDeferred
 
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.repository import Repository
@@ -248,9 +248,13 @@ def test_a_deferred_save_commits_once_and_leaves_nothing_of_the_job(repository_u
     trigger = deferred(saving(repository_url, folder, deferrable=True))
     event = fired(trigger)
     assert event["status"] == "over"
-    summary = saving(repository_url, folder, deferrable=True).execute_complete(context(), event)  # type: ignore[arg-type]
+    told, alias = context(), AssetAlias("saved")
+    second_half = saving(repository_url, folder, deferrable=True, outlets=[alias])
+    summary = second_half.execute_complete(told, event)  # type: ignore[arg-type]
     assert summary["status"] == "committed"
     assert hidden(folder) == []
+    (made,) = told["outlet_events"][alias].asset_alias_events
+    assert (made.extra["backup_id"], made.extra["trust"]) == (summary["backup_id"], "unscanned")
     again = saving(repository_url, folder, deferrable=True).execute_complete(context(), event)  # type: ignore[arg-type]
     assert (again["status"], again["backup_id"]) == ("already", summary["backup_id"])
     assert len(list(folder.iterdir())) == 1

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.storage import storage_from_url
-from tests.lab.lab import Lab
+from tests.lab.lab import Lab, LabHost
+from tests.lab.processes import wait_until
 from tests.scheduler.standalone import Standalone
 
 pytestmark = pytest.mark.timeout(900)
 
 SOURCE = """
-from airflow.sdk import DAG
+from airflow.sdk import DAG, AssetAlias
 
 from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
 
@@ -32,6 +34,7 @@ with DAG("on_host", schedule=None):
         deferrable=True,
         poll_seconds=15.0,
         dockerbackup_conn_id="slow",
+        outlets=[AssetAlias("saved_on_host")],
     )
 """
 
@@ -72,16 +75,48 @@ def deferred(airflow: Standalone, place: Path) -> str:
     return run_id
 
 
+def taken(airflow: Standalone, run_id: str) -> None:
+    """Return once a triggerer waits for the job; before that there is nobody who could end it."""
+    airflow.wait(lambda: bool(airflow.task("on_host", run_id, "save")["triggerer_job"]), "a triggerer for the trigger")
+    time.sleep(3)
+
+
+def clear(airflow: Standalone, run_id: str) -> None:
+    """Clear the task, whatever its state."""
+    body = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["save"], "only_failed": False}
+    airflow.post("dags/on_host/clearTaskInstances", body)
+
+
+def catalog(place: Path) -> list[Backup]:
+    """Return the backups; none while there is no repository."""
+    if not (place / "repository").exists():
+        return []
+    return Repository.open(storage_from_url(f"file://{place}/repository"), clock=SystemClock()).catalog.backups()
+
+
 def backups(place: Path) -> list[str]:
     """Return the runs that made backups."""
-    repository = Repository.open(storage_from_url(f"file://{place}/repository"), clock=SystemClock())
-    return [each.whole().actor["run_id"] for each in repository.catalog.backups()]
+    return [each.whole().actor["run_id"] for each in catalog(place)]
+
+
+def told(airflow: Standalone, run_id: str) -> list[str]:
+    """Return the ids of the backups of which asset events of a run tell."""
+    found = airflow.get("assets/events", source_dag_id="on_host", source_run_id=run_id)["asset_events"]
+    return [each["extra"]["backup_id"] for each in found]
+
+
+def nothing_is_left(place: Path, host: LabHost) -> None:
+    """See that of all jobs the host has the archives that records name, and nothing else."""
+    assert {str(path) for path in (place / "archives").iterdir()} == {
+        each.whole().path_on_host for each in catalog(place)
+    }
+    assert wait_until(lambda: host.commands() == [], seconds=30, interval=0.1)
 
 
 def test_the_job_goes_on_while_all_of_airflow_is_killed_and_is_committed_afterwards(
-    airflow: Standalone, place: Path
+    airflow: Standalone, place: Path, host: LabHost
 ) -> None:
-    """Worker, triggerer and scheduler lose power; the host does not notice."""
+    """Worker, triggerer and scheduler lose power; the host does not notice. The asset's event names the backup."""
     run_id = deferred(airflow, place)
     airflow.kill()
     assert len(jobs(place)) == 1
@@ -89,23 +124,46 @@ def test_the_job_goes_on_while_all_of_airflow_is_killed_and_is_committed_afterwa
     (place / "gate").unlink()
     assert airflow.finished("on_host", run_id) == "success"
     assert backups(place) == [run_id]
-    assert jobs(place) == []
+    assert told(airflow, run_id) == [each.backup_id for each in catalog(place)]
+    nothing_is_left(place, host)
 
 
-def test_marking_the_task_failed_ends_the_job_and_clearing_it_saves_anew(airflow: Standalone, place: Path) -> None:
+def test_marking_the_task_failed_ends_the_job_and_clearing_it_saves_anew(
+    airflow: Standalone, place: Path, host: LabHost
+) -> None:
     """The trigger ends the job of its own try; the next try has a job of its own and commits."""
-    before = len(backups(place)) if (place / "repository").exists() else 0
+    before = backups(place)
     run_id = deferred(airflow, place)
-    # Before a triggerer has taken the trigger there is nobody who could end the job.
-    airflow.wait(lambda: bool(airflow.task("on_host", run_id, "save")["triggerer_job"]), "a triggerer for the trigger")
-    time.sleep(3)
+    taken(airflow, run_id)
     airflow.patch(f"dags/on_host/dagRuns/{run_id}/taskInstances/save", {"new_state": "failed"})
     airflow.wait(lambda: jobs(place) == [], "the end of the job", seconds=120)
-    assert len(backups(place)) == before
+    assert backups(place) == before
     (place / "gate").unlink()
-    body = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["save"], "only_failed": False}
-    airflow.post("dags/on_host/clearTaskInstances", body)
+    clear(airflow, run_id)
     assert airflow.finished("on_host", run_id) == "success"
-    assert backups(place)[0] == run_id
-    assert jobs(place) == []
-    assert len(list((place / "archives").iterdir())) == len(backups(place))
+    assert backups(place) == [run_id, *before]
+    nothing_is_left(place, host)
+
+
+def test_clearing_the_task_while_its_job_runs_ends_that_job_and_saves_anew(
+    airflow: Standalone, place: Path, host: LabHost
+) -> None:
+    """Whoever comes first, the next try or the trigger, ends the first job, and neither harms the second."""
+    before = backups(place)
+    run_id = deferred(airflow, place)
+    taken(airflow, run_id)
+    first = jobs(place)
+    clear(airflow, run_id)
+
+    def waits_again() -> bool:
+        task = airflow.task("on_host", run_id, "save")
+        return bool(task["try_number"] == 2 and task["state"] == "deferred" and task["triggerer_job"])
+
+    airflow.wait(waits_again, "the deferral of the second try")
+    airflow.wait(lambda: not set(first) & set(jobs(place)), "the end of the first job", seconds=60)
+    assert len(jobs(place)) == 1
+    (place / "gate").unlink()
+    assert airflow.finished("on_host", run_id) == "success"
+    assert backups(place) == [run_id, *before]
+    assert told(airflow, run_id) == [catalog(place)[0].backup_id]
+    nothing_is_left(place, host)
