@@ -299,7 +299,9 @@ class RunningCommand:
         try:
             yield
         except LinkError as err:
-            raise self._lost(str(err) or type(err).__name__) from err
+            # paramiko tells of a link that is gone by an EOFError without a word.
+            told = str(err) or ("the link was lost" if isinstance(err, EOFError) else type(err).__name__)
+            raise self._lost(told) from err
         if self._watch.reason is not None or self._aborted:
             raise self._lost("the connection was closed")
 
