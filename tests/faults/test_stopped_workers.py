@@ -28,13 +28,18 @@ RUN = "zombie"
 
 
 def _while_it_stands_still(
-    options: dict[str, Any], *, begun: Callable[[], object], meanwhile: Callable[[], object]
+    options: dict[str, Any],
+    *,
+    begun: Callable[[], object],
+    meanwhile: Callable[[], object],
+    afterwards: Callable[[], object] = lambda: None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Stop a worker in the middle of a save, let the next try end, then let the first go on; return what both said.
 
     :param options: of both tries, but for the connection: the next try has the clean one.
     :param begun: returns, or is true, when the first is in the middle.
     :param meanwhile: called when it stands still, before the next try begins.
+    :param afterwards: called when the next try has ended, before the first goes on.
     """
     with Worker("save", run_id=RUN, try_number=1, **options) as zombie:
         assert begun() is not False
@@ -43,6 +48,7 @@ def _while_it_stands_still(
         with Worker("save", run_id=RUN, try_number=2, **options | {"dockerbackup_conn_id": CLEAN}) as successor:
             second = successor.result()
         assert not zombie.has_said_something
+        afterwards()
         zombie.go_on()
         return zombie.result(), second
 
@@ -141,7 +147,11 @@ def test_a_zombie_that_waits_for_the_host_finds_the_backup_of_the_next_try(
             gate.open()
             assert wait_until(lambda: not any("image save" in line for line in host.commands()), seconds=30)
 
-    first, second = _while_it_stands_still(options, begun=gate.wait, meanwhile=meanwhile)
+    def afterwards() -> None:
+        assert len(list(archives.iterdir())) == 1
+        assert not any("image save" in line for line in host.commands())
+
+    first, second = _while_it_stands_still(options, begun=gate.wait, meanwhile=meanwhile, afterwards=afterwards)
     assert second["status"] == "committed"
     assert (first["status"], first["backup_id"]) == ("already", second["backup_id"])
     assert bench.backup_ids == before | {second["backup_id"]}
