@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from airflow_provider_dockerbackup.core.document import utc_text
+from airflow_provider_dockerbackup.core.page.commands import command_line
 from airflow_provider_dockerbackup.core.page.events import EVENT_DAYS
 
 _PACKAGE = "airflow_provider_dockerbackup.plugins"
@@ -39,6 +40,7 @@ def _compiled() -> dict[str, Template]:
     environment.filters["utc"] = _minute
     environment.filters["machine_time"] = utc_text
     environment.globals["address"] = address
+    environment.globals["command_line"] = command_line
     environment.globals["event_days"] = EVENT_DAYS
     return {name: environment.get_template(name) for name in environment.list_templates()}
 

@@ -7,12 +7,16 @@ import csv
 import io
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import cast
 from urllib.parse import parse_qsl, urlsplit
 
+import click
 import pytest
 
+from airflow_provider_dockerbackup.cli.main import cli
 from airflow_provider_dockerbackup.core.audit.event import AuditEvent
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.places import backup_path
@@ -20,8 +24,8 @@ from airflow_provider_dockerbackup.core.record import BackupRecord, Source
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.plugins.app import HEADERS, app
 from airflow_provider_dockerbackup.plugins.repositories import _shown
-from tests.core.world import CONTAINER, HOST, IMAGE
-from tests.plugins.conftest import IMAGE_QUERY, Site
+from tests.core.world import CONTAINER, HOST, IMAGE, World
+from tests.plugins.conftest import IMAGE_QUERY, Site, world_at
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -236,6 +240,105 @@ def test_what_hosts_say_is_text_wherever_it_stands(site: Site) -> None:
         assert all(not urlsplit(each).scheme and not urlsplit(each).netloc for each in found.addresses)
     (link,) = {each for each in found_links(pages[1]) if each.startswith("source?")}
     assert dict(parse_qsl(urlsplit(link).query))["name"] == HOSTILE
+
+
+class Commands(HTMLParser):
+    """Notes every command that a page shows, and every other word of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[str] = []
+        self.words = ""
+        self._inside = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Begin a command, maybe."""
+        del attrs
+        if tag in {"code", "pre"}:
+            self._inside = True
+            self.shown.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        """End it."""
+        self._inside = self._inside and tag not in {"code", "pre"}
+
+    def handle_data(self, data: str) -> None:
+        """Note words."""
+        if self._inside:
+            self.shown[-1] += data
+        else:
+            self.words += data
+
+
+def commands(page: str) -> list[list[str]]:
+    """Return the words of each command on a page, as a shell takes them; none stands anywhere else."""
+    found = Commands()
+    found.feed(page)
+    assert "dockerbackup " not in found.words
+    return [shlex.split(each) for each in found.shown if each.startswith("dockerbackup ")]
+
+
+def refused(words: list[str]) -> str:
+    """Return why the command line does not take a command; empty when it does."""
+    command, rest = cast("click.Command", cli), words[1:]
+    try:
+        while isinstance(command, click.Group):
+            _, found, rest = command.resolve_command(click.Context(command), rest)
+            command = cast("click.Command", found)
+        with command.make_context(words[1], rest):
+            return ""
+    except click.UsageError as err:
+        return f"{shlex.join(words)}: {err.format_message()}"
+
+
+def shown_alone(patch: pytest.MonkeyPatch, folder: Path) -> tuple[World, str]:
+    """Return a repository that is the only one of the page from now on, at a place that must be quoted, and its URL."""
+    url = f"file://{folder}/it's here"
+    patch.setenv("AIRFLOW__DOCKERBACKUP__REPOSITORIES", f"alone={url}")
+    return world_at(url), url
+
+
+def test_every_command_on_a_page_is_one_that_the_command_line_takes(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is shown, in a shell without any variable of ours: nothing that it needs is left out."""
+    monkeypatch.delenv("DOCKERBACKUP_REPOSITORY", raising=False)
+    world, url = shown_alone(monkeypatch, tmp_path)
+    shown = {"fleet": site.shown(""), "source": site.shown("source", **{**IMAGE_QUERY, "repository": "alone"})}
+    for each in world.repository.catalog.backups():
+        shown[each.source.kind] = site.shown("backup", repository="alone", backup=each.backup_id)
+    verbs = {}
+    for page, text in shown.items():
+        found = commands(text)
+        assert [refused(words) for words in found if refused(words)] == []
+        assert all(words[words.index("--repository") + 1] == url for words in found)
+        verbs[page] = [" ".join(word for word in words[1:3] if not word[0].isdigit()) for words in found]
+    assert verbs == {
+        "fleet": ["audit report"],
+        "source": ["audit verify"],
+        "image": ["restore", "history", "audit verify"],
+        "container": ["restore", "restore-container", "audit verify"],
+    }
+
+
+def test_a_repository_is_named_in_commands_without_its_connection(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command takes credentials from the shell that it is pasted into."""
+    monkeypatch.setenv("AIRFLOW__DOCKERBACKUP__REPOSITORIES", "bucket=s3://secret_conn@bucket/x y")
+    page = site.get("").text
+    assert [words[-3] for words in commands(page)] == ["s3://bucket/x y"]
+
+
+def test_a_backup_whose_archive_is_gone_offers_no_command_and_says_why(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the place where the command would stand; the trail can still be proven."""
+    world, _ = shown_alone(monkeypatch, tmp_path)
+    backup = world.repository.catalog.backups(source=IMAGE)[0]
+    world.storage.delete(backup.path + backup.whole().archive_file.name)
+    site.shown("")
+    page = site.shown("backup", repository="alone", backup=backup.backup_id)
+    assert "No command restores it. Files or blobs that its record names are missing" in page
+    assert [words[1:3] for words in commands(page)] == [["audit", "verify"]]
 
 
 def found_links(page: str) -> list[str]:

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
 from airflow_provider_dockerbackup.core.look.facts import backup_facts, fidelity_rows
-from airflow_provider_dockerbackup.core.model import SourceKind
+from airflow_provider_dockerbackup.core.page.commands import restore_commands, why_unrestorable
 from airflow_provider_dockerbackup.core.page.rows import EventRow, IndexedBackup, row_of
 from airflow_provider_dockerbackup.core.page.timeline import state_of
 from airflow_provider_dockerbackup.core.record import History
@@ -41,7 +40,8 @@ class Details:
     :param fidelity: outcome, subject, names and reason.
     :param layers: topmost first, as in ``docker history``.
     :param history: newest step first, with its number.
-    :param restore: command lines, safe to paste into a shell.
+    :param restore: command lines, safe to paste into a shell; none when that cannot work.
+    :param unrestorable: why there are none, as a sentence; empty when there are.
     """
 
     backup: Backup
@@ -56,6 +56,7 @@ class Details:
     holds: tuple[str, ...]
     events: tuple[EventRow, ...]
     restore: tuple[str, ...]
+    unrestorable: str
 
 
 def details(
@@ -91,18 +92,8 @@ def details(
         holds=tuple(holds),
         events=tuple(events),
         restore=restore_commands(backup, repository_url=repository_url),
+        unrestorable=why_unrestorable(backup),
     )
-
-
-def restore_commands(backup: Backup, *, repository_url: str) -> tuple[str, ...]:
-    """Return the command lines that restore a backup; ``HOST`` in them is where to; none when that cannot work."""
-    if backup.record is None or backup.deleted or backup.quarantined:
-        return ()
-    where = f"--repository {shlex.quote(repository_url)} --host HOST"
-    commands = [f"dockerbackup restore {backup.backup_id} {where}"]
-    if backup.source.kind is SourceKind.CONTAINER:
-        commands.append(f"dockerbackup restore-container {backup.backup_id} {where}")
-    return tuple(commands)
 
 
 def _state(backup: Backup) -> str:

@@ -10,12 +10,15 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import utc_text
 from airflow_provider_dockerbackup.core.hold import HoldRequest, hold_backup
 from airflow_provider_dockerbackup.core.page.details import Details, details
 from airflow_provider_dockerbackup.core.page.rows import PlannedPolicy
 from airflow_provider_dockerbackup.core.page.timeline import COLUMNS, Timeline, csv_rows, timeline
+from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.quarantine import quarantine
 from airflow_provider_dockerbackup.core.report.output import csv_table
 from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
@@ -152,6 +155,21 @@ def test_a_backup_without_its_archive_is_called_incomplete_on_both_pages(tmp_pat
     assert known_of(world, backup, holders=(1, 1)).state == "incomplete"
 
 
+@pytest.mark.parametrize("layout", ["archive", "layers"])
+def test_a_backup_without_its_archive_or_a_blob_has_no_command_and_says_why(layout: str) -> None:
+    """It cannot work; the record is still shown."""
+    world = World(layout=layout)
+    backup = world.backup(1).backup
+    assert known_of(world, backup, holders=(1, 1)).unrestorable == ""
+    record = backup.whole()
+    lost = blob_path(next(iter(record.blob_sizes))) if layout == "layers" else backup.path + record.archive_file.name
+    world.storage.delete(lost)
+    found = known_of(world, backup, holders=(1, 1))
+    assert (found.state, found.restore) == ("incomplete", ())
+    assert "missing" in found.unrestorable
+    assert found.layers
+
+
 def test_csv_tells_the_capture_and_the_newest_confirmation_apart(tmp_path: Path) -> None:
     """Both are points of one backup."""
     world, known = a_world(), Known(tmp_path)
@@ -225,6 +243,7 @@ def test_a_backup_with_an_unreadable_record_has_no_command_that_restores_it() ->
     spoil(world.storage, backup.path + "backup.json", data=b"{}")
     found = known_of(world, backup)
     assert (found.state, found.restore, found.layers) == ("unreadable", (), ())
+    assert "unreadable" in found.unrestorable
     assert found.facts[0][0] == "problem"
 
 
@@ -238,6 +257,7 @@ def test_a_backup_in_quarantine_is_called_so_and_has_no_command() -> None:
     assert aside is not None
     found = details(aside, repository_url="/r", recipients=(), holders=(1, 1), events=(), holds=())
     assert (found.state, found.restore) == ("quarantined", ())
+    assert "quarantine" in found.unrestorable
 
 
 def test_verifications_stand_newest_first() -> None:
@@ -261,4 +281,5 @@ def test_a_deleted_backup_is_called_so_and_has_no_command() -> None:
     assert tombstone is not None
     found = details(tombstone, repository_url="/r", recipients=(), holders=(1, 1), events=(), holds=())
     assert (found.state, found.restore) == ("deleted", ())
+    assert "deleted" in found.unrestorable
     assert dict(found.facts)["backup"] == backup.backup_id
