@@ -22,6 +22,19 @@ OUR_FILE = re.compile(
     rf"{ATTEMPT_FILE.pattern}|backup\.json|(?:verification|confirmed|hold|release|quarantined|deleted)-[^/]*\.json"
 )
 
+_AN_ID = "00000000T000000Z-0000000000000000"
+_HASH_BEGINS = _AN_ID.index("-")
+
+
+def id_beginning(text: str) -> str:
+    """Return the beginning of a backup's id as ids are written, from one in any case; empty when none begins so.
+
+    Fewer characters than the four of a year are none: they occur in names of hosts and images as well.
+    """
+    beginning = text[:_HASH_BEGINS].upper() + text[_HASH_BEGINS:].lower()
+    rest = _AN_ID[len(beginning) :]
+    return beginning if len(beginning) >= 4 and BACKUP_ID.fullmatch(beginning + rest) else ""
+
 
 def blob_path(digest: str) -> str:
     """Return the path of the blob of a digest, ``sha256:<hex>``."""

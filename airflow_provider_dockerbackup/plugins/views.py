@@ -13,7 +13,7 @@ from airflow_provider_dockerbackup.core.page.details import details
 from airflow_provider_dockerbackup.core.page.fleet import STATES, Filters, FleetRow, counts, fleet_rows, in_order
 from airflow_provider_dockerbackup.core.page.index import Index
 from airflow_provider_dockerbackup.core.page.timeline import timeline
-from airflow_provider_dockerbackup.core.places import BACKUP_ID, backup_path
+from airflow_provider_dockerbackup.core.places import BACKUP_ID, backup_path, id_beginning
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.exceptions import DockerBackupError, NotFoundError
 from airflow_provider_dockerbackup.plugins.repositories import Shown, ShownRepository, Standing, configured
@@ -43,6 +43,7 @@ def fleet_view(filters: Filters, *, number: int) -> dict[str, Any]:
         "counts": counts(fitting),
         "standings": standings,
         "found": found,
+        "found_limit": _FOUND_BY_ID,
         "total": len(chosen_rows),
         "rows": chosen_rows[(number - 1) * PAGE_LENGTH : number * PAGE_LENGTH],
         "number": number,
@@ -72,6 +73,7 @@ def _all_rows(shown: Shown, filters: Filters) -> tuple[list[FleetRow], _Standing
     rows: list[FleetRow] = []
     standings: _Standings = []
     found: list[tuple[str, Source, str]] = []
+    beginning = id_beginning(filters.text.strip())
     for each in shown.repositories:
         if filters.repository not in {"", each.name}:
             continue
@@ -79,9 +81,8 @@ def _all_rows(shown: Shown, filters: Filters) -> tuple[list[FleetRow], _Standing
             with each.index() as index:
                 rows += fleet_rows(index.sources(), repository=each.name, rpo=shown.rpo, now=now)
                 standings.append((each, index.as_of, each.standing))
-                if filters.text[:1].isdigit() and "T" in filters.text:
-                    ids = index.find(filters.text, limit=_FOUND_BY_ID)
-                    found += [(each.name, source, backup_id) for source, backup_id in ids]
+                if beginning:
+                    found += [(each.name, *pair) for pair in index.find(beginning, limit=_FOUND_BY_ID)]
         except DockerBackupError as err:
             # One repository that cannot be read hides no other.
             standings.append((each, None, Standing(busy="", problem=str(err))))

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shlex
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import cast
@@ -26,6 +27,7 @@ from airflow_provider_dockerbackup.plugins.app import HEADERS, app
 from airflow_provider_dockerbackup.plugins.repositories import _shown
 from tests.core.world import CONTAINER, HOST, IMAGE, World
 from tests.plugins.conftest import IMAGE_QUERY, Site, world_at
+from tests.plugins.fleet import Fleet, make_fleet
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -100,12 +102,45 @@ def test_the_fleet_shows_every_source_with_its_word(site: Site) -> None:
 
 
 def test_filters_pages_and_search_by_id_work_without_a_script(site: Site) -> None:
-    """A form that is sent by GET; a backup's id is found by its beginning."""
+    """A form that is sent by GET."""
     assert site.shown("", kind="container", repository="second").count("<tr>") == 2
     assert "None of what is known fits" in site.shown("", q="nosuch")
     assert site.shown("", number=99, q="app").count("<tr>") == 3
-    backup_id = a_backup(site)
-    assert f"backup={backup_id}" in site.shown("", q=backup_id[:20])
+
+
+@pytest.mark.parametrize("length", [4, 6, 8, 9, 12, 15, 16, 17, 20, 33])
+def test_a_backup_is_found_by_the_beginning_of_its_id_however_short_and_in_any_case(site: Site, length: int) -> None:
+    """From its year on, as people type or paste it."""
+    site.shown("")
+    beginning = a_backup(site)[:length]
+    for text in (beginning, beginning.lower(), beginning.upper(), f" {beginning} "):
+        assert ids_found(site.shown("", q=text)) >= {a_backup(site)}
+
+
+@pytest.mark.parametrize(
+    "text", ["2", "202", "web2026", "2026x", "20260303-", "20260303t06:00", "\u0662\u0660\u0662\u0666"]
+)
+def test_what_begins_no_id_is_not_sought_among_them(site: Site, text: str) -> None:
+    """Nor a number so short that it is in names as well."""
+    assert ids_found(site.shown("", q=text)) == set()
+
+
+def test_of_many_ids_that_begin_so_the_newest_are_listed(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as a page can hold, and it says so."""
+    now = datetime(2026, 3, 30, tzinfo=UTC)
+    make_fleet(tmp_path / "many", Fleet(hosts=["web1"], sources=["app:1"], backups=25, now=now))
+    monkeypatch.setenv("AIRFLOW__DOCKERBACKUP__REPOSITORIES", f"many={tmp_path}/many")
+    page = site.shown("", q="2026")
+    assert {each[:8] for each in ids_found(page)} == {f"202603{day:02}" for day in range(10, 30)}
+    assert "At most the newest 20" in page
+
+
+def ids_found(page: str) -> set[str]:
+    """Return the ids in the list of those that begin as sought."""
+    _, _, rest = page.partition("<h2>Backups whose id begins so</h2>")
+    return set(re.findall(r"<code>([^<]*)</code>", rest.partition("</ul>")[0]))
 
 
 def test_csv_has_the_lines_of_the_page_by_the_same_filters(site: Site) -> None:

@@ -101,10 +101,10 @@ class Index:
         return counts
 
     def find(self, beginning: str, *, limit: int) -> list[tuple[Source, str]]:
-        """Return source and id of backups whose id begins so, also of those that are out of the catalog."""
+        """Return source and id of backups whose id begins so, the newest first, also of those out of the catalog."""
         found = self._connection.execute(
             "SELECT host, kind, name, backup_id FROM backup JOIN source ON source.id = backup.source"
-            " WHERE backup_id >= ? AND backup_id < ? ORDER BY backup_id LIMIT ?",
+            " WHERE backup_id >= ? AND backup_id < ? ORDER BY backup_id DESC LIMIT ?",
             (beginning, beginning + "\x7f", limit),
         )
         return [(_source(host, kind, name), backup_id) for host, kind, name, backup_id in found]

@@ -298,14 +298,14 @@ def test_an_event_that_somebody_changed_is_not_believed_and_not_read_again(tmp_p
 
 
 def test_backups_are_found_by_the_beginning_of_their_ids_and_not_more_than_asked_for(tmp_path: Path) -> None:
-    """Also one that is out of the catalog."""
+    """The newest first, also one that is out of the catalog."""
     world, known = a_world(), Known(tmp_path)
     ids = [world.backup(run).backup.backup_id for run in (1, 2, 3)]
     forget(world.repository, ForgetRequest(source=IMAGE, reason="gone"), progress=world.progress)
     known.refresh(world.repository)
     with known.asked() as index:
         assert index.find(ids[1][:12], limit=9) == [(IMAGE, ids[1])]
-        assert index.find("2", limit=2) == [(IMAGE, each) for each in ids[:2]]
+        assert index.find("2", limit=2) == [(IMAGE, each) for each in (ids[2], ids[1])]
 
 
 def test_the_latest_rotation_that_looked_at_a_source_gives_its_policy(tmp_path: Path) -> None:
