@@ -22,6 +22,8 @@ from airflow_provider_dockerbackup.core.audit.event import AuditEvent
 from airflow_provider_dockerbackup.core.model import SourceKind
 from airflow_provider_dockerbackup.core.places import backup_path
 from airflow_provider_dockerbackup.core.record import BackupRecord, Source
+from airflow_provider_dockerbackup.core.retention.policy import RetentionPolicy
+from airflow_provider_dockerbackup.core.retention.rotate import RotateRequest, rotate
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.plugins.app import HEADERS, app
 from airflow_provider_dockerbackup.plugins.repositories import _shown
@@ -164,6 +166,19 @@ def test_a_source_has_its_backups_and_events(site: Site) -> None:
     assert page.count("backup?repository=main") == 2
     assert "verify.passed" in page
     assert "no rotation looked at this source" in page
+
+
+@pytest.mark.parametrize("own_policies", [True, False])
+def test_a_source_says_what_its_decisions_leave_out(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, own_policies: bool
+) -> None:
+    """A plan that is refused as a whole removes nothing; a rotation that ignored policies of sources' own is told."""
+    world, _ = shown_alone(monkeypatch, tmp_path)
+    request = RotateRequest(policy=RetentionPolicy(keep_last=2), own_policies=own_policies)
+    rotate(world.repository, request, progress=world.progress)
+    page = site.shown("source", **{**IMAGE_QUERY, "repository": "alone"})
+    assert "<code>max_removed_share</code> is refused" in page
+    assert ("which ignored policies of sources' own" in page) is not own_policies
 
 
 def test_a_backup_shows_record_fidelity_layers_history_verifications_events_and_its_restore(site: Site) -> None:

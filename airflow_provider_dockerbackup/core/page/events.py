@@ -88,6 +88,8 @@ class Events:
         )
         if event.type == "rotate.planned":
             facts = {key: event.object.get(key) or default for key, default in _PLANNED.items()}
+            # Older releases did not write it; that they apply is the default.
+            facts["own_policies_apply"] = event.object.get("own_policies_apply") is not False
             self._connection.execute(
                 "INSERT OR REPLACE INTO policy VALUES (?, ?, ?)", (stored.path, utc_text(event.time), json.dumps(facts))
             )

@@ -24,7 +24,7 @@ from airflow_provider_dockerbackup.core.page.rows import (
 )
 from airflow_provider_dockerbackup.core.record import Layer, Source
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Of the schema below and of the rows in it; a file of another version is not read."""
 LAYER: Final = 0
 BLOB: Final = 1
@@ -138,6 +138,7 @@ class Index:
                 policy=known["policy"],
                 hosts=tuple(known["hosts"]),
                 names=tuple(known["names"]),
+                own_policies_apply=known["own_policies_apply"],
             )
             if planned.covers(source):
                 return planned

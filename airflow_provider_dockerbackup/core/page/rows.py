@@ -194,12 +194,16 @@ class EventRow(Part):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedPolicy:
-    """The policy of a rotation that took place, from its event ``rotate.planned``."""
+    """The policy of a rotation that took place, from its event ``rotate.planned``.
+
+    :param own_policies_apply: whether policies that sources have of their own counted in it.
+    """
 
     time: datetime
     policy: Mapping[str, Any]
     hosts: tuple[str, ...]
     names: tuple[str, ...]
+    own_policies_apply: bool = True
 
     def covers(self, source: Source) -> bool:
         """Tell whether that rotation looked at a source."""

@@ -61,7 +61,8 @@ class Timeline:
     """The backups of a source, newest first.
 
     :param policy: by which the decisions were made, as text; empty when none is known.
-    :param own_policy: the source's own by its label, which comes before the other; empty for none.
+    :param own_policy: the source's own by its label, which comes before the other; empty when it has none, or when that
+        rotation ignored it.
     :param planned: the rotation it is from.
     :param unknown: why there are no decisions; empty when there are.
     :param marks: every point of every backup that is not yet to come.
@@ -79,7 +80,9 @@ class Timeline:
 def timeline(
     source: Source, backups: Sequence[IndexedBackup], *, planned: PlannedPolicy | None, now: datetime
 ) -> Timeline:
-    """Return the backups of a source with what the next rotation would decide, if its policy is the latest one.
+    """Return the backups of a source with what a rotation by the latest one's policies would decide about it now.
+
+    Whether a rotation would be refused, because its whole plan removes more than its share, is not asked.
 
     :param backups: newest capture first.
     :param planned: the latest rotation that looked at the source.
@@ -138,7 +141,8 @@ def _plan(
         return Plan(decisions=()), f"no rotation looked at this source in the last {EVENT_DAYS} days"
     candidates = [each.row.candidate(source, whole=each.whole, now=now) for each in backups]
     try:
-        return plan_rotation(candidates, RetentionPolicy.of(planned.policy), now=now), ""
+        policy = RetentionPolicy.of(planned.policy)
+        return plan_rotation(candidates, policy, now=now, own_policies=planned.own_policies_apply), ""
     except (ConfigurationError, ConflictError) as err:
         return Plan(decisions=()), str(err)
 

@@ -199,6 +199,7 @@ def _planned(plan: Plan, request: RotateRequest) -> dict[str, Any]:
         )
     return {
         "policy": request.policy.to_dict(),
+        "own_policies_apply": request.own_policies,
         "own_policies": {str(source): text for source, text in plan.policies.items()},
         "hosts": list(request.hosts),
         "names": list(request.names),

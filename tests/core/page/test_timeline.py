@@ -7,7 +7,6 @@ import csv
 import io
 import shlex
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,14 +69,15 @@ def test_each_backup_says_what_a_rotation_would_say(tmp_path: Path) -> None:
 def test_a_sources_own_policy_decides_on_the_page_as_it_does_in_a_rotation(tmp_path: Path) -> None:
     """It is shown beside the rotation's; one of the future that says something else keeps everything."""
     world, known = a_world(), Known(tmp_path)
-    for run in range(1, 5):
-        save(world, run, retention="keep_last=1", force=True)
-        world.clock.advance(DAY)
     rotating = RotateRequest(policy=POLICY, max_removed_share=1, actor=ACTOR)
-    rotate(world.repository, replace(rotating, own_policies=False), progress=world.progress)
+    for run in range(1, 4):
+        save(world, run, retention="keep_last=1", force=True)
+        if run == 1:
+            rotate(world.repository, rotating, progress=world.progress)
+        world.clock.advance(DAY)
     shown = line(world, known)
     assert (shown.policy, shown.own_policy) == ("keep_daily=2", "keep_last=1")
-    assert [each.decision for each in shown.rows] == ["keep", "remove"]
+    assert [each.decision for each in shown.rows] == ["keep", "remove", "remove"]
     world.clock.advance(900 * DAY)
     save(world, 5, retention="keep_last=9", force=True)
     world.clock.advance(-900 * DAY)
@@ -89,6 +89,35 @@ def test_a_sources_own_policy_decides_on_the_page_as_it_does_in_a_rotation(tmp_p
     assert {each.backup.row.backup_id: each.rules for each in shown.rows} == {
         each.candidate.backup_id: each.reasons for each in plan.decisions
     }
+
+
+def test_after_a_rotation_that_ignored_own_policies_the_page_ignores_them_too(tmp_path: Path) -> None:
+    """What it says is what the same rotation decides."""
+    world, known = a_world(), Known(tmp_path)
+    rotating = RotateRequest(policy=POLICY, own_policies=False, max_removed_share=1, actor=ACTOR)
+    for run in range(1, 5):
+        save(world, run, retention="keep_last=1", force=True)
+        if run == 2:
+            rotate(world.repository, rotating, progress=world.progress)
+        world.clock.advance(DAY)
+    shown, plan = line(world, known), plan_for(world.repository, rotating)
+    assert shown.own_policy == ""
+    assert [each.decision for each in shown.rows] == ["keep", "keep", "remove", "remove"]
+    assert {each.backup.row.backup_id: each.rules for each in shown.rows} == {
+        each.candidate.backup_id: each.reasons for each in plan.decisions
+    }
+
+
+def test_after_a_rotation_of_an_older_release_own_policies_count_on_the_page(tmp_path: Path) -> None:
+    """Its event does not say whether they did."""
+    world, known = a_world(), Known(tmp_path)
+    for run in (1, 2):
+        save(world, run, retention="keep_last=1", force=True)
+        world.clock.advance(DAY)
+    event = {"policy": {"keep_daily": 2}, "hosts": ["*"], "names": ["*"], "own_policies": {}}
+    world.repository.trail(ACTOR).record("rotate.planned", outcome="intent", subject=event)
+    shown = line(world, known)
+    assert (shown.own_policy, [each.decision for each in shown.rows]) == ("keep_last=1", ["keep", "remove"])
 
 
 def test_a_policy_that_came_along_with_copies_only_keeps_more_on_the_page_too(tmp_path: Path) -> None:
