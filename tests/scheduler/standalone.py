@@ -94,6 +94,7 @@ class Standalone:
                 [_AIRFLOW, "standalone"], env=self._environment, stdout=log, stderr=log, start_new_session=True
             )
         if not wait_until(self._healthy, seconds=180, interval=0.5):
+            self.kill()  # nobody else would: whoever enters has not entered yet
             raise TimeoutError(f"airflow standalone did not come up:\n{self.log()}")
         self._token = httpx.get(f"{self._url}/auth/token", timeout=30).json()["access_token"]
 
