@@ -122,6 +122,10 @@ class Page:
         self.call("Emulation.setEmulatedMedia", features=features)
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
+    def save_downloads(self, folder: Path) -> None:
+        """Put what pages let be saved into a folder, from now on."""
+        self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+
     def allow_scripts(self, *, allowed: bool) -> None:
         """Run scripts of pages, or none, from now on."""
         self.call("Emulation.setScriptExecutionDisabled", value=not allowed)

@@ -3,14 +3,23 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 from typing import cast
 from urllib.parse import urlsplit
 
 import pytest
 
+from airflow_provider_dockerbackup.core.page.fleet import Filters
+from airflow_provider_dockerbackup.plugins import rendering
+from airflow_provider_dockerbackup.plugins.views import fleet_view
 from tests.lab.browser import Page, Scheme, browser
 from tests.lab.processes import wait_until
 from tests.plugins.conftest import world_at
@@ -37,11 +46,13 @@ class Seen:
     """A browser at an Airflow.
 
     :param small: URL of a repository with real archives.
+    :param without: URL of the page as it is when no repository is configured.
     """
 
     airflow: Standalone
     page: Page
     small: str
+    without: str
     backup_id: str
 
     def address(self, view: str) -> str:
@@ -49,8 +60,12 @@ class Seen:
         fleet = f"{self.airflow.url}/dockerbackup/?repository=fleet"
         if view == "fleet":
             return fleet
+        if view == "no repository":
+            return self.without
         if view == "problem":
             return f"{self.airflow.url}/dockerbackup/backup?repository=fleet&backup=none"
+        if view == "container":
+            fleet, view = f"{self.airflow.url}/dockerbackup/?repository=small&kind=container", "backup"
         self.page.open(fleet)
         links = self.page.evaluate("[...document.querySelectorAll('tbody a')].map(each => each.href)")
         return cast("str", next(each for each in reversed(links) if urlsplit(each).path.endswith(f"/{view}")))
@@ -70,11 +85,32 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         "AIRFLOW__DOCKERBACKUP__REPOSITORIES": f"fleet={folder}/fleet, small={small}",
         "AIRFLOW__DOCKERBACKUP__PAGE_INDEX_FOLDER": str(folder / "index"),
     }
-    with Standalone(folder / "home", dags=dags, environment=environment) as airflow, browser() as page:
+    with (
+        page_without_repositories(folder / "without") as without,
+        Standalone(folder / "home", dags=dags, environment=environment) as airflow,
+        browser() as page,
+    ):
         page.log_in(airflow.url, airflow.token)
-        found = Seen(airflow=airflow, page=page, small=small, backup_id=backup.backup_id)
+        found = Seen(airflow=airflow, page=page, small=small, without=without, backup_id=backup.backup_id)
         assert wait_until(lambda: "not read to its end" not in text_of(found, "fleet"), seconds=60, interval=0.5)
         yield found
+
+
+@contextmanager
+def page_without_repositories(folder: Path) -> Iterator[str]:
+    """Give the URL of the fleet's page of this process, where none is configured."""
+    folder.mkdir()
+    text = rendering.page("fleet.html", **fleet_view(Filters(), number=1))
+    assert "No repository is shown yet" in text
+    (folder / "fleet.html").write_text(text, encoding="utf-8")
+    (folder / "page.css").write_text(rendering.stylesheet(), encoding="utf-8")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/fleet.html"
+        finally:
+            server.shutdown()
 
 
 def text_of(seen: Seen, view: str) -> str:
@@ -84,7 +120,7 @@ def text_of(seen: Seen, view: str) -> str:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("view", ["fleet", "source", "backup", "problem"])
+@pytest.mark.parametrize("view", ["fleet", "source", "backup", "container", "problem", "no repository"])
 @pytest.mark.parametrize("width", [1280, 360])
 def test_an_accessibility_check_finds_nothing_and_the_policy_refuses_nothing(
     seen: Seen, view: str, scheme: Scheme, width: int
@@ -153,6 +189,26 @@ def test_it_works_inside_airflows_frame_and_follows_airflows_colours(seen: Seen)
     page.evaluate("localStorage.removeItem('theme')")
     page.show("light")
     assert colour == "rgb(13, 17, 23)"
+
+
+@pytest.mark.parametrize(("view", "name"), [("", "dockerbackup-sources.csv"), ("source", "dockerbackup-backups.csv")])
+def test_csv_is_saved_from_inside_airflows_frame(seen: Seen, view: str, name: str, tmp_path: Path) -> None:
+    """A click on it, as people do; Airflow's frame has to allow downloads."""
+    page, path = seen.page, f"/dockerbackup/{view}"
+    page.show(None, width=1500)
+    page.save_downloads(tmp_path)
+    page.open(f"{seen.airflow.url}/plugin/image-backups")
+    assert wait_until(lambda: framed(page), seconds=60, interval=0.2)
+    if view:
+        page.evaluate("document.querySelector('tbody th a').click(); 0", frame="/dockerbackup/")
+        assert wait_until(lambda: framed(page, path), seconds=60, interval=0.2)
+    page.evaluate("[...document.querySelectorAll('a')].find(a => a.innerText == 'CSV').click(); 0", frame=path)
+    saved = wait_until((tmp_path / name).exists, seconds=60, interval=0.2)
+    page.show("light")
+    assert saved, page.complaints()
+    rows = list(csv.DictReader((tmp_path / name).read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == (14 if view else len(HOSTS) * len(SOURCES) + 2)
+    assert set(rows[0]) >= {"problem" if view else "newest_verified", "stored_bytes"}
 
 
 def framed(page: Page, path: str = "/dockerbackup/") -> bool:
