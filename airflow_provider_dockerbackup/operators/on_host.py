@@ -19,9 +19,9 @@ from airflow_provider_dockerbackup.core.onhost.finish import give_up
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.save import SaveRequest
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, TransientError
 from airflow_provider_dockerbackup.operators import past_runs
-from airflow_provider_dockerbackup.operators.base import DockerHostOperator
+from airflow_provider_dockerbackup.operators.base import DockerHostOperator, retries_stopped_when_permanent
 from airflow_provider_dockerbackup.operators.earlier import earlier_summary
 from airflow_provider_dockerbackup.operators.rendered import flag
 from airflow_provider_dockerbackup.operators.summary import BackupSummary
@@ -41,7 +41,6 @@ _LONGEST_POLL_SECONDS = 3600.0
 _WHY = {
     "deadline": "the job was not done in time (the connection's deadline)",
     "unreachable": "the host was not reached for too long",
-    "refused": "the triggerer cannot reach the host",
 }
 
 
@@ -70,7 +69,8 @@ class WaitsForHost(DockerHostOperator):
         """Commit what the job on the host made, once the trigger has fired."""
         from airflow_provider_dockerbackup.triggers.save_on_host import from_wire
 
-        began_at = from_wire(event["begun"]).began_at
+        with retries_stopped_when_permanent():
+            began_at = from_wire(event["begun"]).began_at
         spent = (SystemClock().now() - began_at).total_seconds()
         summary: BackupSummary = self.carry_out(
             context, lambda: self.complete(context, event), spent_seconds=max(0.0, spent)
@@ -221,11 +221,10 @@ class CapturesOnHost(WaitsForHost):
         with self.hook.docker_host() as host:
             repository = self._repository(host)
             if event["status"] != "over":
-                problem = f": {event['problem']}" if event["problem"] else ""
                 give_up(
                     self._request(context, host),
                     begun,
-                    f"the capture on {host.name} failed: {_WHY[event['status']]}{problem}",
+                    _problem(event, host=host.name),
                     archives=host.archives,
                     repository=repository,
                     progress=self.progress,
@@ -250,3 +249,15 @@ class CapturesOnHost(WaitsForHost):
     @property
     def _deadline_seconds(self) -> int:
         return int(self.hook.settings.timeouts.deadline_seconds)
+
+
+def _problem(event: SaveOnHostEvent, *, host: str) -> DockerBackupError:
+    """Return why a job is given up; what the triggerer will be refused again is of no use to try again."""
+    failed = f"the capture on {host} failed: "
+    if event["status"] == "refused":
+        return ConfigurationError(
+            f"{failed}the triggerer cannot wait for it: {event['problem']}; nothing was committed. Let the triggerer "
+            "reach the host as workers do, or use deferrable=False"
+        )
+    problem = f": {event['problem']}" if event["problem"] else ""
+    return TransientError(f"{failed}{_WHY[event['status']]}{problem}; nothing was committed, try again")

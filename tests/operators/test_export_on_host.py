@@ -17,7 +17,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_dockerbackup.core.temporary import TEMPORARY
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, TransientError
+from airflow_provider_dockerbackup.exceptions import TransientError
 from airflow_provider_dockerbackup.operators.export import DockerExportOperator
 from airflow_provider_dockerbackup.operators.restore_container import DockerContainerRestoreOperator
 from airflow_provider_dockerbackup.operators.verify import DockerBackupVerifyOperator
@@ -265,7 +265,7 @@ def test_an_event_that_names_another_image_removes_none(
     try:
         for name in ("mine:1", "dockerbackup-temporary:0123456789abcdef-0123456789ab-1790000000"):
             begun = {**event["begun"], "temporary": name}
-            with pytest.raises(ConfigurationError, match="is no temporary image of try"):
+            with pytest.raises(AirflowFailException, match="is no temporary image of try"):
                 exporting(repository_url, folder, container="another").execute_complete(
                     context(),
                     {**event, "begun": begun},  # type: ignore[typeddict-item]

@@ -29,10 +29,11 @@ from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
 from airflow_provider_dockerbackup.operators.verify import DockerBackupVerifyOperator
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.storage import storage_from_url
+from airflow_provider_dockerbackup.triggers import save_on_host
 from airflow_provider_dockerbackup.triggers.save_on_host import SaveOnHostTrigger, from_wire
 from tests.core.encryption.keys import age_pair
 from tests.lab.faults import FaultProxy, small_disk
-from tests.lab.lab import LabHost
+from tests.lab.lab import Lab, LabHost
 from tests.operators.context import context
 
 pytestmark = pytest.mark.usefixtures("connections")
@@ -419,6 +420,69 @@ def test_a_trigger_has_a_deadline_of_its_own(repository_url: str, folder: Path, 
         saving(repository_url, folder, deferrable=True).execute_complete(context(), event)  # type: ignore[arg-type]
     assert list(folder.iterdir()) == []
     assert events_of(repository_url) == ["backup.failed", "backup.started"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("key file", r"cannot read .*missing: .*; the triggerer needs it too"),
+        ("host key", "the host key is not the expected one"),
+        ("login", "login refused"),
+    ],
+)
+def test_what_the_triggerer_will_be_refused_again_stops_retries_and_ends_the_job(
+    wrong: str,
+    message: str,
+    repository_url: str,
+    folder: Path,
+    slow: Path,
+    lab: Lab,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each retry would begin a job, and end it without having waited for it; the worker itself reaches the host."""
+    worker = os.environ["AIRFLOW_CONN_DOCKER_HOST_1"]
+    trigger = deferred(saving(repository_url, folder, deferrable=True))
+    connection = json.loads(worker)
+    other = lab.hosts[1]
+    connection["extra"] |= {
+        "key file": {"key_file": str(tmp_path / "missing")},
+        "host key": {"host_key": other.host_key},
+        "login": {"key_file": str(other.private_key_path), "look_for_keys": "false"},
+    }[wrong]
+    monkeypatch.setenv("AIRFLOW_CONN_DOCKER_HOST_1", json.dumps(connection))
+    event = fired(trigger)
+    assert event["status"] == "refused"
+    assert hidden(folder) == [trigger.begun["job"]]
+    monkeypatch.setenv("AIRFLOW_CONN_DOCKER_HOST_1", worker)
+    with pytest.raises(AirflowFailException, match=rf"ConfigurationError: .*{message}.*nothing was committed"):
+        saving(repository_url, folder, deferrable=True).execute_complete(context(), event)  # type: ignore[arg-type]
+    assert list(folder.iterdir()) == []
+    assert events_of(repository_url) == ["backup.failed", "backup.started"]
+
+
+def test_a_host_that_the_triggerer_lost_is_worth_another_try(
+    repository_url: str, folder: Path, slow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be there again; the job is ended where the worker reaches it."""
+    worker = os.environ["AIRFLOW_CONN_DOCKER_HOST_1"]
+    trigger = deferred(saving(repository_url, folder, deferrable=True, poll_seconds=0.1))
+    monkeypatch.setattr(save_on_host, "_LONGEST_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setenv("AIRFLOW_CONN_DOCKER_HOST_1", '{"conn_type": "ssh", "host": "127.0.0.1", "port": 1}')
+    event = fired(trigger)
+    assert event["status"] == "unreachable"
+    monkeypatch.setenv("AIRFLOW_CONN_DOCKER_HOST_1", worker)
+    with pytest.raises(TransientError, match=r"the host was not reached for too long: .*cannot connect"):
+        saving(repository_url, folder, deferrable=True).execute_complete(context(), event)  # type: ignore[arg-type]
+    assert list(folder.iterdir()) == []
+    assert events_of(repository_url) == ["backup.failed", "backup.started"]
+
+
+def test_an_event_that_is_none_of_ours_stops_retries(repository_url: str, folder: Path) -> None:
+    """It would come to nothing each time, after a whole job on the host."""
+    event = {"status": "over", "problem": "", "begun": {"folder": str(folder)}}
+    with pytest.raises(AirflowFailException, match="the trigger's event is none of ours"):
+        saving(repository_url, folder, deferrable=True).execute_complete(context(), event)  # type: ignore[arg-type]
 
 
 def test_a_full_disk_fails_the_task_and_says_where(repository_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

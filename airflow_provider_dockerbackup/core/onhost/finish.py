@@ -20,7 +20,7 @@ from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord,
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.save import SaveRequest
 from airflow_provider_dockerbackup.core.temporary import discarded_on_failure, unless_taken_away
-from airflow_provider_dockerbackup.exceptions import IntegrityError, TransientError
+from airflow_provider_dockerbackup.exceptions import DockerBackupError, IntegrityError, TransientError
 
 Recorder = Callable[[ArchiveFile, Attempt], BackupRecord]
 """Returns the record of an archive that a try has published; raises when it is not what was asked for."""
@@ -93,16 +93,16 @@ def finish(
 def give_up(
     request: SaveRequest | ExportRequest,
     begun: Begun,
-    problem: str,
+    problem: DockerBackupError,
     *,
     archives: HostArchives,
     repository: Repository,
     progress: Progress,
 ) -> NoReturn:
-    """End a job that is not waited for any more, and tell the trail that the backup failed.
+    """End a job that is not waited for any more, tell the trail that the backup failed, and raise why.
 
-    :param problem: why.
-    :raises TransientError: always.
+    :param problem: why; its class says whether another try, which begins a whole job anew, can do better.
+    :raises DockerBackupError: ``problem``, always.
     """
     require_own(begun, request.key, archives=archives, repository=repository, progress=progress)
     trail = repository.trail(request.actor, after=begun.audit_head)
@@ -110,7 +110,7 @@ def give_up(
     telling = Telling(trail, key=request.key, access={}, progress=progress, asked=begun.asked)
     with telling.of_rest():
         abandon(begun.place, archives=archives, progress=progress)
-        raise TransientError(f"{problem}; nothing was committed, try again")
+        raise problem
 
 
 def _archive(begun: Begun, written: WrittenOnHost, attempt: Attempt, *, name: str) -> ArchiveFile:

@@ -31,7 +31,7 @@ from airflow_provider_dockerbackup.core.ports import DockerHost
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.save import SaveRequest
-from airflow_provider_dockerbackup.exceptions import DockerBackupError
+from airflow_provider_dockerbackup.exceptions import DockerBackupError, TransientError
 from airflow_provider_dockerbackup.transport.memory import MemoryHostArchives, MemoryStorage
 from tests.core.faults import FaultyStorage, Plan
 from tests.core.faulty_docker import FaultyHost
@@ -258,9 +258,18 @@ def finished(
     ).status
 
 
-def given_up(world: HostWorld, request: SaveRequest | ExportRequest, begun: Begun) -> None:
+def given_up(
+    world: HostWorld, request: SaveRequest | ExportRequest, begun: Begun, problem: DockerBackupError | None = None
+) -> None:
     """Give it up."""
-    give_up(request, begun, "too late", archives=world.archives, repository=world.repository, progress=world.progress)
+    give_up(
+        request,
+        begun,
+        problem or TransientError("too late"),
+        archives=world.archives,
+        repository=world.repository,
+        progress=world.progress,
+    )
 
 
 @contextmanager

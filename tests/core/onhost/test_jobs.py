@@ -16,7 +16,7 @@ from airflow_provider_dockerbackup.core.record import BackupRecord, Source
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, TransientError
 from tests.core.encryption.keys import age_pair
 from tests.core.faults import Death, Fault, Plan
-from tests.core.onhost.hosts import FOLDER, FaultyArchives, HostWorld, a_world, begun_by, finished
+from tests.core.onhost.hosts import FOLDER, FaultyArchives, HostWorld, a_world, begun_by, finished, given_up
 from tests.core.world import CONTAINER, IMAGE, assert_all_whole, assert_nothing_left, bury, contents
 
 DAY = timedelta(hours=25)
@@ -171,3 +171,18 @@ def test_repositories_that_cannot_have_archives_on_hosts_are_refused(source: Sou
             world.keep_on_host(1, source)
         assert world.archives.jobs(FOLDER, scope="") == ()
         assert world.left_in_docker() == set()
+
+
+@BOTH
+@pytest.mark.parametrize("kind", [ConfigurationError, TransientError])
+def test_what_is_given_up_is_ended_and_fails_as_its_problem_does(source: Source, kind: type[DockerBackupError]) -> None:
+    """Whoever gives it up knows whether another try is of use; the trail tells why, and nothing stays on the host."""
+    world = a_world()
+    world.archives._at_once = False
+    request, begun = begun_by(world, 1, source)
+    with pytest.raises(kind, match="the triggerer is refused"):
+        given_up(world, request, begun, kind("the triggerer is refused"))
+    told = b"".join(contents(world.storage, "audit").values())
+    assert b"backup.failed" in told
+    assert b"the triggerer is refused" in told
+    assert_no_leftovers(world)
