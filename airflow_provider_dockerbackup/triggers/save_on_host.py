@@ -94,9 +94,13 @@ def from_wire(wire: BegunWire, *, retention: str | None = None) -> Begun:
 class SaveOnHostTrigger(BaseTrigger):
     """Fires once, when the job on the host is over, or cannot be waited for any more.
 
-    All of its state is on the host, so it may be started again anywhere, and run twice at once. When the task is marked
-    or cleared, it ends the job of this try and no other (Airflow 3.3; before that, and while no triggerer has
+    All of its state is on the host, so it may be started again anywhere, and wait twice at once. When the task is
+    marked or cleared, it ends the job of this try and no other (Airflow 3.3; before that, and while no triggerer has
     this trigger, the job ends itself at its deadline).
+
+    Airflow 3.3.2 says the same, "user action", to the trigger of a triggerer that stood still until another one took
+    its triggers over, and came back: that ends the job too, unless it is being committed, and the task, which the other
+    one waits for, fails and is tried again. Nothing wrong is committed; the job's work is lost.
 
     :param conn_id: connection of type ``dockerbackup`` or ``ssh`` that reaches the host.
     :param begun: the capture that it waits for.
