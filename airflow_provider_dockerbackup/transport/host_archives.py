@@ -207,8 +207,10 @@ class SshHostArchives:
 
     def _file_error(self, result: CommandResult, what: str) -> DockerBackupError:
         said = one_line(result.stderr) or f"exit status {result.exit_status}"
-        if b"No such file" in result.stderr or b"Not a directory" in result.stderr:
+        # Before what the command says there may be more: sshd tells of a home that is missing with "No such file".
+        last = result.stderr.rstrip().rpartition(b"\n")[2]
+        if b"No such file" in last or b"Not a directory" in last:
             return NotFoundError(f"{what} on {self._name}: {said}; was it removed by hand?")
-        if b"Permission denied" in result.stderr or b"Operation not permitted" in result.stderr:
+        if b"Permission denied" in last or b"Operation not permitted" in last:
             return ConfigurationError(f"{what} on {self._name}: {said}; give the SSH user the right to do so")
         return TransientError(f"{what} on {self._name}: {said}; try again")
