@@ -33,11 +33,12 @@ def show(*, backup_id: str, repository: str, as_json: bool) -> None:
                 "record": record.model_dump(mode="json"),
                 "confirmations": [each.model_dump(mode="json") for each in backup.confirmations],
                 "verifications": [each.model_dump(mode="json") for each in backup.verifications],
+                "holds": [each.model_dump(mode="json") for each in backup.held(opened.clock.now())],
                 "trust": backup.trust,
             }
         )
         return
-    for name, value in backup_facts(backup, opened.document.recipients):
+    for name, value in backup_facts(backup, opened.document.recipients, now=opened.clock.now()):
         click.echo(plain(f"{name + ':':<15}{value}"))
     click.echo()
     print_table(["FIDELITY", "OF", "WHAT", "WHY"], fidelity_rows(record.fidelity))

@@ -45,8 +45,8 @@ class Hold(Document):
         return self.until is None or now < self.until
 
     def __str__(self) -> str:
-        """Return it for tables: ``legal, until 2027-01-01: claim 17``."""
-        kind = "legal" if self.legal else "held"
+        """Return what the backup is by it: ``under legal hold until 2027-01-01 00:00 UTC: claim 17``."""
+        kind = "under legal hold" if self.legal else "held"
         return f"{kind}{f' until {self.until:%Y-%m-%d %H:%M} UTC' if self.until else ''}: {self.reason}"
 
 

@@ -137,7 +137,7 @@ def backup_view(repository: str, backup_id: str, *, host: str, kind: str, name: 
                 recipients=opened.document.recipients,
                 holders=_holders(index, backup),
                 events=index.events_of(backup_id=backup_id, limit=_EVENTS_SHOWN),
-                holds=[str(each) for each in backup.held(opened.clock.now())],
+                now=opened.clock.now(),
             ),
             "standings": [(here, index.as_of, here.standing)],
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -56,13 +57,18 @@ def backups(repository: Path) -> list[str]:
 def test_rotate_shows_its_plan_and_removes_what_it_showed(repository: Path) -> None:
     """The dry run and the run agree; a hold keeps one more, and its release lets it go."""
     newest, second, third, oldest = backups(repository)
-    run(repository, "hold", oldest, "--reason", "claim 17", "--legal")
+    assert f"{IMAGE} is under legal hold: claim 17" in run(
+        repository, "hold", oldest, "--reason", "claim 17", "--legal"
+    )
+    assert re.search(r"^hold: +under legal hold: claim 17$", run(repository, "show", oldest), re.MULTILINE)
+    (told,) = json.loads(run(repository, "show", oldest, "--json"))["holds"]
+    assert (told["reason"], told["legal"]) == ("claim 17", True)
     policy = ("rotate", "--keep-last", "2", "--max-removed-share", "1")
     planned = json.loads(run(repository, *policy, "--dry-run", "--json"))
     assert planned["removed"] == [third]
     assert backups(repository) == [newest, second, third, oldest]
     shown = run(repository, *policy)
-    assert "legal: claim 17" in shown
+    assert "under legal hold: claim 17" in shown
     assert "3 kept, 1 removed" in shown
     assert backups(repository) == [newest, second, oldest]
     assert "legal hold" in run(repository, "release", oldest, "--reason", "x", code=6)

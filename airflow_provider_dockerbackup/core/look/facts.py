@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import utc_text
@@ -13,10 +14,11 @@ from airflow_provider_dockerbackup.core.record import BackupRecord, Fidelity
 from airflow_provider_dockerbackup.core.sizes import size_text
 
 
-def backup_facts(backup: Backup, recipients: Sequence[Recipient]) -> Iterator[tuple[str, str]]:
+def backup_facts(backup: Backup, recipients: Sequence[Recipient], *, now: datetime) -> Iterator[tuple[str, str]]:
     """Yield what is known of a backup, by name; configuration by its names alone.
 
     :param recipients: of the repository, for their names.
+    :param now: for holds, which may have ended by themselves.
     :raises IntegrityError: when its record is unreadable.
     """
     record = backup.whole()
@@ -56,6 +58,8 @@ def backup_facts(backup: Backup, recipients: Sequence[Recipient]) -> Iterator[tu
     for note in record.notes:
         yield "note", note
     yield "state", "not verified" if backup.trust == "none" else backup.trust
+    for hold in backup.held(now):
+        yield "hold", str(hold)
     for check in backup.verifications:
         seconds = f", restored in {check.restore_seconds} s" if check.restore_seconds is not None else ""
         problem = f": {check.problem}" if check.problem else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
@@ -66,13 +67,13 @@ def details(
     recipients: Sequence[Recipient],
     holders: Sequence[int],
     events: Sequence[EventRow],
-    holds: Sequence[str],
+    now: datetime,
 ) -> Details:
     """Return everything known of a backup; of one with an unreadable record that is little.
 
     :param holders: for each layer, lowest first, how many backups have it at its place, this one among them.
     :param events: newest first.
-    :param holds: those that stand.
+    :param now: for holds, which may have ended by themselves.
     """
     record = backup.record
     image = record.image if record is not None else None
@@ -82,18 +83,24 @@ def details(
     return Details(
         backup=backup,
         state=_state(backup),
-        facts=tuple(backup_facts(backup, recipients)) if record is not None else (("problem", backup.problem),),
+        facts=_facts(backup, recipients, now),
         fidelity=tuple(fidelity_rows(record.fidelity)) if record is not None else (),
         layers=_bars(backup, sizes, others),
         shared=size_text(shared),
         own=size_text(sum(sizes) - shared),
         history=tuple(reversed(list(enumerate(image.history, start=1)))) if image is not None else (),
         verifications=tuple(reversed(backup.verifications)),
-        holds=tuple(holds),
+        holds=tuple(map(str, backup.held(now))),
         events=tuple(events),
         restore=restore_commands(backup, repository_url=repository_url),
         unrestorable=why_unrestorable(backup),
     )
+
+
+def _facts(backup: Backup, recipients: Sequence[Recipient], now: datetime) -> tuple[tuple[str, str], ...]:
+    if backup.record is None:
+        return (("problem", backup.problem),)
+    return tuple(backup_facts(backup, recipients, now=now))
 
 
 def _state(backup: Backup) -> str:

@@ -148,7 +148,7 @@ def _plan(
 
 
 def _held(backup: IndexedBackup, now: datetime) -> tuple[str, ...]:
-    return tuple(f"held: {each.text}" for each in backup.row.holds if each.until is None or now < each.until)
+    return tuple(each.text for each in backup.row.holds if each.until is None or now < each.until)
 
 
 def _marks(rows: Sequence[TimelineRow], now: datetime) -> Iterator[Mark]:

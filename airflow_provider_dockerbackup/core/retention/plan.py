@@ -228,7 +228,7 @@ def _decide(backups: Sequence[Candidate], policy: RetentionPolicy, now: datetime
     for each in ordered:
         reasons = list(ruled.get(each.backup_id, ()))
         if each.hold:
-            reasons.append(f"held: {each.hold}")
+            reasons.append(each.hold)
         if each.backup_id in proven:
             reasons.append("newest verified")
         if each.newest_point > now:

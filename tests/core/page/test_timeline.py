@@ -153,7 +153,7 @@ def test_a_hold_is_told_until_it_ends_also_without_a_rotation(tmp_path: Path) ->
     request = HoldRequest(reason="claim 17", until=world.clock.now() + DAY)
     hold_backup(world.repository, backup, request, progress=world.progress)
     (shown,) = line(world, known).rows
-    assert [rule.startswith("held: ") and "claim 17" in rule for rule in shown.rules] == [True]
+    assert [rule.startswith("held until ") and "claim 17" in rule for rule in shown.rules] == [True]
     world.clock.advance(2 * DAY)
     assert line(world, known).rows[0].rules == ()
     world.backup(2)
@@ -229,7 +229,7 @@ def known_of(world: World, backup: Backup, *, holders: tuple[int, ...] = ()) -> 
         recipients=world.repository.document.recipients,
         holders=holders,
         events=(),
-        holds=(),
+        now=world.clock.now(),
     )
 
 
@@ -284,7 +284,7 @@ def test_a_backup_in_quarantine_is_called_so_and_has_no_command() -> None:
     quarantine(world.repository, backup.backup_id, reason="odd", actor=ACTOR, progress=world.progress)
     aside = world.repository.catalog.at(backup.path)
     assert aside is not None
-    found = details(aside, repository_url="/r", recipients=(), holders=(1, 1), events=(), holds=())
+    found = details(aside, repository_url="/r", recipients=(), holders=(1, 1), events=(), now=world.clock.now())
     assert (found.state, found.restore) == ("quarantined", ())
     assert "quarantine" in found.unrestorable
 
@@ -308,7 +308,7 @@ def test_a_deleted_backup_is_called_so_and_has_no_command() -> None:
     rotate(world.repository, RotateRequest(policy=POLICY, max_removed_share=1, actor=ACTOR), progress=world.progress)
     tombstone = world.repository.catalog.at(backup.path)
     assert tombstone is not None
-    found = details(tombstone, repository_url="/r", recipients=(), holders=(1, 1), events=(), holds=())
+    found = details(tombstone, repository_url="/r", recipients=(), holders=(1, 1), events=(), now=world.clock.now())
     assert (found.state, found.restore) == ("deleted", ())
     assert "deleted" in found.unrestorable
     assert dict(found.facts)["backup"] == backup.backup_id

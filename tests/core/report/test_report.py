@@ -133,7 +133,7 @@ def test_missing_files_failed_drills_holds_and_a_changed_trail_are_seen() -> Non
     world = a_world()
     backup = world.backup(1).backup
     hold_backup(world.repository, backup, HoldRequest(reason="claim", legal=True, actor=ACTOR), progress=world.progress)
-    assert [(each.hold, each.by) for each in reported(world).holds] == [("legal: claim", "nightly")]
+    assert [(each.hold, each.by) for each in reported(world).holds] == [("under legal hold: claim", "nightly")]
     archive = backup.path + backup.whole().archive_file.name
     spoil(world.storage, archive)
     world.verify(world.again(backup))

@@ -118,7 +118,7 @@ def test_without_any_verified_one_nothing_is_removed_where_only_these_count() ->
 
 def test_what_is_held_stays() -> None:
     """With the reason of the hold."""
-    assert decisions(plan(backup(1), backup(2, hold="court case 7")))["ship-1-2"] == ("held: court case 7",)
+    assert decisions(plan(backup(1), backup(2, hold="held: court case 7")))["ship-1-2"] == ("held: court case 7",)
 
 
 def test_nothing_younger_than_the_minimum_age_goes() -> None:

@@ -212,7 +212,7 @@ def test_a_held_backup_stays_until_its_hold_ends_or_is_released() -> None:
     hold_backup(world.repository, backups[0], HoldRequest(reason="audit", until=until), progress=world.progress)
     hold_backup(world.repository, backups[1], HoldRequest(reason="claim", legal=True), progress=world.progress)
     assert rotated(world).removed == (backups[2].backup_id,)
-    assert str(world.again(backups[1]).held(world.clock.now())[0]) == "legal: claim"
+    assert str(world.again(backups[1]).held(world.clock.now())[0]) == "under legal hold: claim"
     with pytest.raises(ConflictError, match="legal"):
         release_backup(world.repository, world.again(backups[1]), ReleaseRequest(reason="x"), progress=world.progress)
     world.clock.advance(timedelta(days=4))
