@@ -81,6 +81,7 @@ def airflow(place: Path, gates: dict[str, Gate], lab: Lab) -> Iterator[Standalon
     }
     with Standalone(place / "airflow", dags=dags, environment=environment) as started:
         yield started
+    host.daemon.docker("rmi", "--force", IMAGE)  # other modules list the images of this lab
 
 
 @pytest.fixture
