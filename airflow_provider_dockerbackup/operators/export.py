@@ -11,14 +11,13 @@ from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.capture import BackupOutcome
 from airflow_provider_dockerbackup.core.consistency import check_consistency
 from airflow_provider_dockerbackup.core.export import ExportRequest, export_container
-from airflow_provider_dockerbackup.core.model import Consistency, SourceKind
+from airflow_provider_dockerbackup.core.model import Consistency, ContainerInspect, SourceKind
 from airflow_provider_dockerbackup.core.onhost.begun import Begun
 from airflow_provider_dockerbackup.core.onhost.export import check_unwatched, export_on_host, finish_export
 from airflow_provider_dockerbackup.core.quiesce import QuiesceCommands
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import container_name
 from airflow_provider_dockerbackup.core.repository import Repository
-from airflow_provider_dockerbackup.exceptions import NotFoundError
 from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators.base import actor_of, work_of
 from airflow_provider_dockerbackup.operators.on_host import CapturesOnHost
@@ -134,32 +133,25 @@ class DockerExportOperator(CapturesOnHost):
         self.retention = retention
         self.allow_past_runs = allow_past_runs
 
-    def capture_from(self, host: SshDockerHost, context: Context) -> BackupSummary:
-        """Export the container."""
-        request = self._request(context, host)
-        try:
-            container = host.inspect_container(request.key.source.name)
-        except NotFoundError:
-            # Gone since, but backed up before that, in this run.
-            if (earlier := self._earlier(context, host, confirmed=True)) is None:
-                raise
-            return earlier
-        repository = self._repository(host)
-        if self.archive_location:
-            outcome = export_on_host(
-                request,
-                self.archive_location,
-                container=container,
-                deadline_seconds=self._deadline_seconds,
-                host=host,
-                archives=host.archives,
-                repository=repository,
-                progress=self.progress,
-                begun=self._begun,
-            )
-        else:
-            outcome = export_container(request, host=host, repository=repository, progress=self.progress)
-        return self._summary(outcome, repository)
+    def _inspect(self, host: SshDockerHost, name: str) -> ContainerInspect:
+        return host.inspect_container(name)
+
+    def _capture(
+        self, request: ExportRequest, found: ContainerInspect, *, host: SshDockerHost, repository: Repository
+    ) -> BackupOutcome:
+        if not self.archive_location:
+            return export_container(request, host=host, repository=repository, progress=self.progress)
+        return export_on_host(
+            request,
+            self.archive_location,
+            container=found,
+            deadline_seconds=self._deadline_seconds,
+            host=host,
+            archives=host.archives,
+            repository=repository,
+            progress=self.progress,
+            begun=self._begun,
+        )
 
     def check(self) -> None:
         """Refuse what is wrong whatever the host says."""

@@ -19,7 +19,12 @@ from airflow_provider_dockerbackup.core.onhost.finish import give_up
 from airflow_provider_dockerbackup.core.onhost.place import JobPlace
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.save import SaveRequest
-from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, TransientError
+from airflow_provider_dockerbackup.exceptions import (
+    ConfigurationError,
+    DockerBackupError,
+    NotFoundError,
+    TransientError,
+)
 from airflow_provider_dockerbackup.operators import past_runs
 from airflow_provider_dockerbackup.operators.base import DockerHostOperator, retries_stopped_when_permanent
 from airflow_provider_dockerbackup.operators.earlier import earlier_summary
@@ -119,6 +124,27 @@ class CapturesOnHost(WaitsForHost):
 
     def capture_from(self, host: SshDockerHost, context: Context) -> BackupSummary:
         """Capture the source now; the parameters are checked."""
+        request = self._request(context, host)
+        try:
+            found = self._inspect(host, request.key.source.name)
+        except NotFoundError:
+            # Gone since, but backed up before that, in this run.
+            if (earlier := self._earlier(context, host, confirmed=True)) is None:
+                raise
+            return earlier
+        # Only now: for a source that is not there no repository is made.
+        repository = self._repository(host)
+        return self._summary(self._capture(request, found, host=host, repository=repository), repository)
+
+    def _inspect(self, host: SshDockerHost, name: str) -> Any:
+        """Return the source as the host has it now.
+
+        :raises NotFoundError: when it has none of that name.
+        """
+        raise NotImplementedError
+
+    def _capture(self, request: Any, found: Any, *, host: SshDockerHost, repository: Repository) -> BackupOutcome:
+        """Capture what :meth:`_inspect` found."""
         raise NotImplementedError
 
     def settled(self, context: Context, host: SshDockerHost) -> BackupSummary | None:

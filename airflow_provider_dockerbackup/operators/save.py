@@ -10,14 +10,13 @@ from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.attempt import BackupKey
 from airflow_provider_dockerbackup.core.capture import BackupOutcome
 from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice, check_capture
-from airflow_provider_dockerbackup.core.model import SourceKind
+from airflow_provider_dockerbackup.core.model import ImageInspect, SourceKind
 from airflow_provider_dockerbackup.core.onhost.begun import Begun
 from airflow_provider_dockerbackup.core.onhost.save import finish_save, save_on_host
 from airflow_provider_dockerbackup.core.record import Source
 from airflow_provider_dockerbackup.core.reference import ImageReference
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
-from airflow_provider_dockerbackup.exceptions import NotFoundError
 from airflow_provider_dockerbackup.links.backup import BackupLink
 from airflow_provider_dockerbackup.operators.base import actor_of, work_of
 from airflow_provider_dockerbackup.operators.on_host import CapturesOnHost
@@ -122,32 +121,25 @@ class DockerSaveOperator(CapturesOnHost):
         self.force = force
         self.allow_past_runs = allow_past_runs
 
-    def capture_from(self, host: SshDockerHost, context: Context) -> BackupSummary:
-        """Save the image."""
-        request = self._request(context, host)
-        try:
-            image = host.inspect_image(request.key.source.name)
-        except NotFoundError:
-            # Gone since, but backed up before that, in this run.
-            if (earlier := self._earlier(context, host, confirmed=True)) is None:
-                raise
-            return earlier
-        repository = self._repository(host)
-        if self.archive_location:
-            outcome = save_on_host(
-                request,
-                self.archive_location,
-                image=image,
-                deadline_seconds=self._deadline_seconds,
-                host=host,
-                archives=host.archives,
-                repository=repository,
-                progress=self.progress,
-                begun=self._begun,
-            )
-        else:
-            outcome = save_image(request, host=host, repository=repository, progress=self.progress, image=image)
-        return self._summary(outcome, repository)
+    def _inspect(self, host: SshDockerHost, name: str) -> ImageInspect:
+        return host.inspect_image(name)
+
+    def _capture(
+        self, request: SaveRequest, found: ImageInspect, *, host: SshDockerHost, repository: Repository
+    ) -> BackupOutcome:
+        if not self.archive_location:
+            return save_image(request, host=host, repository=repository, progress=self.progress, image=found)
+        return save_on_host(
+            request,
+            self.archive_location,
+            image=found,
+            deadline_seconds=self._deadline_seconds,
+            host=host,
+            archives=host.archives,
+            repository=repository,
+            progress=self.progress,
+            begun=self._begun,
+        )
 
     def check(self) -> None:
         """Refuse what is wrong whatever the host says."""

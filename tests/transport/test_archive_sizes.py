@@ -38,9 +38,14 @@ def shell(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 def asked(shell: Path, paths: list[str], *, by: tuple[str, ...] = ()) -> dict[str, FileOnHost]:
     """Return what the line says of the paths."""
+    return answer(paths, *by, str(shell / "bin" / "sh"), PATH=f"{shell}/bin:/usr/bin:/bin")
+
+
+def answer(paths: list[str], *program: str, **environment: str) -> dict[str, FileOnHost]:
+    """Return what the line says of the paths when a program runs it."""
     done = subprocess.run(
-        [*by, str(shell / "bin" / "sh"), "-c", sizes_line()],
-        env={"PATH": f"{shell}/bin:/usr/bin:/bin"},
+        [*program, "-c", sizes_line()],
+        env=environment,
         input=sizes_input(paths),
         capture_output=True,
         check=True,
@@ -131,15 +136,7 @@ def asked_with(stat: str, folder: Path, paths: list[str]) -> dict[str, FileOnHos
     program = folder / "stat"
     program.write_text(f"#!/bin/sh\n{stat}")
     program.chmod(0o755)
-    done = subprocess.run(
-        ["/bin/sh", "-c", sizes_line()],
-        env={"PATH": f"{folder}:/usr/bin:/bin", "LC_ALL": "de_DE.UTF-8"},
-        input=sizes_input(paths),
-        capture_output=True,
-        check=True,
-        timeout=60,
-    )
-    return dict(sizes_in(done.stdout, paths=paths))
+    return answer(paths, "/bin/sh", PATH=f"{folder}:/usr/bin:/bin", LC_ALL="de_DE.UTF-8")
 
 
 def test_the_language_of_the_host_does_not_matter(tmp_path: Path) -> None:
