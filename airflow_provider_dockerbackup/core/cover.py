@@ -36,7 +36,7 @@ def judge_image(record: BackupRecord, image: ImageInspect) -> str | None:
     under the same ID.
     """
     held = record.image
-    if held is None or not image.id or image.id not in {held.config_digest, *held.known_ids}:
+    if held is None or not image.id or image.id not in record.image_ids:
         return None
     if held.diff_ids != image.diff_ids:
         return None

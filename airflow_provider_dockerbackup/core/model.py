@@ -19,6 +19,7 @@ Store = Literal["graphdriver", "containerd"]
 Consistency = Literal["snapshot", "pause", "none"]
 # What left members out of an archive on the host: a shell script, or nothing there could.
 FilteredBy = Literal["sh", "none"]
+Packing = Literal["none", "frames", "blobs"]
 
 # The time 0 in UTC, as Go and JSON write it.
 EPOCH = "1970-01-01T00:00:00Z"

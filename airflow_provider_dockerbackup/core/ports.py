@@ -25,6 +25,7 @@ from airflow_provider_dockerbackup.core.model import (
     ImageManifest,
     ImageSummary,
     LoadedImage,
+    Packing,
     PausedCommit,
     RunningContainer,
 )
@@ -317,11 +318,16 @@ class DockerHost(Protocol):
     def tag_image(self, image_id: str, *, reference: str) -> None:
         """Point the tag ``reference`` to ``image_id``."""
 
-    def takes_zstd(self) -> bool:
-        """Tell whether :meth:`load_image` takes an archive that is compressed with zstd, as a series of frames."""
+    def packing(self, engine: EngineInfo) -> Packing:
+        """Return how an archive for :meth:`load_image` may be compressed with zstd.
+
+        ``frames``: all of it, as a series of frames; ``blobs``: that, or each layer in it; ``none``: not at all.
+
+        :param engine: what :meth:`engine` returned.
+        """
 
     def load_image(self, chunks: Iterable[bytes]) -> LoadedImage:
-        """Stream ``chunks`` into ``docker load``: a docker-archive, compressed only as :meth:`takes_zstd` allows.
+        """Stream ``chunks`` into ``docker load``: a docker-archive, compressed only as :meth:`packing` allows.
 
         When ``chunks`` raises, the load MUST be aborted and the exception passed on.
 

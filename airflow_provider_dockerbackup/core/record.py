@@ -427,6 +427,14 @@ class BackupRecord(Document):
         return self.blobs
 
     @property
+    def image_ids(self) -> frozenset[str]:
+        """Return every digest by which an engine may show the image: as it came, or as it is loaded again."""
+        ids = {self.image.config_digest, *self.image.known_ids} if self.image is not None else set()
+        if self.blobs is not None and self.encryption == "none":
+            ids.add(self.blobs.manifest.digest)  # in a containerd store that was given the blobs themselves
+        return frozenset(ids)
+
+    @property
     def diff_ids(self) -> tuple[str, ...]:
         """Return the diff_ids of the image this backup restores to, lowest first."""
         if self.image is not None:

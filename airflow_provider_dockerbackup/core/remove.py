@@ -274,11 +274,11 @@ def _backup_of_gone(source: Source, repository: Repository, level: Level) -> Bac
         record = backup.record
         if record is None or record.source.kind is not source.kind:
             continue
-        ids = set(record.image.known_ids) if record.image else set()
+        ids = record.image_ids
         if record.container is not None:
             if record.capture != "stopped":
                 continue
-            ids = {record.container.id, record.container.name}
+            ids = frozenset({record.container.id, record.container.name})
         if source.name in {record.source.name, *ids} and backup.complete and reaches(backup, level):
             return backup
     return None

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.change import Change
 from airflow_provider_dockerbackup.core.configuration import differences
-from airflow_provider_dockerbackup.core.model import ImageInspect
+from airflow_provider_dockerbackup.core.model import ImageInspect, Packing, Store
 from airflow_provider_dockerbackup.core.names import WorkingName, before_names, standing, whole_tag
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.reading import (
@@ -162,11 +162,13 @@ class _Sending:
     """What of an archive is sent, and how.
 
     :param without: diff_ids of layers that the host has.
-    :param packed: whether layers go as they are stored, compressed.
+    :param packing: whether layers go as they are stored, compressed, and how.
+    :param prove: whether they are compared with their diff_ids here, too.
     """
 
     without: Collection[str] = ()
-    packed: bool = False
+    packing: Packing = "none"
+    prove: bool = True
 
     def size_bytes(self, record: BackupRecord) -> int:
         """Return how many bytes that is, about."""
@@ -174,7 +176,7 @@ class _Sending:
             return record.size_bytes
         layers = dict(zip(record.diff_ids, record.blobs.layers, strict=True))
         sent = [layer for diff_id, layer in layers.items() if diff_id not in self.without]
-        return sum(each.stored_size_bytes if self.packed else each.size_bytes for each in sent)
+        return sum(each.size_bytes if self.packing == "none" else each.stored_size_bytes for each in sent)
 
 
 def _load(
@@ -202,14 +204,28 @@ def _load(
 def _sending(record: BackupRecord, host: DockerHost) -> _Sending:
     if record.blobs is None:
         return _Sending()
-    return _Sending(without=known_layers(record, host), packed=host.takes_zstd())
+    engine = host.engine()
+    # A classic store compares each layer that it keeps with its diff_id, and reads no other. A containerd store keeps a
+    # blob without a look into it when it has the layer unpacked.
+    return _Sending(
+        without=known_layers(record, host, store=engine.store),
+        packing=host.packing(engine),
+        prove=engine.store != "graphdriver",
+    )
 
 
 def _send(
     repository: Repository, backup: Backup, own: str, *, host: DockerHost, progress: Progress, sending: _Sending
 ) -> None:
     record = backup.whole()
-    stream = load_stream(repository, backup, tags=(own,), without=sending.without, packed=sending.packed)
+    stream = load_stream(
+        repository,
+        backup,
+        tags=(own,),
+        without=sending.without,
+        packing=sending.packing,
+        prove=sending.prove,
+    )
     with stream as chunks, _shown(record, host, progress, sending.size_bytes(record)):
         host.load_image(told(chunks, progress))
 
@@ -223,13 +239,13 @@ def _shown(record: BackupRecord, host: DockerHost, progress: Progress, total_byt
         progress.finish()
 
 
-def known_layers(record: BackupRecord, host: DockerHost) -> frozenset[str]:
+def known_layers(record: BackupRecord, host: DockerHost, *, store: Store) -> frozenset[str]:
     """Return the diff_ids of layers that a load onto a host need not bring.
 
     Classic stores know a layer by all that lies below it, and then do not read it: of the layers with which an image of
     theirs begins, none need be sent, unless it comes once more above them. Containerd stores want every blob.
     """
-    if record.blobs is None or host.engine().store != "graphdriver":
+    if record.blobs is None or store != "graphdriver":
         return frozenset()
     ours = record.diff_ids
     depth = max((_common(ours, chain) for chain in host.layer_chains()), default=0)
@@ -259,7 +275,7 @@ def _compare(
     if method == "import":
         return False, ("docker import keeps the filesystem only: configuration and history are not restored",)
     expected = config_digest_of(repository, backup)
-    if image.id == expected or (record.image is not None and image.id in record.image.known_ids):
+    if image.id == expected or image.id in record.image_ids:
         return True, ()
     if host.engine().store == "graphdriver":
         raise IntegrityError(

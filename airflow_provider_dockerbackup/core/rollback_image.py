@@ -87,7 +87,7 @@ def candidate_of(repository: Repository, backup: Backup, *, step: int | None) ->
         backup_id=record.backup_id,
         source_engine=record.engine.engine_id,
         config_digest=digest,
-        known_ids=frozenset({digest, *(record.image.known_ids if record.image else ())}),
+        known_ids=record.image_ids | {digest},
         diff_ids=record.diff_ids,
         configuration=record.configuration,
         stream=stream,

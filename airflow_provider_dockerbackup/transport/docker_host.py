@@ -22,6 +22,7 @@ from airflow_provider_dockerbackup.core.model import (
     ImageManifest,
     ImageSummary,
     LoadedImage,
+    Packing,
     PausedCommit,
 )
 from airflow_provider_dockerbackup.core.push import PushResult, PushTarget
@@ -62,7 +63,7 @@ class SshDockerHost:
         self._name = name
         self._docker = command or DockerCommand()
         self._calls = DockerCalls(session, name=name)
-        self._loader = ImageLoader(session, name=name, command=self._docker, engine=self.engine)
+        self._loader = ImageLoader(session, name=name, command=self._docker)
         self._max_captures = max_captures
         self._access = dict(access or {})
 
@@ -373,9 +374,12 @@ class SshDockerHost:
             commands.tag(self._docker, image_id, reference=reference), what=f"docker tag {image_id} {reference}"
         )
 
-    def takes_zstd(self) -> bool:
-        """Tell whether :meth:`load_image` takes zstd frames: the host's zstd or the engine decompresses them."""
-        return self._loader.takes_zstd()
+    def packing(self, engine: EngineInfo) -> Packing:
+        """Return how :meth:`load_image` takes archives: the engine decompresses layers, or the host's zstd frames.
+
+        :param engine: what :meth:`engine` returned.
+        """
+        return self._loader.packing(engine)
 
     def load_image(self, chunks: Iterable[bytes]) -> LoadedImage:
         """Stream ``chunks`` into ``docker load``; where they are zstd frames, through what decompresses them.

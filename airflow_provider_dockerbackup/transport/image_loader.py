@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import chain
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
-from airflow_provider_dockerbackup.core.model import EngineInfo, LoadedImage
+from airflow_provider_dockerbackup.core.model import EngineInfo, LoadedImage, Packing
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 from airflow_provider_dockerbackup.transport import commands, docker_output
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
@@ -18,7 +18,7 @@ from airflow_provider_dockerbackup.transport.read_ahead import read_ahead
 from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshSession
 
 _UNPACKING_FAILED = "Error unpacking"
-# Engines before it take gzip, bzip2 and xz around an archive, but not zstd; tried with 20.10, 26 and 28.
+# Engines before it take gzip, bzip2 and xz around an archive or a layer, but not zstd; tried with 20.10, 26 and 28.
 _FIRST_ENGINE_WITH_ZSTD = 26
 
 
@@ -28,30 +28,24 @@ class ImageLoader:
     :param session: where commands run.
     :param name: name of the host, for messages.
     :param command: how the Docker client is called there.
-    :param engine: tells what the daemon says of itself; asked at most once.
     """
 
-    def __init__(
-        self, session: SshSession, *, name: str, command: DockerCommand, engine: Callable[[], EngineInfo]
-    ) -> None:
+    def __init__(self, session: SshSession, *, name: str, command: DockerCommand) -> None:
         self._session = session
         self._name = name
         self._docker = command
-        self._engine = engine
 
-    def takes_zstd(self) -> bool:
-        """Tell whether :meth:`load` takes zstd frames: the host's zstd or the engine decompresses them."""
-        return self._host_unpacks or self._engine_unpacks
+    def packing(self, engine: EngineInfo) -> Packing:
+        """Return how :meth:`load` takes archives: the engine decompresses layers, or the host's zstd frames."""
+        major = engine.version.partition(".")[0]
+        if major.isdecimal() and int(major) >= _FIRST_ENGINE_WITH_ZSTD:
+            return "blobs"
+        return "frames" if self._host_unpacks else "none"
 
     @cached_property
     def _host_unpacks(self) -> bool:
         probed = self._session.run(commands.probe_zstd(), what="docker load, whether the host has zstd for it")
         return probed.exit_status == 0 and probed.stdout == PROBED.encode()
-
-    @cached_property
-    def _engine_unpacks(self) -> bool:
-        major = self._engine().version.partition(".")[0]
-        return major.isdecimal() and int(major) >= _FIRST_ENGINE_WITH_ZSTD
 
     def load(self, chunks: Iterable[bytes]) -> LoadedImage:
         """Stream ``chunks`` into ``docker load``, zstd frames through the host's zstd if it has one.

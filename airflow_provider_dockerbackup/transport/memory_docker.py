@@ -20,6 +20,7 @@ from airflow_provider_dockerbackup.core.model import (
     ImageManifest,
     ImageSummary,
     LoadedImage,
+    Packing,
     PausedCommit,
 )
 from airflow_provider_dockerbackup.core.ports import Clock
@@ -68,7 +69,7 @@ class MemoryDockerHost:
         self.push_forbidden = False
         self.pushed: dict[str, dict[str, str]] = {}  # by repository: digests of compressed layers by diff_id
         self.filters_by: FilteredBy = "sh"
-        self.decompresses = True
+        self.takes: Packing = "frames"
 
     @property
     def name(self) -> str:
@@ -373,9 +374,9 @@ class MemoryDockerHost:
         """
         self._images.tags[reference] = self._images.find(image_id).id
 
-    def takes_zstd(self) -> bool:
-        """Tell whether it takes zstd frames."""
-        return self.decompresses
+    def packing(self, engine: EngineInfo) -> Packing:  # noqa: ARG002 - as in the port
+        """Return how it takes archives."""
+        return self.takes
 
     def load_image(self, chunks: Iterable[bytes]) -> LoadedImage:
         """Load a docker-archive; what ``chunks`` raises is passed on.
@@ -383,7 +384,7 @@ class MemoryDockerHost:
         :raises IntegrityError: when it is not a whole docker-archive.
         """
         archive = b"".join(chunks)
-        if self.decompresses and Compression.of(archive) is Compression.ZSTD:
+        if self.takes != "none" and Compression.of(archive) is Compression.ZSTD:
             archive = b"".join(decompressed([archive], Compression.ZSTD))
         return self._images.load([archive])
 

@@ -17,12 +17,26 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+import zstandard
+
 from airflow_provider_dockerbackup.core.model import EngineInfo, FilteredBy, HistoryLine, ImageInspect, LoadedImage
 from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, IntegrityError, NotFoundError
 from airflow_provider_dockerbackup.transport import docker_output
 
 _GZIP: Final = b"\x1f\x8b"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
 CHUNK_BYTES: Final = 1024 * 1024
+_UNREADABLE: Final = (
+    tarfile.TarError,
+    OSError,
+    EOFError,
+    zlib.error,
+    zstandard.ZstdError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +217,7 @@ def images_of_archive(archive: bytes, *, known: frozenset[str] = frozenset()) ->
             return tuple(_image(tar, entry, archive, known) for entry in manifest)
     except DockerBackupError:
         raise
-    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError) as err:
+    except _UNREADABLE as err:
         raise IntegrityError(f"the daemon refuses the archive: {type(err).__name__}: {err}") from err
 
 
@@ -214,8 +228,7 @@ def layers_of_archive(archive: bytes) -> dict[str, bytes]:
         names = set(tar.getnames())
         for entry in json.loads(_member(tar, "manifest.json")):
             for name in names.intersection(entry["Layers"]):
-                data = _member(tar, name)
-                plain = gzip.decompress(data) if data.startswith(_GZIP) else data
+                plain = _plain(_member(tar, name))
                 found[f"sha256:{hashlib.sha256(plain).hexdigest()}"] = plain
     return found
 
@@ -269,8 +282,7 @@ def _image(tar: tarfile.TarFile, entry: dict[str, Any], archive: bytes, known: f
     for number, (name, diff_id) in enumerate(zip(layers, diff_ids, strict=True)):
         if diff_id in known:
             continue
-        data = _member(tar, name)
-        plain = gzip.decompress(data) if data.startswith(_GZIP) else data
+        plain = _plain(_member(tar, name))
         found = f"sha256:{hashlib.sha256(plain).hexdigest()}"
         if found != diff_id:
             raise IntegrityError(f"invalid diffID for layer {number}: expected {diff_id!r}, got {found!r}")
@@ -281,6 +293,16 @@ def _image(tar: tarfile.TarFile, entry: dict[str, Any], archive: bytes, known: f
         archive=archive,
         filesystem=plain if len(layers) == 1 and plain else None,
     )
+
+
+def _plain(layer: bytes) -> bytes:
+    """Return a layer uncompressed."""
+    if layer.startswith(_GZIP):
+        return gzip.decompress(layer)
+    if layer.startswith(_ZSTD):
+        with zstandard.ZstdDecompressor().stream_reader(layer, read_across_frames=True) as reader:
+            return reader.read()
+    return layer
 
 
 def _member(tar: tarfile.TarFile, name: str) -> bytes:

@@ -19,6 +19,7 @@ from airflow_provider_dockerbackup.core.model import (
     ImageManifest,
     ImageSummary,
     LoadedImage,
+    Packing,
     PausedCommit,
     RunningContainer,
 )
@@ -379,9 +380,9 @@ class FaultyHost:
         """Point a tag to an image."""
         self._plan.call("tag_image", lambda: self._inner.tag_image(image_id, reference=reference))
 
-    def takes_zstd(self) -> bool:
-        """Tell whether it takes zstd frames."""
-        return self._plan.call("takes_zstd", self._inner.takes_zstd)
+    def packing(self, engine: EngineInfo) -> Packing:
+        """Return how it takes archives."""
+        return self._plan.call("packing", lambda: self._inner.packing(engine))
 
     def load_image(self, chunks: Iterable[bytes]) -> LoadedImage:
         """Load an archive."""

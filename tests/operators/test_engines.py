@@ -3,24 +3,34 @@
 
 from __future__ import annotations
 
+import io
 import json
+import random
+import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_dockerbackup.core.archive.compression import zstd_frame
+from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, descriptor, image_manifest, stored_archive
+from airflow_provider_dockerbackup.core.document import sha256_of
+from airflow_provider_dockerbackup.core.layers.backup import ZSTD_LAYER_TYPE
 from airflow_provider_dockerbackup.core.reading import load_stream
 from airflow_provider_dockerbackup.core.repository import Repository
-from airflow_provider_dockerbackup.exceptions import IntegrityError, TransientError
+from airflow_provider_dockerbackup.core.restore import RestoreRequest, restore_backup
+from airflow_provider_dockerbackup.exceptions import DockerBackupError, IntegrityError, NotFoundError, TransientError
 from airflow_provider_dockerbackup.operators.export import DockerExportOperator
 from airflow_provider_dockerbackup.operators.remove import DockerRemoveOperator
 from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
 from airflow_provider_dockerbackup.operators.verify import DockerBackupVerifyOperator
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.storage import storage_from_url
+from tests.core.world import Notes
 from tests.lab.engines import Engine
 from tests.lab.images import build_app, build_random, run_app_container
 from tests.lab.lab import Lab, LabHost
@@ -151,17 +161,81 @@ def test_an_engine_decompresses_what_is_restored_where_the_host_has_no_zstd(
     repository = Repository.open_or_create(storage_from_url(f"file://{tmp_path}"), clock=SystemClock(), layout="layers")
     backup = save_from(without_zstd, repository, name="other", image=reference, capture="save")
     without_zstd.daemon.docker("rmi", reference)
-    with load_stream(repository, backup, tags=(back,), packed=True) as frames:
+    with load_stream(repository, backup, tags=(back,), packing="frames") as frames:
         stream = b"".join(frames)
     with docker_on(without_zstd, name="other") as host:
         assert without_zstd.ssh("zstd", "--version").returncode == 127
-        assert host.takes_zstd()
+        assert host.packing(host.engine()) == "blobs"
         with pytest.raises((IntegrityError, TransientError)):
             host.load_image([stream[: len(stream) // 2], b"\0\1\2", stream[len(stream) // 2 + 3 :]])
         assert host.load_image([stream]).names == (back,)
         assert host.inspect_image(back).diff_ids == backup.whole().diff_ids
         host.create_container(back, name="frames")
         host.remove_container("frames")
+
+
+def test_layers_are_restored_in_the_blobs_that_hold_them(other: LabHost, tmp_path: Path) -> None:
+    """A containerd store names the image by the repository's own manifest; saved again, it brings no new layer."""
+    reference, back = "lab/blobs:1", "lab/blobs-back:1"
+    build_random(other.daemon, reference, size_mb=3, seed=13)
+    repository = Repository.open_or_create(storage_from_url(f"file://{tmp_path}"), clock=SystemClock(), layout="layers")
+    backup = save_from(other, repository, name="other", image=reference, capture="save")
+    record = backup.whole()
+    other.daemon.docker("rmi", reference)
+    notes = Notes()
+    with docker_on(other, name="other") as host:
+        request = RestoreRequest(tags=(back,))
+        done = restore_backup(backup, request, host=host, repository=repository, progress=notes)
+        assert host.inspect_image(back).diff_ids == record.diff_ids
+        host.create_container(back, name="blobs")
+        host.remove_container("blobs")
+        store = host.engine().store
+    assert done.identical
+    assert not [note for note in notes.notes if "does not take it so" in note]
+    assert record.blobs is not None
+    assert done.image_id == (record.blobs.config if store == "graphdriver" else record.blobs.manifest).digest
+    again = save_from(other, repository, name="other", image=back).whole().blobs
+    assert again is not None
+    assert again.layers == record.blobs.layers
+    assert again.new_bytes == 0
+    other.daemon.docker("rmi", back)
+
+
+def test_an_engine_refuses_a_blob_that_holds_another_layer(other: LabHost) -> None:
+    """A classic store alone is trusted with that: it leaves nothing, and a containerd store leaves what cannot run."""
+    layer, swapped = random_layer(21), random_layer(22)
+    frames = zstd_frame(swapped)
+    document = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [sha256_of(layer)]}}
+    config = json.dumps(document).encode()
+    piece = PlainLayer(
+        diff_id=sha256_of(layer),
+        size_bytes=len(layer),
+        chunks=lambda: nullcontext([layer]),
+        blob=sha256_of(frames),
+        frames=lambda: nullcontext([frames]),
+        stored_size_bytes=len(frames),
+    )
+    manifest = image_manifest(config, [descriptor(ZSTD_LAYER_TYPE, piece.blob, piece.stored_size_bytes)])
+    stream = stored_archive(config=config, manifest=manifest, layers=[piece], tags=["lab/swapped:1"], prove=False)
+    with docker_on(other, name="other") as host:
+        with pytest.raises(IntegrityError, match=r"(?i)diff ?id"):
+            host.load_image(stream)
+        if host.engine().store == "graphdriver":
+            with pytest.raises(NotFoundError):
+                host.inspect_image("lab/swapped:1")
+        with pytest.raises(DockerBackupError):
+            host.create_container("lab/swapped:1", name="swapped")
+    other.daemon.docker("rmi", "lab/swapped:1", check=False)
+
+
+def random_layer(seed: int) -> bytes:
+    """Return a tar with one file."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        member = tarfile.TarInfo("file")
+        member.size = 100_000
+        tar.addfile(member, io.BytesIO(random.Random(seed).randbytes(member.size)))  # noqa: S311 - same data each time
+    return file.getvalue()
 
 
 @pytest.mark.usefixtures("both")

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An image as the one archive that every engine from 20.10 on loads: an OCI layout with ``manifest.json`` beside it.
 
-Layers are uncompressed and named by their diff_ids. ``index.json``, ``manifest.json`` and the end of the tar come last,
-and only if every layer was the announced one: without them no engine loads anything.
+Layers are uncompressed and named by their diff_ids; or, for engines that take them so, they are the blobs that a
+repository holds. ``index.json``, ``manifest.json`` and the end of the tar come last, and only if every layer was the
+announced one: without them no engine loads anything.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, inflater, zstd_frame
@@ -37,6 +39,7 @@ class PlainLayer:
     :param blob: digest of the blob that they are read from, for who must know when they are wrong; else empty.
     :param frames: gives the same as whole zstd frames, compared with the blob's name when drawn to its end; None where
         there are none.
+    :param stored_size_bytes: size of the blob, where the frames are all of it.
     """
 
     diff_id: str
@@ -44,6 +47,21 @@ class PlainLayer:
     chunks: Callable[[], AbstractContextManager[Iterable[bytes]]]
     blob: str = ""
     frames: Callable[[], AbstractContextManager[Iterable[bytes]]] | None = None
+    stored_size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Member:
+    """A layer as it stands in the archive.
+
+    :param digest: names it.
+    :param size_bytes: its length in the tar.
+    :param body: gives its bytes, or what decompresses to them; raises before their end when they are wrong.
+    """
+
+    digest: str
+    size_bytes: int
+    body: Callable[[], Iterator[bytes]]
 
 
 def descriptor(media_type: str, digest: str, size_bytes: int, **extra: Any) -> dict[str, Any]:
@@ -95,7 +113,7 @@ def image_archive(
     without: Collection[str] = (),
     packed: bool = False,
 ) -> Generator[bytes, None, None]:
-    """Yield the archive of an image; it depends on the arguments alone.
+    """Yield the archive of an image with uncompressed layers; it depends on the arguments alone.
 
     :param config: the image's configuration.
     :param layers: its layers, lowest first; one that comes twice is written once.
@@ -108,8 +126,47 @@ def image_archive(
     for layer in layers:
         check_digest(layer.diff_id)
     head, tail = _frame(config, [(layer.diff_id, layer.size_bytes) for layer in layers], tags)
-    bodies = {layer.diff_id: layer for layer in layers if layer.diff_id not in without}
-    return _streamed(head, list(bodies.values()), tail, packed=packed)
+    body = _frames if packed else _plain
+    members = {
+        layer.diff_id: _Member(digest=layer.diff_id, size_bytes=layer.size_bytes, body=partial(body, layer))
+        for layer in layers
+        if layer.diff_id not in without
+    }
+    return _streamed(head, list(members.values()), tail, form=zstd_frame if packed else bytes)
+
+
+def stored_archive(
+    *,
+    config: bytes,
+    manifest: bytes,
+    layers: Sequence[PlainLayer],
+    tags: Sequence[str],
+    without: Collection[str] = (),
+    prove: bool = True,
+) -> Generator[bytes, None, None]:
+    """Yield the archive of an image with its layers as a repository holds them, compressed.
+
+    :param config: the image's configuration.
+    :param manifest: the OCI manifest that names it and the blobs; containerd stores take its digest for ``.Id``.
+    :param layers: its layers, lowest first, with their frames; a blob that comes twice is written once.
+    :param tags: ``name:tag`` each; none leaves the image untagged.
+    :param without: diff_ids of layers that are named and left out, for a daemon that has them.
+    :param prove: whether each layer is decompressed and compared with its diff_id here; not needed for a daemon that
+        itself compares every layer that it keeps.
+    :raises ConfigurationError: when a tag or a digest is not one.
+    :raises BadBlobError: when a layer has another size or digest.
+    """
+    for layer in layers:
+        check_digest(layer.diff_id)
+        check_digest(layer.blob)
+    body = _frames if prove else _unread
+    members = {
+        layer.blob: _Member(digest=layer.blob, size_bytes=layer.stored_size_bytes, body=partial(_exact, layer, body))
+        for layer in layers
+        if layer.diff_id not in without
+    }
+    head, tail = _around(config, manifest, [layer.blob for layer in layers], tags)
+    return _streamed(head, list(members.values()), tail, form=bytes)
 
 
 def archive_size(config: bytes, layers: Sequence[tuple[str, int]]) -> int:
@@ -133,29 +190,54 @@ def check_digest(diff_id: str) -> None:
 
 
 def _frame(config: bytes, layers: Sequence[tuple[str, int]], tags: Sequence[str]) -> tuple[bytes, bytes]:
-    """Return what comes before the layers, and what comes after them."""
-    manifest = plain_manifest(config, layers)
+    """Return what comes before uncompressed layers, and what comes after them."""
+    return _around(config, plain_manifest(config, layers), [diff_id for diff_id, _ in layers], tags)
+
+
+def _around(config: bytes, manifest: bytes, names: Sequence[str], tags: Sequence[str]) -> tuple[bytes, bytes]:
+    """Return what comes before layers of these names, and what comes after them."""
     references = tag_references(tags)
     entry = {
         "Config": BLOBS + sha256_of(config)[7:],
         "RepoTags": [str(tag) for tag in references] or None,
-        "Layers": [BLOBS + diff_id[7:] for diff_id, _ in layers],
+        "Layers": [BLOBS + name[7:] for name in names],
     }
     tail = whole_file("oci-layout", oci_layout()) + whole_file("index.json", image_index(manifest, tags=tags))
     tail += whole_file("manifest.json", compact_json([entry])) + 2 * ZERO_BLOCK
     return _blob(config) + _blob(manifest), tail
 
 
-def _streamed(head: bytes, layers: Sequence[PlainLayer], tail: bytes, *, packed: bool) -> Generator[bytes, None, None]:
-    form = zstd_frame if packed else bytes
+def _streamed(
+    head: bytes, members: Sequence[_Member], tail: bytes, *, form: Callable[[bytes], bytes]
+) -> Generator[bytes, None, None]:
     yield form(head)
-    for layer in layers:
+    for member in members:
         # A size of 8 GiB and more needs a header of several blocks.
-        yield form(file_header(BLOBS + layer.diff_id[7:], layer.size_bytes))
-        yield from _frames(layer) if packed else _plain(layer)
-        if end := padding(layer.size_bytes):
+        yield form(file_header(BLOBS + member.digest[7:], member.size_bytes))
+        yield from member.body()
+        if end := padding(member.size_bytes):
             yield form(end)
     yield form(tail)
+
+
+def _exact(layer: PlainLayer, body: Callable[[PlainLayer], Iterator[bytes]]) -> Iterator[bytes]:
+    """Pass a blob on, and never more of it than its tar header says: what follows would be further members."""
+    seen = 0
+    for chunk in body(layer):
+        seen += len(chunk)
+        if seen > layer.stored_size_bytes:
+            raise _wrong(layer, f"the blob is longer than its recorded {layer.stored_size_bytes} bytes")
+        yield chunk
+    if seen != layer.stored_size_bytes:
+        raise _wrong(layer, f"the blob has {seen} bytes, the record says {layer.stored_size_bytes}")
+
+
+def _unread(layer: PlainLayer) -> Iterator[bytes]:
+    """Pass on a layer as it is stored; only the blob is compared, with its name."""
+    if layer.frames is None:
+        raise _wrong(layer, f"layer {layer.diff_id} is not stored in frames")
+    with layer.frames() as frames:
+        yield from frames
 
 
 def _plain(layer: PlainLayer) -> Iterator[bytes]:

@@ -9,10 +9,11 @@ from contextlib import closing, contextmanager
 from functools import partial
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, decompressed
-from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, image_archive
+from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, image_archive, stored_archive
 from airflow_provider_dockerbackup.core.archive.wire import ImageConfig, OciManifest, parse, strict_json
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.encryption.stream import Decryption
+from airflow_provider_dockerbackup.core.model import Packing
 from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.core.record import BackupRecord, Blob, BlobSet, LayerBlob
@@ -113,7 +114,8 @@ def image_stream(
     tags: Sequence[str],
     where: str,
     without: Collection[str] = (),
-    packed: bool = False,
+    packing: Packing = "none",
+    prove: bool = True,
     decrypt: Decryption | None = None,
 ) -> Generator[bytes, None, None]:
     """Yield an image as ``docker load`` takes it, put together from its blobs.
@@ -121,7 +123,9 @@ def image_stream(
     :param tags: ``name:tag`` each.
     :param where: the backup, for messages.
     :param without: diff_ids of layers that are left out, for a daemon that has them.
-    :param packed: as zstd frames: each blob as it is stored, compared with its name but not decompressed.
+    :param packing: how layers are compressed; of an encrypted repository, whose blobs have names of their own, they
+        come as frames where blobs are asked for.
+    :param prove: whether each layer in a blob is compared with its diff_id here, too; False for a daemon that does it.
     :param decrypt: for the blobs of an encrypted repository.
     :raises IntegrityError: when manifest, configuration and record do not name the same layers; while it is drawn,
         when a layer is damaged.
@@ -134,10 +138,14 @@ def image_stream(
             chunks=partial(layer_stream, storage, layer, decrypt=decrypt),
             blob=layer.digest,
             frames=partial(layer_frames, storage, layer, decrypt=decrypt),
+            stored_size_bytes=layer.stored_size_bytes,
         )
         for diff_id, layer in zip(record.diff_ids, blobs.layers, strict=True)
     ]
-    return image_archive(config=config, layers=layers, tags=tags, without=without, packed=packed)
+    if packing == "blobs" and decrypt is None:
+        manifest = blob_bytes(storage, blobs.manifest)
+        return stored_archive(config=config, manifest=manifest, layers=layers, tags=tags, without=without, prove=prove)
+    return image_archive(config=config, layers=layers, tags=tags, without=without, packed=packing != "none")
 
 
 def only_layer(record: BackupRecord, where: str) -> LayerBlob:

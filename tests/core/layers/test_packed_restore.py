@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import io
+import json
+import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, decompressed, inflater, zstd_frame
-from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, image_archive
+from airflow_provider_dockerbackup.core.archive.hybrid import (
+    PlainLayer,
+    descriptor,
+    image_archive,
+    image_manifest,
+    stored_archive,
+)
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import sha256_of
-from airflow_provider_dockerbackup.core.model import LoadedImage
+from airflow_provider_dockerbackup.core.model import EngineInfo, LoadedImage, Packing, Store
 from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.reading import load_stream
+from airflow_provider_dockerbackup.core.record import Blob, Source
 from airflow_provider_dockerbackup.core.restore import RestoreRequest
 from airflow_provider_dockerbackup.exceptions import BadBlobError, IntegrityError
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost
+from airflow_provider_dockerbackup.transport.memory_images import memory_engine
 from tests.core.encryption.keys import age_pair
 from tests.core.world import CONTAINER, IMAGE, World, app_archive, spoil
 
@@ -27,9 +39,9 @@ ANNA, BERND = age_pair(), age_pair()
 class _Receiving(MemoryDockerHost):
     """A target that notes what loads were given, and whether they were given the end."""
 
-    def __init__(self, *, decompresses: bool = True, refuses: bool = False) -> None:
-        super().__init__("target")
-        self.decompresses = decompresses
+    def __init__(self, *, takes: Packing = "frames", refuses: bool = False, engine: EngineInfo | None = None) -> None:
+        super().__init__("target", engine=engine)
+        self.takes = takes
         self.refuses = refuses
         self.streams: list[bytes] = []
         self.ends = 0
@@ -54,10 +66,11 @@ def encrypted() -> World:
     return World(layout="layers", recipients=(ANNA.recipient, BERND.recipient), identities=ANNA.identities)
 
 
-def sent(world: World, backup: Backup, *, packed: bool, without: Iterable[str] = ()) -> bytes:
+def sent(world: World, backup: Backup, *, packing: Packing, without: Iterable[str] = (), prove: bool = True) -> bytes:
     """Return what a load would be given."""
-    with load_stream(world.repository, backup, tags=(TAG,), without=tuple(without), packed=packed) as stream:
-        return b"".join(stream)
+    stream = load_stream(world.repository, backup, tags=(TAG,), without=tuple(without), packing=packing, prove=prove)
+    with stream as chunks:
+        return b"".join(chunks)
 
 
 @pytest.mark.parametrize("source", [IMAGE, CONTAINER], ids=["image", "container"])
@@ -68,8 +81,8 @@ def test_the_frames_decompress_to_the_very_archive(make: type[World], source: ob
     world = make()
     backup = world.backup(1, source).backup  # type: ignore[arg-type]
     without = backup.whole().diff_ids[:1] if thin else ()
-    packed = sent(world, backup, packed=True, without=without)
-    plain = sent(world, backup, packed=False, without=without)
+    packed = sent(world, backup, packing="frames", without=without)
+    plain = sent(world, backup, packing="none", without=without)
     assert b"".join(decompressed([packed], Compression.ZSTD)) == plain
     assert len(packed) < len(plain)
 
@@ -88,11 +101,116 @@ def test_layers_are_sent_in_the_very_blobs_they_are_stored_in() -> None:
     assert world.progress.open == 0
 
 
+@pytest.mark.parametrize("source", [IMAGE, CONTAINER], ids=["image", "container"])
+@pytest.mark.parametrize("thin", [False, True], ids=["whole", "thin"])
+@pytest.mark.parametrize("prove", [True, False])
+def test_a_target_that_decompresses_layers_gets_the_blobs_with_the_manifest_that_names_them(
+    source: Source, *, thin: bool, prove: bool
+) -> None:
+    """Each is a member under its own name, and the index names the very manifest of the repository."""
+    world = World(layout="layers")
+    record = world.backup(1, source).backup.whole()
+    assert record.blobs is not None
+    without = record.diff_ids[:1] if thin and len(record.diff_ids) > 1 else ()
+    data = sent(world, world.backup(1, source).backup, packing="blobs", without=without, prove=prove)
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        members = {each.name: tar.extractfile(each).read() for each in tar}  # type: ignore[union-attr]
+    left = [layer.digest for layer in record.blobs.layers[: len(without)]]
+    names = [record.blobs.config.digest, record.blobs.manifest.digest, *(each.digest for each in record.blobs.layers)]
+    expected = {blob_path(name): world.storage.read(blob_path(name)) for name in names if name not in left}
+    assert {name: data for name, data in members.items() if name.startswith("blobs/")} == expected
+    index, (entry,) = json.loads(members["index.json"]), json.loads(members["manifest.json"])
+    assert [each["digest"] for each in index["manifests"]] == [record.blobs.manifest.digest]
+    assert entry["Layers"] == [blob_path(layer.digest) for layer in record.blobs.layers]
+    assert list(members)[-2:] == ["index.json", "manifest.json"]
+
+
+def test_a_target_that_decompresses_layers_has_the_recorded_image_then() -> None:
+    """Told by the digest that names it there."""
+    world = World(layout="layers")
+    backup = world.backup(1).backup
+    target = _Receiving(takes="blobs")
+    assert world.restore(backup, RestoreRequest(tags=(TAG,)), host=target).identical
+    assert [Compression.of(each) for each in target.streams] == [Compression.NONE]
+    blobs = backup.whole().blobs
+    assert blobs is not None
+    assert all(world.storage.read(blob_path(layer.digest)) in target.streams[0] for layer in blobs.layers)
+    assert {blobs.manifest.digest, blobs.config.digest} <= backup.whole().image_ids
+
+
+def test_an_encrypted_repository_sends_frames_to_a_target_that_decompresses_layers() -> None:
+    """Its blobs have the names of what is encrypted."""
+    world = encrypted()
+    target = _Receiving(takes="blobs")
+    backup = world.backup(1).backup
+    assert world.restore(backup, RestoreRequest(tags=(TAG,)), host=target).identical
+    assert [Compression.of(each) for each in target.streams] == [Compression.ZSTD]
+    assert backup.whole().image_ids == {*backup.whole().image.known_ids, backup.whole().image.config_digest}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("store", ["graphdriver", "containerd"])
+def test_a_layer_that_is_not_in_its_blob_is_found_whoever_compares_it(store: Store) -> None:
+    """A classic engine does it itself, and the worker tells then which blob it is; for the other the worker does it."""
+    world = World(layout="layers")
+    backup = _with_a_wrong_blob(world)
+    target = _Receiving(takes="blobs", engine=replace(memory_engine("target"), store=store))
+    before = target.list_images()
+    with pytest.raises(BadBlobError):
+        world.restore(backup, RestoreRequest(tags=(TAG,)), host=target)
+    assert target.list_images() == before
+    assert target.ends == (1 if store == "graphdriver" else 0)
+
+
+def _with_a_wrong_blob(world: World) -> Backup:
+    """Return a backup whose record, manifest and blobs agree, but one blob holds another layer than the record says."""
+    backup = world.backup(1).backup
+    record = backup.whole()
+    blobs = record.blobs
+    assert blobs is not None
+    old = blobs.layers[-1]
+    plain = b"".join(decompressed([world.storage.read(blob_path(old.digest))], Compression.ZSTD))
+    frames = zstd_frame(plain[:-1] + b"x")
+    layers = (
+        *blobs.layers[:-1],
+        old.model_copy(update={"digest": sha256_of(frames), "stored_size_bytes": len(frames)}),
+    )
+    config = world.storage.read(blob_path(blobs.config.digest))
+    manifest = image_manifest(config, [descriptor("zstd", each.digest, each.stored_size_bytes) for each in layers])
+    for data in (frames, manifest):
+        world.storage.create(blob_path(sha256_of(data)), data)
+    named = Blob(digest=sha256_of(manifest), size_bytes=len(manifest))
+    other = record.model_copy(update={"blobs": blobs.model_copy(update={"layers": layers, "manifest": named})})
+    return replace(backup, record=other)
+
+
+@pytest.mark.parametrize("prove", [True, False])
+@pytest.mark.parametrize("cut", ["longer", "shorter"])
+def test_a_blob_of_another_size_is_never_sent_to_its_end(cut: str, *, prove: bool) -> None:
+    """What follows it would be read as members of the archive, whatever is in the frames."""
+    body = b"layer " * 50_000
+    frames = zstd_frame(body)
+    given = [frames, b"members of", b" their own"] if cut == "longer" else [frames[:-1]]
+    layer = PlainLayer(
+        diff_id=sha256_of(body),
+        size_bytes=len(body),
+        chunks=lambda: nullcontext([body]),
+        blob=sha256_of(frames),
+        frames=lambda: nullcontext(given),
+        stored_size_bytes=len(frames),
+    )
+    got: list[bytes] = []
+    with pytest.raises(BadBlobError) as caught:
+        got.extend(stored_archive(config=b"{}", manifest=b"{}", layers=[layer], tags=[TAG], prove=prove))
+    assert caught.value.digest == sha256_of(frames)
+    assert b"members of" not in b"".join(got)
+    assert b"index.json" not in b"".join(got)
+
+
 def test_a_target_that_does_not_decompress_gets_a_plain_archive() -> None:
     """One that has neither zstd nor a new engine."""
     world = World(layout="layers")
     backup = world.backup(1).backup
-    target = _Receiving(decompresses=False)
+    target = _Receiving(takes="none")
     assert world.restore(backup, RestoreRequest(tags=(TAG,)), host=target).identical
     assert [Compression.of(each) for each in target.streams] == [Compression.NONE]
 
@@ -117,7 +235,8 @@ def test_a_target_whose_zstd_fails_gets_a_plain_archive_then() -> None:
 
 @pytest.mark.parametrize("make", [lambda: World(layout="layers"), encrypted], ids=["plain", "encrypted"])
 @pytest.mark.parametrize("known", [False, True], ids=["whole", "thin"])
-def test_a_damaged_blob_is_never_sent_to_its_end(make: type[World], *, known: bool) -> None:
+@pytest.mark.parametrize("takes", ["frames", "blobs"])
+def test_a_damaged_blob_is_never_sent_to_its_end(make: type[World], takes: Packing, *, known: bool) -> None:
     """Wherever the byte is, and whether its frame still decompresses or not; the target has no image more."""
     world = make()
     backup = world.backup(1).backup
@@ -126,7 +245,7 @@ def test_a_damaged_blob_is_never_sent_to_its_end(make: type[World], *, known: bo
     path = blob_path(blobs.layers[-1].digest)
     for position in range(blobs.layers[-1].stored_size_bytes):
         spoil(world.storage, path, position=position)
-        target = _Receiving()
+        target = _Receiving(takes=takes)
         if known:
             target.add_archive(app_archive("two"))
         before = target.list_images()
