@@ -22,6 +22,7 @@ from benchmarks.comparisons import COMPARISONS
 from benchmarks.contestants import PROGRAMS
 from benchmarks.figures import Measure
 from benchmarks.kept import earlier
+from tests.lab.engines import SUITES, Engine
 from tests.lab.errors import LabError
 from tests.lab.install import ensure_programs
 from tests.lab.lab import Lab
@@ -46,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measures, series = earlier(files) if parsed.keep else ([], {})
     try:
         ensure_programs(PROGRAMS)
-        with Lab.start(directory / "lab", hosts=2) as lab:
+        engine = Engine(version=parsed.engine, containerd_store=parsed.containerd)
+        with Lab.start(directory / "lab", hosts=2, engine=engine) as lab:
             bench = Bench(lab, directory, options)
             about = report.circumstances(lab)
             for comparison in COMPARISONS:
@@ -98,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--blobs", type=_positive, help="blobs that garbage collection goes over (default 100000)")
     parser.add_argument("--sources", type=_positive, help="unchanged sources of a fleet (default 50)")
     parser.add_argument("--only", action="append", choices=names, default=[], help="a comparison; can be repeated")
+    parser.add_argument("--engine", choices=sorted(SUITES), help="engine of all hosts (default: the installed one)")
+    parser.add_argument("--containerd", action="store_true", help="containerd image store (26 and 28)")
     parser.add_argument("--dir", default="/tmp", help="disk to write to, at most 4 characters (default /tmp)")
     parser.add_argument("--patience", type=float, dest="patience_seconds", help="seconds to wait for quiet in each")
     return parser
