@@ -10,9 +10,10 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, cast
 
 import zstandard
+from zlib_ng import zlib_ng
 
 from airflow_provider_dockerbackup.core.archive.zstd_frames import MAX_WINDOW_BYTES, FrameError, FrameWalker
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, IntegrityError
@@ -21,6 +22,7 @@ PIECE_BYTES = 1 << 20
 # Costs half a percent of what layers are stored in.
 _JOB_BYTES = 2 << 20
 _GZIP = zlib.MAX_WBITS | 16
+_GZIP_ERROR = cast("type[Exception]", zlib_ng.error)  # its stub calls it an instance
 _DEFAULT_LEVEL = {"gzip": 6, "zstd": 3}
 _LEVELS = {"none": range(1), "gzip": range(1, 10), "zstd": range(-7, 23)}
 
@@ -158,7 +160,8 @@ class _PlainInflater:
 
 class _GzipInflater:
     def __init__(self) -> None:
-        self._member = zlib.decompressobj(_GZIP)
+        # zlib's interface, and for what images hold half of the time that zlib takes.
+        self._member = zlib_ng.decompressobj(_GZIP)
         self._begun = False
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
@@ -167,11 +170,11 @@ class _GzipInflater:
             if self._member.eof:
                 if not len(left):
                     return
-                self._member = zlib.decompressobj(_GZIP)
+                self._member = zlib_ng.decompressobj(_GZIP)
             self._begun = True
             try:
                 piece = self._member.decompress(left, PIECE_BYTES)
-            except zlib.error as err:
+            except _GZIP_ERROR as err:
                 raise IntegrityError(f"gzip stream is corrupt: {err}") from err
             if piece:
                 yield piece
