@@ -370,7 +370,7 @@ def load_stream(
     :param packing: how what is stored in frames, that is in layout ``layers``, may come: ``frames``, all of it for a
         host or daemon that decompresses archives; ``blobs``, each layer for a daemon that decompresses layers.
     :param prove: False for a daemon that compares every layer that it keeps with its diff_id: then what a blob holds
-        is not compared here where ``blobs`` are sent. Each blob is compared with its name in any case.
+        is not compared here where it goes packed. Each blob is compared with its name in any case.
     """
     record = backup.whole()
     if record.blobs is not None:

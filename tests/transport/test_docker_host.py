@@ -521,6 +521,22 @@ def test_a_blob_that_holds_more_than_its_layer_brings_no_image_of_its_own(host: 
     host.remove_image(victim)
 
 
+def test_frames_that_hold_another_layer_of_that_length_are_refused_by_the_engine(host: SshDockerHost) -> None:
+    """A classic store alone is left to compare it: it does so for every layer that it keeps."""
+    layer, swapped = tar_layer("file", b"x" * 700), tar_layer("file", b"y" * 700)
+    piece = PlainLayer(
+        diff_id=sha256_of(layer),
+        size_bytes=len(layer),
+        chunks=lambda: nullcontext([layer]),
+        frames=lambda: nullcontext([zstd_frame(swapped)]),
+    )
+    config = plain_image(layer, "swapped")
+    with pytest.raises(IntegrityError, match="invalid diffID"):
+        host.load_image(image_archive(config=config, layers=[piece], tags=["lab/swapped:1"], packed=True, prove=False))
+    with pytest.raises(NotFoundError):
+        host.inspect_image("lab/swapped:1")
+
+
 @pytest.mark.parametrize("at", [0.1, 0.5, 0.9])
 def test_damaged_zstd_frames_are_not_loaded(host: SshDockerHost, lab_host: LabHost, at: float) -> None:
     """An error, and no image."""

@@ -125,7 +125,7 @@ def image_stream(
     :param without: diff_ids of layers that are left out, for a daemon that has them.
     :param packing: how layers are compressed; of an encrypted repository, whose blobs have names of their own, they
         come as frames where blobs are asked for.
-    :param prove: whether each layer in a blob is compared with its diff_id here, too; False for a daemon that does it.
+    :param prove: whether each packed layer is compared with its diff_id here, too; False for a daemon that does it.
     :param decrypt: for the blobs of an encrypted repository.
     :raises IntegrityError: when manifest, configuration and record do not name the same layers; while it is drawn,
         when a layer is damaged.
@@ -145,7 +145,9 @@ def image_stream(
     if packing == "blobs" and decrypt is None:
         manifest = blob_bytes(storage, blobs.manifest)
         return stored_archive(config=config, manifest=manifest, layers=layers, tags=tags, without=without, prove=prove)
-    return image_archive(config=config, layers=layers, tags=tags, without=without, packed=packing != "none")
+    return image_archive(
+        config=config, layers=layers, tags=tags, without=without, packed=packing != "none", prove=prove
+    )
 
 
 def only_layer(record: BackupRecord, where: str) -> LayerBlob:
