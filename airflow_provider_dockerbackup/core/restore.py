@@ -131,11 +131,12 @@ def _restore(
     own = WorkingName(RESTORED, record.backup_id)
     began = repository.clock.monotonic()
     try:
-        image = _load(backup, request.method, own.tag, host=host, repository=repository, progress=progress)
+        image = _load(backup, request.method, own, host=host, repository=repository, progress=progress)
         identical, notes = _compare(repository, backup, request.method, host, image)
         seconds = round(repository.clock.monotonic() - began, 3)
         # Now that the image's ID is known, and much time has passed: what do the tags stand for really?
-        taken = {tag: held for tag in tags if (held := _standing_id(tag, host)) not in {"", image.id}}
+        same = {"", image.id} | (record.image_ids if identical else frozenset())
+        taken = {tag: held for tag in tags if (held := _standing_id(tag, host)) not in same}
         if taken and not request.replace_tags:
             raise _in_use(taken, host)
         kept = _kept(taken, tags, host, record.backup_id)
@@ -180,25 +181,26 @@ class _Sending:
 
 
 def _load(
-    backup: Backup, method: Method, own: str, *, host: DockerHost, repository: Repository, progress: Progress
+    backup: Backup, method: Method, own: WorkingName, *, host: DockerHost, repository: Repository, progress: Progress
 ) -> ImageInspect:
     record = backup.whole()
     if method == "import":
         with archive_stream(repository, backup) as tar, _shown(record, host, progress, record.size_bytes):
-            host.import_filesystem(told(tar, progress), reference=own)
-        return host.inspect_image(own)
+            host.import_filesystem(told(tar, progress), reference=own.tag)
+        return host.inspect_image(own.tag)
     sending = _sending(record, host)
     if sending.without:
         progress.note(f"{host.name} has {len(sending.without)} of {len(record.diff_ids)} layers; they are not sent")
     try:
-        _send(repository, backup, own, host=host, progress=progress, sending=sending)
+        _send(repository, backup, own.tag, host=host, progress=progress, sending=sending)
     except IntegrityError as err:
         if sending == _Sending():
             raise
         # An image that had them may be gone since, or zstd fail; damage of our own is found again by the second try.
         progress.note(f"{host.name} does not take it so; sending all, uncompressed: {err}")
-        _send(repository, backup, own, host=host, progress=progress, sending=_Sending())
-    return host.inspect_image(own)
+        own.remove(host, progress)  # a containerd store keeps what it could not unpack
+        _send(repository, backup, own.tag, host=host, progress=progress, sending=_Sending())
+    return host.inspect_image(own.tag)
 
 
 def _sending(record: BackupRecord, host: DockerHost) -> _Sending:

@@ -73,10 +73,12 @@ class Notes:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.totals: list[int | None] = []
         self.open = 0
 
     def start(self, what: str, total_bytes: int | None) -> None:
         """Begin a piece of work."""
+        self.totals.append(total_bytes)
         self.open += 1
 
     def advance(self, done_bytes: int) -> None:

@@ -17,9 +17,8 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_dockerbackup.core.archive.compression import zstd_frame
-from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, descriptor, image_manifest, stored_archive
+from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, stored_archive
 from airflow_provider_dockerbackup.core.document import sha256_of
-from airflow_provider_dockerbackup.core.layers.backup import ZSTD_LAYER_TYPE
 from airflow_provider_dockerbackup.core.reading import load_stream
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.restore import RestoreRequest, restore_backup
@@ -191,6 +190,7 @@ def test_layers_are_restored_in_the_blobs_that_hold_them(other: LabHost, tmp_pat
         host.remove_container("blobs")
         store = host.engine().store
     assert done.identical
+    assert done.notes == ()  # told by its ID, not value by value
     assert not [note for note in notes.notes if "does not take it so" in note]
     assert record.blobs is not None
     assert done.image_id == (record.blobs.config if store == "graphdriver" else record.blobs.manifest).digest
@@ -199,6 +199,26 @@ def test_layers_are_restored_in_the_blobs_that_hold_them(other: LabHost, tmp_pat
     assert again.layers == record.blobs.layers
     assert again.new_bytes == 0
     other.daemon.docker("rmi", back)
+
+
+def test_a_restore_over_the_same_image_loaded_plain_needs_no_leave(other: LabHost, tmp_path: Path) -> None:
+    """As a rollback leaves it: a containerd store gives it another ID then."""
+    reference, back = "lab/plain:1", "lab/plain-back:1"
+    build_random(other.daemon, reference, size_mb=3, seed=14)
+    repository = Repository.open_or_create(storage_from_url(f"file://{tmp_path}"), clock=SystemClock(), layout="layers")
+    backup = save_from(other, repository, name="other", image=reference, capture="save")
+    other.daemon.docker("rmi", reference)
+    with docker_on(other, name="other") as host:
+        with load_stream(repository, backup, tags=(back,)) as chunks:
+            host.load_image(chunks)
+        before = host.inspect_image(back).id
+        done = restore_backup(backup, RestoreRequest(tags=(back,)), host=host, repository=repository, progress=Notes())
+        assert done.identical
+        assert done.kept == {}
+        assert host.inspect_image(back).id == done.image_id
+        assert {before, done.image_id} <= backup.whole().image_ids
+        assert (before == done.image_id) is (host.engine().store == "graphdriver")
+    other.daemon.docker("rmi", back, before, check=False)
 
 
 def test_an_engine_refuses_a_blob_that_holds_another_layer(other: LabHost) -> None:
@@ -215,8 +235,7 @@ def test_an_engine_refuses_a_blob_that_holds_another_layer(other: LabHost) -> No
         frames=lambda: nullcontext([frames]),
         stored_size_bytes=len(frames),
     )
-    manifest = image_manifest(config, [descriptor(ZSTD_LAYER_TYPE, piece.blob, piece.stored_size_bytes)])
-    stream = stored_archive(config=config, manifest=manifest, layers=[piece], tags=["lab/swapped:1"], prove=False)
+    stream = stored_archive(config=config, layers=[piece], tags=["lab/swapped:1"], prove=False)
     with docker_on(other, name="other") as host:
         with pytest.raises(IntegrityError, match=r"(?i)diff ?id"):
             host.load_image(stream)

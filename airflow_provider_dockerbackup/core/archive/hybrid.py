@@ -27,6 +27,7 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+ZSTD_LAYER_TYPE = f"{LAYER_TYPE}+zstd"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 
@@ -105,6 +106,14 @@ def plain_manifest(config: bytes, layers: Iterable[tuple[str, int]]) -> bytes:
     return image_manifest(config, [descriptor(LAYER_TYPE, diff_id, size) for diff_id, size in layers])
 
 
+def stored_manifest(config: bytes, blobs: Iterable[tuple[str, int]]) -> bytes:
+    """Return the manifest of an image whose layers are blobs of a repository.
+
+    :param blobs: digest and size of each blob, lowest layer first.
+    """
+    return image_manifest(config, [descriptor(ZSTD_LAYER_TYPE, digest, size) for digest, size in blobs])
+
+
 def image_archive(
     *,
     config: bytes,
@@ -141,7 +150,6 @@ def image_archive(
 def stored_archive(
     *,
     config: bytes,
-    manifest: bytes,
     layers: Sequence[PlainLayer],
     tags: Sequence[str],
     without: Collection[str] = (),
@@ -149,25 +157,30 @@ def stored_archive(
 ) -> Generator[bytes, None, None]:
     """Yield the archive of an image with its layers as a repository holds them, compressed.
 
+    It names them by :func:`stored_manifest`, whose digest containerd stores take for ``.Id``.
+
     :param config: the image's configuration.
-    :param manifest: the OCI manifest that names it and the blobs; containerd stores take its digest for ``.Id``.
     :param layers: its layers, lowest first, with their frames; a blob that comes twice is written once.
     :param tags: ``name:tag`` each; none leaves the image untagged.
     :param without: diff_ids of layers that are named and left out, for a daemon that has them.
     :param prove: whether each layer is decompressed and compared with its diff_id here; not needed for a daemon that
         itself compares every layer that it keeps.
     :raises ConfigurationError: when a tag or a digest is not one.
-    :raises BadBlobError: when a layer has another size or digest.
+    :raises BadBlobError: when a layer has another size or digest, or one blob is to be two layers.
     """
+    diff_ids: dict[str, str] = {}
     for layer in layers:
         check_digest(layer.diff_id)
         check_digest(layer.blob)
+        if (other := diff_ids.setdefault(layer.blob, layer.diff_id)) != layer.diff_id:
+            raise _wrong(layer, f"one blob cannot be both layer {other} and layer {layer.diff_id}")
     body = partial(_frames, digests=True) if prove else _unread
     members = {
         layer.blob: _Member(digest=layer.blob, size_bytes=layer.stored_size_bytes, body=partial(_exact, layer, body))
         for layer in layers
         if layer.diff_id not in without
     }
+    manifest = stored_manifest(config, [(layer.blob, layer.stored_size_bytes) for layer in layers])
     head, tail = _around(config, manifest, [layer.blob for layer in layers], tags)
     return _streamed(head, list(members.values()), tail, form=bytes)
 

@@ -10,13 +10,11 @@ from dataclasses import replace
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.contents import BLOBS
 from airflow_provider_dockerbackup.core.archive.hybrid import (
-    LAYER_TYPE,
     archive_size,
-    descriptor,
     image_index,
-    image_manifest,
     oci_layout,
     plain_manifest,
+    stored_manifest,
 )
 from airflow_provider_dockerbackup.core.attempt import Attempt
 from airflow_provider_dockerbackup.core.capture import Tuning
@@ -30,8 +28,6 @@ from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.record import BlobSet, DocumentFile, Layer, LayerBlob
 from airflow_provider_dockerbackup.core.throttle import Throttle
 from airflow_provider_dockerbackup.exceptions import DockerBackupError
-
-ZSTD_LAYER_TYPE = f"{LAYER_TYPE}+zstd"
 
 
 @contextmanager
@@ -127,14 +123,12 @@ def blob_set(
     received_bytes: int,
 ) -> BlobSet:
     """Store what belongs to an image whose layers are there, and return what the record says of its bytes."""
-    stored_config = store.put(config)
-    manifest = image_manifest(
-        config, [descriptor(ZSTD_LAYER_TYPE, each.digest, each.stored_size_bytes) for each in layers]
-    )
-    stored_manifest = store.put(manifest)
+    config_blob = store.put(config)
+    manifest = stored_manifest(config, [(each.digest, each.stored_size_bytes) for each in layers])
+    manifest_blob = store.put(manifest)
     return BlobSet(
-        manifest=stored_manifest,
-        config=stored_config,
+        manifest=manifest_blob,
+        config=config_blob,
         layers=tuple(layers),
         documents=_oci_documents(manifest, attempt),
         size_bytes=size_bytes,

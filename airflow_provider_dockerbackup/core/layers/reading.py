@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, decompressed
-from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, image_archive, stored_archive
+from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, image_archive, stored_archive, stored_manifest
 from airflow_provider_dockerbackup.core.archive.wire import ImageConfig, OciManifest, parse, strict_json
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.encryption.stream import Decryption
@@ -143,8 +143,11 @@ def image_stream(
         for diff_id, layer in zip(record.diff_ids, blobs.layers, strict=True)
     ]
     if packing == "blobs" and decrypt is None:
-        manifest = blob_bytes(storage, blobs.manifest)
-        return stored_archive(config=config, manifest=manifest, layers=layers, tags=tags, without=without, prove=prove)
+        named = stored_manifest(config, [(each.digest, each.stored_size_bytes) for each in blobs.layers])
+        if sha256_of(named) != blobs.manifest.digest:
+            # It would stand in the target's store, with whatever else it says.
+            raise IntegrityError(f"{where}: blob {blobs.manifest.digest} is not the manifest of the record's blobs")
+        return stored_archive(config=config, layers=layers, tags=tags, without=without, prove=prove)
     return image_archive(
         config=config, layers=layers, tags=tags, without=without, packed=packing != "none", prove=prove
     )

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
-from airflow_provider_dockerbackup.core.archive.hybrid import descriptor, image_manifest
+from airflow_provider_dockerbackup.core.archive.hybrid import stored_manifest
 from airflow_provider_dockerbackup.core.audit.checkpoint import CheckpointRequest, make_checkpoint
 from airflow_provider_dockerbackup.core.audit.proof import prove
 from airflow_provider_dockerbackup.core.audit.reading import stored_events
@@ -22,7 +22,6 @@ from airflow_provider_dockerbackup.core.document import compact_time, sha256_of
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient
 from airflow_provider_dockerbackup.core.gc.collect import GcRequest, collect_garbage
 from airflow_provider_dockerbackup.core.hold import HoldRequest, ReleaseRequest, hold_backup, release_backup
-from airflow_provider_dockerbackup.core.layers.backup import ZSTD_LAYER_TYPE
 from airflow_provider_dockerbackup.core.layers.documents import map_path
 from airflow_provider_dockerbackup.core.places import RECORD_FILE, blob_path
 from airflow_provider_dockerbackup.core.ports import ObjectWriter, StagedWriter, Storage
@@ -404,9 +403,7 @@ def test_a_blob_that_holds_another_layer_than_the_source_says_does_not_poison_th
     base, top = record.blobs.layers
     layers = (base, base.model_copy(update={"diff_id": top.diff_id}))
     config = made.world.storage.read(blob_path(record.blobs.config.digest))
-    manifest = image_manifest(
-        config, [descriptor(ZSTD_LAYER_TYPE, each.digest, each.stored_size_bytes) for each in layers]
-    )
+    manifest = stored_manifest(config, [(each.digest, each.stored_size_bytes) for each in layers])
     made.world.storage.create(blob_path(sha256_of(manifest)), manifest)
     named = Blob(digest=sha256_of(manifest), size_bytes=len(manifest))
     wrong = record.blobs.model_copy(update={"layers": layers, "manifest": named})

@@ -14,11 +14,11 @@ import pytest
 from airflow_provider_dockerbackup.core.archive.compression import Compression, decompressed, inflater, zstd_frame
 from airflow_provider_dockerbackup.core.archive.hybrid import (
     PlainLayer,
-    descriptor,
     image_archive,
-    image_manifest,
     stored_archive,
+    stored_manifest,
 )
+from airflow_provider_dockerbackup.core.archive.load_form import compact_json
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.model import EngineInfo, LoadedImage, Packing, Store
@@ -176,12 +176,64 @@ def _with_a_wrong_blob(world: World) -> Backup:
         old.model_copy(update={"digest": sha256_of(frames), "stored_size_bytes": len(frames)}),
     )
     config = world.storage.read(blob_path(blobs.config.digest))
-    manifest = image_manifest(config, [descriptor("zstd", each.digest, each.stored_size_bytes) for each in layers])
+    manifest = stored_manifest(config, [(each.digest, each.stored_size_bytes) for each in layers])
     for data in (frames, manifest):
         world.storage.create(blob_path(sha256_of(data)), data)
     named = Blob(digest=sha256_of(manifest), size_bytes=len(manifest))
     other = record.model_copy(update={"blobs": blobs.model_copy(update={"layers": layers, "manifest": named})})
     return replace(backup, record=other)
+
+
+def test_one_blob_cannot_be_two_layers() -> None:
+    """Of one member only one diff_id would be compared."""
+    bodies = [b"lower", b"upper"]
+    layers = [
+        PlainLayer(
+            diff_id=sha256_of(body),
+            size_bytes=len(body),
+            chunks=lambda: nullcontext([bodies[1]]),
+            blob=sha256_of(b"blob"),
+            frames=lambda: nullcontext([zstd_frame(bodies[1])]),
+            stored_size_bytes=len(zstd_frame(bodies[1])),
+        )
+        for body in bodies
+    ]
+    with pytest.raises(BadBlobError, match="one blob cannot be both"):
+        stored_archive(config=b"{}", layers=layers, tags=[TAG])
+
+
+def test_a_manifest_that_says_more_than_the_record_is_never_sent() -> None:
+    """A containerd store would keep it, with sizes and types that nobody compared."""
+    world = World(layout="layers")
+    backup = world.backup(1).backup
+    record = backup.whole()
+    assert record.blobs is not None
+    document = json.loads(world.storage.read(blob_path(record.blobs.manifest.digest)))
+    document["layers"][0]["mediaType"] = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+    manifest = compact_json(document)
+    world.storage.create(blob_path(sha256_of(manifest)), manifest)
+    named = Blob(digest=sha256_of(manifest), size_bytes=len(manifest))
+    changed = replace(
+        backup, record=record.model_copy(update={"blobs": record.blobs.model_copy(update={"manifest": named})})
+    )
+    target = _Receiving(takes="blobs")
+    assert world.restore(changed, RestoreRequest(tags=(TAG,)), host=target).identical
+    assert len(target.streams) == 1
+    assert manifest not in target.streams[0]
+    assert any("is not the manifest of the record's blobs" in note for note in world.progress.notes)
+
+
+@pytest.mark.parametrize("takes", ["none", "frames", "blobs"])
+def test_the_progress_counts_what_is_sent(takes: Packing) -> None:
+    """Stored bytes where they go packed."""
+    world = World(layout="layers")
+    backup = world.backup(1).backup
+    blobs = backup.whole().blobs
+    assert blobs is not None
+    world.restore(backup, RestoreRequest(tags=(TAG,)), host=_Receiving(takes=takes))
+    plain, stored = (sum(getattr(each, size) for each in blobs.layers) for size in ("size_bytes", "stored_size_bytes"))
+    assert plain != stored
+    assert world.progress.totals[-1] == (plain if takes == "none" else stored)
 
 
 @pytest.mark.parametrize("prove", [True, False])
@@ -201,7 +253,7 @@ def test_a_blob_of_another_size_is_never_sent_to_its_end(cut: str, *, prove: boo
     )
     got: list[bytes] = []
     with pytest.raises(BadBlobError) as caught:
-        got.extend(stored_archive(config=b"{}", manifest=b"{}", layers=[layer], tags=[TAG], prove=prove))
+        got.extend(stored_archive(config=b"{}", layers=[layer], tags=[TAG], prove=prove))
     assert caught.value.digest == sha256_of(frames)
     assert b"members of" not in b"".join(got)
     assert b"index.json" not in b"".join(got)
