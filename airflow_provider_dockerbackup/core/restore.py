@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -167,7 +167,7 @@ class _Sending:
     :param prove: whether they are compared with their diff_ids here, too.
     """
 
-    without: Collection[str] = ()
+    without: frozenset[str] = frozenset()
     packing: Packing = "none"
     prove: bool = True
 
@@ -207,12 +207,13 @@ def _sending(record: BackupRecord, host: DockerHost) -> _Sending:
     if record.blobs is None:
         return _Sending()
     engine = host.engine()
+    packing = host.packing(engine)
     # A classic store compares each layer that it keeps with its diff_id, and reads no other. A containerd store keeps a
     # blob without a look into it when it has the layer unpacked.
     return _Sending(
         without=known_layers(record, host, store=engine.store),
-        packing=host.packing(engine),
-        prove=engine.store != "graphdriver",
+        packing=packing,
+        prove=packing == "none" or engine.store != "graphdriver",
     )
 
 

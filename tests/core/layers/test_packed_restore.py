@@ -288,7 +288,7 @@ def test_a_target_whose_zstd_fails_gets_a_plain_archive_then() -> None:
 
 @pytest.mark.parametrize("make", [lambda: World(layout="layers"), encrypted], ids=["plain", "encrypted"])
 @pytest.mark.parametrize("known", [False, True], ids=["whole", "thin"])
-@pytest.mark.parametrize("takes", ["frames", "blobs"])
+@pytest.mark.parametrize("takes", ["none", "frames", "blobs"])
 def test_a_damaged_blob_is_never_sent_to_its_end(make: type[World], takes: Packing, *, known: bool) -> None:
     """Wherever the byte is, and whether its frame still decompresses or not; the target has no image more."""
     world = make()
@@ -305,6 +305,8 @@ def test_a_damaged_blob_is_never_sent_to_its_end(make: type[World], takes: Packi
         with pytest.raises(IntegrityError):
             world.restore(backup, RestoreRequest(tags=(TAG,)), host=target)
         assert target.ends == 0, position
+        # What is not left out and not packed is not sent twice.
+        assert len(target.streams) == (1 if takes == "none" and not known else 2)
         assert target.list_images() == before
         spoil(world.storage, path, position=position)
 
