@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.change import Change
 from airflow_provider_dockerbackup.core.configuration import differences
-from airflow_provider_dockerbackup.core.model import ImageInspect, Packing
+from airflow_provider_dockerbackup.core.model import ImageInspect, Packing, Store
 from airflow_provider_dockerbackup.core.names import WorkingName, before_names, standing, whole_tag
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.reading import (
@@ -24,7 +24,6 @@ from airflow_provider_dockerbackup.core.reading import (
 )
 from airflow_provider_dockerbackup.core.record import BackupRecord
 from airflow_provider_dockerbackup.core.repository import Repository
-from airflow_provider_dockerbackup.core.target_layers import Base, base_on, kept, known_layers
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
     ConflictError,
@@ -189,16 +188,11 @@ def _load(
         with archive_stream(repository, backup) as tar, _shown(record, host, progress, record.size_bytes):
             host.import_filesystem(told(tar, progress), reference=own.tag)
         return host.inspect_image(own.tag)
-    sending, base = _sending(repository, backup, host)
+    sending = _sending(record, host)
+    if sending.without:
+        progress.note(f"{host.name} has {len(sending.without)} of {len(record.diff_ids)} layers; they are not sent")
     try:
-        with kept(base, WorkingName(RESTORED, record.backup_id), host=host, progress=progress) as held:
-            sending = replace(sending, without=sending.without | held)
-            if sending.without:
-                had = f"{len(sending.without)} of {len(record.diff_ids)} layers"
-                progress.note(f"{host.name} has {had}; they are not sent")
-            _send(repository, backup, own.tag, host=host, progress=progress, sending=sending)
-        if base is not None and (image := standing(base.image_id, host)) is not None:
-            own.remove_left(host, progress, image=image)
+        _send(repository, backup, own.tag, host=host, progress=progress, sending=sending)
     except IntegrityError as err:
         if sending == _Sending():
             raise
@@ -209,19 +203,18 @@ def _load(
     return host.inspect_image(own.tag)
 
 
-def _sending(repository: Repository, backup: Backup, host: DockerHost) -> tuple[_Sending, Base | None]:
-    """Return what is sent, and which image on the host makes it less."""
-    record = backup.whole()
+def _sending(record: BackupRecord, host: DockerHost) -> _Sending:
     if record.blobs is None:
-        return _Sending(), None
+        return _Sending()
     engine = host.engine()
     packing = host.packing(engine)
-    if engine.store == "graphdriver":
-        # It compares each layer that it keeps with its diff_id, and reads no other.
-        return _Sending(without=known_layers(record, host), packing=packing, prove=packing == "none"), None
-    # A containerd store keeps a blob without a look into it when it has the layer unpacked.
-    base = base_on(host, repository, backup) if packing == "blobs" and record.encryption == "none" else None
-    return _Sending(packing=packing), base
+    # A classic store compares each layer that it keeps with its diff_id, and reads no other. A containerd store keeps a
+    # blob without a look into it when it has the layer unpacked.
+    return _Sending(
+        without=known_layers(record, host, store=engine.store),
+        packing=packing,
+        prove=packing == "none" or engine.store != "graphdriver",
+    )
 
 
 def _send(
@@ -247,6 +240,26 @@ def _shown(record: BackupRecord, host: DockerHost, progress: Progress, total_byt
         yield
     finally:
         progress.finish()
+
+
+def known_layers(record: BackupRecord, host: DockerHost, *, store: Store) -> frozenset[str]:
+    """Return the diff_ids of layers that a load onto a host need not bring.
+
+    Classic stores know a layer by all that lies below it, and then do not read it: of the layers with which an image of
+    theirs begins, none need be sent, unless it comes once more above them. Containerd stores want every blob.
+    """
+    if record.blobs is None or store != "graphdriver":
+        return frozenset()
+    ours = record.diff_ids
+    depth = max((_common(ours, chain) for chain in host.layer_chains()), default=0)
+    return frozenset(ours[:depth]) - frozenset(ours[depth:])
+
+
+def _common(ours: Sequence[str], theirs: Sequence[str]) -> int:
+    """Return with how many layers both begin."""
+    return next(
+        (depth for depth, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
+    )
 
 
 def _compare(

@@ -10,7 +10,6 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,13 @@ from airflow_provider_dockerbackup.operators.verify import DockerBackupVerifyOpe
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.storage import storage_from_url
 from tests.core.world import Notes
-from tests.lab.builder import add_random, build_layers
 from tests.lab.engines import Engine
 from tests.lab.images import build_app, build_random, run_app_container
 from tests.lab.lab import Lab, LabHost
 from tests.operators.context import context
 from tests.operators.engine_matrix import PAGE, measure, measured_in, tables, without_versions
 from tests.operators.layers_matrix import NOT_MEASURED, differing_cells
-from tests.operators.moving import archived, docker_on, save_from
+from tests.operators.moving import docker_on, save_from
 
 ENGINES = [Engine(version="26"), Engine(version="28"), Engine(version="28", containerd_store=True)]
 
@@ -201,37 +199,6 @@ def test_layers_are_restored_in_the_blobs_that_hold_them(other: LabHost, tmp_pat
     assert again.layers == record.blobs.layers
     assert again.new_bytes == 0
     other.daemon.docker("rmi", back)
-
-
-def test_an_engine_that_was_given_an_earlier_backup_is_sent_what_it_lacks(other: LabHost, tmp_path: Path) -> None:
-    """And has all of it then, also when the earlier image goes: it is saved again whole."""
-    first, second = "lab/grown:1", "lab/grown:2"
-    build_random(other.daemon, first, size_mb=3, seed=15)
-    build_layers(
-        other.daemon, second, base=first, layers=[partial(add_random, stem="more", size_bytes=100_000, seed=16)]
-    )
-    repository = Repository.open_or_create(storage_from_url(f"file://{tmp_path}"), clock=SystemClock(), layout="layers")
-    earlier = save_from(other, repository, name="other", image=first, capture="save")
-    other.daemon.docker("tag", second, first)
-    later = save_from(other, repository, name="other", image=first, capture="save")
-    other.daemon.docker("rmi", first, second)
-    tags = {earlier.backup_id: "lab/grown-back:1", later.backup_id: "lab/grown-back:2"}
-    notes = Notes()
-    with docker_on(other, name="other") as host:
-        for backup in (earlier, later):
-            request = RestoreRequest(tags=(tags[backup.backup_id],))
-            assert restore_backup(backup, request, host=host, repository=repository, progress=notes).identical
-        assert not [note for note in notes.notes if "does not take it so" in note]
-        layers = len(later.whole().diff_ids)
-        assert f"other has {layers - 1} of {layers} layers; they are not sent" in notes.notes
-        other.daemon.docker("rmi", tags[earlier.backup_id])
-        assert archived(other.daemon, tags[later.backup_id]).diff_ids == later.whole().diff_ids
-        again = restore_backup(later, RestoreRequest(), host=host, repository=repository, progress=notes)
-        assert f"other has {layers} of {layers} layers; they are not sent" in notes.notes
-        assert archived(other.daemon, again.image_id).diff_ids == later.whole().diff_ids
-        names = {each.reference for each in host.list_images()}
-        assert {name for name in names if name.startswith("dockerbackup-restored")} == set(again.tags)
-    other.daemon.docker("rmi", *again.tags, tags[later.backup_id])
 
 
 def test_a_restore_over_the_same_image_loaded_plain_needs_no_leave(other: LabHost, tmp_path: Path) -> None:
