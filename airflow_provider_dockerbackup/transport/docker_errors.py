@@ -82,7 +82,7 @@ _RULES = (
         "without a pause",
     ),
     _Rule(
-        r"(?:sudo|env|sh|bash|dash|ash|zsh|ksh)[^\n]*: (?:command )?not found|^[^\n]*: command not found",
+        r"\b(?:sudo|env|sh|bash|dash|ash|zsh|ksh)\b[^\n]*: (?:command )?not found|^[^\n]*: command not found",
         ConfigurationError,
         "install Docker's client on the host, or set the Docker command to its full path: it is not on the PATH that "
         "commands run through SSH get",
@@ -108,7 +108,8 @@ _RULES = (
         "see on the host which images and containers there are (docker image ls, docker container ls --all)",
     ),
     _Rule(
-        r"invalid diffid|error unpacking|archive/tar|invalid tar header|unexpected end of json|error processing tar"
+        r"invalid diffid|wrong diff id|error unpacking|failed to unpack"
+        r"|archive/tar|invalid tar header|unexpected end of json|error processing tar"
         r"|layers? (?:count|length)|length mismatch|unrecognized image format|mismatched image rootfs|/blobs/json"
         r"|repositories: no such file|manifest\.json: no such file|invalid character|invalid archive|invalid checksum"
         r"|short read: expected|CRC check failed|invalid input: |frame size|window size",
