@@ -194,7 +194,7 @@ FAILURES: list[tuple[str, int, bool, type[DockerBackupError], str]] = [
     ("archive/tar: invalid tar header", 1, True, IntegrityError, "verify the backup"),
     ("failed to unpack loaded image: wrong diff id calculated on extraction \"sha256:56d4\"", 1, True, IntegrityError,
      "verify the backup"),
-    ("failed to unpack loaded image: failed to extract layer sha256:ceef: content digest sha256:1530: not found", 1, True,
+    ("failed to unpack loaded image: layer sha256:ceef: content digest sha256:1530: not found", 1, True,
      IntegrityError, "verify the backup"),
     ("content digest sha256:1530: not found", 1, False, DockerBackupError, "journalctl"),
     ("unexpected end of JSON input", 1, True, IntegrityError, "verify the backup"),
