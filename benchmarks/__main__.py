@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: command line without the program; None takes the process's.
     """
     parsed = _parser().parse_args(arguments)
+    engine = _engine(parsed)
     signal.signal(signal.SIGTERM, _leave)  # else the lab would go on
     options = _options(parsed)
     files = parsed.results / (parsed.name or ("quick" if parsed.quick else "latest"))
@@ -47,7 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measures, series = earlier(files) if parsed.keep else ([], {})
     try:
         ensure_programs(PROGRAMS)
-        engine = Engine(version=parsed.engine, containerd_store=parsed.containerd)
         with Lab.start(directory / "lab", hosts=2, engine=engine) as lab:
             bench = Bench(lab, directory, options)
             about = report.circumstances(lab)
@@ -83,6 +83,14 @@ def _options(parsed: argparse.Namespace) -> Options:
     defaults = _QUICK if parsed.quick else _FULL
     given = {name: value for name in asdict(defaults) if (value := getattr(parsed, name)) is not None}
     return replace(defaults, **given)
+
+
+def _engine(parsed: argparse.Namespace) -> Engine:
+    """Return the engine that was asked for; what does not exist ends the command with exit code 2."""
+    try:
+        return Engine(version=parsed.engine, containerd_store=parsed.containerd)
+    except ValueError as err:
+        _parser().error(str(err))
 
 
 def _parser() -> argparse.ArgumentParser:

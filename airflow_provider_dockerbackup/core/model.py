@@ -19,6 +19,7 @@ Store = Literal["graphdriver", "containerd"]
 Consistency = Literal["snapshot", "pause", "none"]
 # What left members out of an archive on the host: a shell script, or nothing there could.
 FilteredBy = Literal["sh", "none"]
+# What of an archive for a load is compressed with zstd: nothing, all of it as a series of frames, or each layer in it.
 Packing = Literal["none", "frames", "blobs"]
 
 # The time 0 in UTC, as Go and JSON write it.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Protocol
 
@@ -26,7 +26,7 @@ from airflow_provider_dockerbackup.core.encryption.identity import require_ident
 from airflow_provider_dockerbackup.core.encryption.stream import Decryption, decrypted
 from airflow_provider_dockerbackup.core.image_part import layers_in
 from airflow_provider_dockerbackup.core.layers import reading as blobs
-from airflow_provider_dockerbackup.core.model import JsonObject, Packing
+from airflow_provider_dockerbackup.core.model import JsonObject
 from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.ports import Progress
 from airflow_provider_dockerbackup.core.record import ArchiveFile, BackupRecord, DocumentFile, Image, Layer
@@ -125,26 +125,13 @@ def _stored_file(repository: Repository, backup: Backup) -> Iterator[Iterator[by
 
 @contextmanager
 def _blob_stream(
-    repository: Repository,
-    backup: Backup,
-    *,
-    tags: Sequence[str],
-    without: Collection[str] = (),
-    packing: Packing = "none",
-    prove: bool = True,
+    repository: Repository, backup: Backup, *, tags: Sequence[str], sending: blobs.Sending = blobs.WHOLE
 ) -> Iterator[Iterator[bytes]]:
     """Give an image that is put together from its blobs."""
     where = f"{repository.storage.url}/{backup.path}"
     decrypt = decryption_of(repository, backup)
     stream = blobs.image_stream(
-        repository.storage,
-        backup.whole(),
-        tags=tags,
-        where=where,
-        without=without,
-        packing=packing,
-        prove=prove,
-        decrypt=decrypt,
+        repository.storage, backup.whole(), tags=tags, where=where, sending=sending, decrypt=decrypt
     )
     with closing(stream):
         yield stream
@@ -353,29 +340,18 @@ def restored_config(repository: Repository, backup: Backup) -> bytes:
 
 @contextmanager
 def load_stream(
-    repository: Repository,
-    backup: Backup,
-    *,
-    tags: Sequence[str],
-    without: Collection[str] = (),
-    packing: Packing = "none",
-    prove: bool = True,
+    repository: Repository, backup: Backup, *, tags: Sequence[str], sending: blobs.Sending = blobs.WHOLE
 ) -> Iterator[Iterator[bytes]]:
     """Give a backup as ``docker load`` takes it, under ``tags`` and no others.
 
     An image comes as it was saved; a container's filesystem as an image of one layer with its configuration.
 
     :param tags: ``name:tag`` each; none leaves the image untagged.
-    :param without: diff_ids of layers to leave out, for a daemon that has them; layout ``layers`` alone can do that.
-    :param packing: how what is stored in frames, that is in layout ``layers``, may come: ``frames``, all of it for a
-        host or daemon that decompresses archives; ``blobs``, each layer for a daemon that decompresses layers.
-    :param prove: False for a daemon that compares every layer that it keeps with its diff_id: then what a blob holds
-        is not compared here where it goes packed. Each blob is compared with its name in any case.
+    :param sending: what of it, and how; layout ``archive`` always gives all of it, plain.
     """
     record = backup.whole()
     if record.blobs is not None:
-        stream = _blob_stream(repository, backup, tags=tags, without=without, packing=packing, prove=prove)
-        with stream as image:
+        with _blob_stream(repository, backup, tags=tags, sending=sending) as image:
             yield image
         return
     with archive_stream(repository, backup) as tar:

@@ -11,7 +11,8 @@ from typing import Literal, get_args
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.change import Change
 from airflow_provider_dockerbackup.core.configuration import differences
-from airflow_provider_dockerbackup.core.model import ImageInspect, Packing, Store
+from airflow_provider_dockerbackup.core.layers.reading import WHOLE, Sending
+from airflow_provider_dockerbackup.core.model import ImageInspect, Store
 from airflow_provider_dockerbackup.core.names import WorkingName, before_names, standing, whole_tag
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.reading import (
@@ -158,28 +159,6 @@ def _restore(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sending:
-    """What of an archive is sent, and how.
-
-    :param without: diff_ids of layers that the host has.
-    :param packing: whether layers go as they are stored, compressed, and how.
-    :param prove: whether they are compared with their diff_ids here, too.
-    """
-
-    without: frozenset[str] = frozenset()
-    packing: Packing = "none"
-    prove: bool = True
-
-    def size_bytes(self, record: BackupRecord) -> int:
-        """Return how many bytes that is, about."""
-        if record.blobs is None:
-            return record.size_bytes
-        layers = dict(zip(record.diff_ids, record.blobs.layers, strict=True))
-        sent = [layer for diff_id, layer in layers.items() if diff_id not in self.without]
-        return sum(each.size_bytes if self.packing == "none" else each.stored_size_bytes for each in sent)
-
-
 def _load(
     backup: Backup, method: Method, own: WorkingName, *, host: DockerHost, repository: Repository, progress: Progress
 ) -> ImageInspect:
@@ -194,23 +173,23 @@ def _load(
     try:
         _send(repository, backup, own.tag, host=host, progress=progress, sending=sending)
     except IntegrityError as err:
-        if sending == _Sending():
+        if sending == WHOLE:
             raise
         # An image that had them may be gone since, or zstd fail; damage of our own is found again by the second try.
         progress.note(f"{host.name} does not take it so; sending all, uncompressed: {err}")
         own.remove(host, progress)  # a containerd store keeps what it could not unpack
-        _send(repository, backup, own.tag, host=host, progress=progress, sending=_Sending())
+        _send(repository, backup, own.tag, host=host, progress=progress, sending=WHOLE)
     return host.inspect_image(own.tag)
 
 
-def _sending(record: BackupRecord, host: DockerHost) -> _Sending:
+def _sending(record: BackupRecord, host: DockerHost) -> Sending:
     if record.blobs is None:
-        return _Sending()
+        return WHOLE
     engine = host.engine()
     packing = host.packing(engine)
     # A classic store compares each layer that it keeps with its diff_id, and reads no other. A containerd store keeps a
     # blob without a look into it when it has the layer unpacked.
-    return _Sending(
+    return Sending(
         without=known_layers(record, host, store=engine.store),
         packing=packing,
         prove=packing == "none" or engine.store != "graphdriver",
@@ -218,17 +197,10 @@ def _sending(record: BackupRecord, host: DockerHost) -> _Sending:
 
 
 def _send(
-    repository: Repository, backup: Backup, own: str, *, host: DockerHost, progress: Progress, sending: _Sending
+    repository: Repository, backup: Backup, own: str, *, host: DockerHost, progress: Progress, sending: Sending
 ) -> None:
     record = backup.whole()
-    stream = load_stream(
-        repository,
-        backup,
-        tags=(own,),
-        without=sending.without,
-        packing=sending.packing,
-        prove=sending.prove,
-    )
+    stream = load_stream(repository, backup, tags=(own,), sending=sending)
     with stream as chunks, _shown(record, host, progress, sending.size_bytes(record)):
         host.load_image(told(chunks, progress))
 

@@ -9,7 +9,6 @@ import random
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_dockerbackup.core.archive.compression import zstd_frame
-from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, stored_archive
+from airflow_provider_dockerbackup.core.archive.hybrid import stored_archive
 from airflow_provider_dockerbackup.core.document import sha256_of
+from airflow_provider_dockerbackup.core.layers.reading import Sending
 from airflow_provider_dockerbackup.core.reading import load_stream
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.restore import RestoreRequest, restore_backup
@@ -29,6 +29,7 @@ from airflow_provider_dockerbackup.operators.save import DockerSaveOperator
 from airflow_provider_dockerbackup.operators.verify import DockerBackupVerifyOperator
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.storage import storage_from_url
+from tests.core.layers.framed import framed_layer
 from tests.core.world import Notes
 from tests.lab.engines import Engine
 from tests.lab.images import build_app, build_random, run_app_container
@@ -160,7 +161,7 @@ def test_an_engine_decompresses_what_is_restored_where_the_host_has_no_zstd(
     repository = Repository.open_or_create(storage_from_url(f"file://{tmp_path}"), clock=SystemClock(), layout="layers")
     backup = save_from(without_zstd, repository, name="other", image=reference, capture="save")
     without_zstd.daemon.docker("rmi", reference)
-    with load_stream(repository, backup, tags=(back,), packing="frames") as frames:
+    with load_stream(repository, backup, tags=(back,), sending=Sending(packing="frames")) as frames:
         stream = b"".join(frames)
     with docker_on(without_zstd, name="other") as host:
         assert without_zstd.ssh("zstd", "--version").returncode == 127
@@ -224,17 +225,9 @@ def test_a_restore_over_the_same_image_loaded_plain_needs_no_leave(other: LabHos
 def test_an_engine_refuses_a_blob_that_holds_another_layer(other: LabHost) -> None:
     """A classic store alone is trusted with that: it leaves nothing, and a containerd store leaves what cannot run."""
     layer, swapped = random_layer(21), random_layer(22)
-    frames = zstd_frame(swapped)
     document = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [sha256_of(layer)]}}
     config = json.dumps(document).encode()
-    piece = PlainLayer(
-        diff_id=sha256_of(layer),
-        size_bytes=len(layer),
-        chunks=lambda: nullcontext([layer]),
-        blob=sha256_of(frames),
-        frames=lambda: nullcontext([frames]),
-        stored_size_bytes=len(frames),
-    )
+    piece = framed_layer(layer, zstd_frame(swapped))
     stream = stored_archive(config=config, layers=[piece], tags=["lab/swapped:1"], prove=False)
     with docker_on(other, name="other") as host:
         with pytest.raises(IntegrityError, match=r"(?i)diff ?id"):

@@ -11,14 +11,14 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import zstd_frame
-from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, image_archive
+from airflow_provider_dockerbackup.core.archive.hybrid import image_archive
 from airflow_provider_dockerbackup.core.archive.tar_header import padding
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.ports import DockerHost
@@ -32,6 +32,7 @@ from airflow_provider_dockerbackup.exceptions import (
 )
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
 from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
+from tests.core.layers.framed import framed_layer
 from tests.lab.engines import Engine
 from tests.lab.images import APP, BASE, build_app, build_base, build_random
 from tests.lab.lab import Lab, LabHost
@@ -504,12 +505,7 @@ def test_a_blob_that_holds_more_than_its_layer_brings_no_image_of_its_own(host: 
     layer, victim = tar_layer("file", b"x" * 700), "lab/victim:1"
 
     def archive(text: str, tag: str, blob: bytes, *, packed: bool) -> Iterator[bytes]:
-        piece = PlainLayer(
-            diff_id=sha256_of(layer),
-            size_bytes=len(layer),
-            chunks=lambda: nullcontext([layer]),
-            frames=lambda: nullcontext([zstd_frame(blob)]),
-        )
+        piece = framed_layer(layer, zstd_frame(blob))
         return image_archive(config=plain_image(layer, text), layers=[piece], tags=[tag], packed=packed)
 
     host.load_image(archive("good", victim, layer, packed=False))
@@ -524,12 +520,7 @@ def test_a_blob_that_holds_more_than_its_layer_brings_no_image_of_its_own(host: 
 def test_frames_that_hold_another_layer_of_that_length_are_refused_by_the_engine(host: SshDockerHost) -> None:
     """A classic store alone is left to compare it: it does so for every layer that it keeps."""
     layer, swapped = tar_layer("file", b"x" * 700), tar_layer("file", b"y" * 700)
-    piece = PlainLayer(
-        diff_id=sha256_of(layer),
-        size_bytes=len(layer),
-        chunks=lambda: nullcontext([layer]),
-        frames=lambda: nullcontext([zstd_frame(swapped)]),
-    )
+    piece = framed_layer(layer, zstd_frame(swapped))
     config = plain_image(layer, "swapped")
     with pytest.raises(IntegrityError, match="invalid diffID"):
         host.load_image(image_archive(config=config, layers=[piece], tags=["lab/swapped:1"], packed=True, prove=False))

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, decompressed
@@ -18,6 +19,34 @@ from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.ports import Storage
 from airflow_provider_dockerbackup.core.record import BackupRecord, Blob, BlobSet, LayerBlob
 from airflow_provider_dockerbackup.exceptions import BadBlobError, IntegrityError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """What of an image in blobs is sent to a daemon, and how.
+
+    :param without: diff_ids of layers that are left out, for a daemon that has them.
+    :param packing: whether layers go as they are stored, compressed, and how; of an encrypted repository, whose blobs
+        have names of their own, they go as frames where blobs are asked for.
+    :param prove: whether each packed layer is compared with its diff_id here, too; False for a daemon that compares
+        every layer that it keeps. Each blob is compared with its name in any case.
+    """
+
+    without: frozenset[str] = frozenset()
+    packing: Packing = "none"
+    prove: bool = True
+
+    def size_bytes(self, record: BackupRecord) -> int:
+        """Return how many bytes of a backup that is, about."""
+        if record.blobs is None:
+            return record.size_bytes
+        layers = dict(zip(record.diff_ids, record.blobs.layers, strict=True))
+        sent = [layer for diff_id, layer in layers.items() if diff_id not in self.without]
+        return sum(each.size_bytes if self.packing == "none" else each.stored_size_bytes for each in sent)
+
+
+WHOLE = Sending()
+"""All of it, plain."""
 
 
 def blob_bytes(storage: Storage, blob: Blob, *, decrypt: Decryption | None = None) -> bytes:
@@ -113,19 +142,14 @@ def image_stream(
     *,
     tags: Sequence[str],
     where: str,
-    without: Collection[str] = (),
-    packing: Packing = "none",
-    prove: bool = True,
+    sending: Sending = WHOLE,
     decrypt: Decryption | None = None,
 ) -> Generator[bytes, None, None]:
     """Yield an image as ``docker load`` takes it, put together from its blobs.
 
     :param tags: ``name:tag`` each.
     :param where: the backup, for messages.
-    :param without: diff_ids of layers that are left out, for a daemon that has them.
-    :param packing: how layers are compressed; of an encrypted repository, whose blobs have names of their own, they
-        come as frames where blobs are asked for.
-    :param prove: whether each packed layer is compared with its diff_id here, too; False for a daemon that does it.
+    :param sending: what of it, and how.
     :param decrypt: for the blobs of an encrypted repository.
     :raises IntegrityError: when manifest, configuration and record do not name the same layers; while it is drawn,
         when a layer is damaged.
@@ -142,14 +166,15 @@ def image_stream(
         )
         for diff_id, layer in zip(record.diff_ids, blobs.layers, strict=True)
     ]
-    if packing == "blobs" and decrypt is None:
+    without, prove = sending.without, sending.prove
+    if sending.packing == "blobs" and decrypt is None:
         named = stored_manifest(config, [(each.digest, each.stored_size_bytes) for each in blobs.layers])
         if sha256_of(named) != blobs.manifest.digest:
             # It would stand in the target's store, with whatever else it says.
             raise IntegrityError(f"{where}: blob {blobs.manifest.digest} is not the manifest of the record's blobs")
         return stored_archive(config=config, layers=layers, tags=tags, without=without, prove=prove)
     return image_archive(
-        config=config, layers=layers, tags=tags, without=without, packed=packing != "none", prove=prove
+        config=config, layers=layers, tags=tags, without=without, packed=sending.packing != "none", prove=prove
     )
 
 

@@ -20,16 +20,20 @@ from airflow_provider_dockerbackup.core.archive.hybrid import (
 )
 from airflow_provider_dockerbackup.core.archive.load_form import compact_json
 from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.cover import judge_image
 from airflow_provider_dockerbackup.core.document import sha256_of
+from airflow_provider_dockerbackup.core.layers.reading import Sending
 from airflow_provider_dockerbackup.core.model import EngineInfo, LoadedImage, Packing, Store
 from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.reading import load_stream
 from airflow_provider_dockerbackup.core.record import Blob, Source
 from airflow_provider_dockerbackup.core.restore import RestoreRequest
+from airflow_provider_dockerbackup.core.rollback_image import candidate_of
 from airflow_provider_dockerbackup.exceptions import BadBlobError, IntegrityError
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost
 from airflow_provider_dockerbackup.transport.memory_images import memory_engine
 from tests.core.encryption.keys import age_pair
+from tests.core.layers.framed import framed_layer
 from tests.core.world import CONTAINER, IMAGE, World, app_archive, spoil
 
 TAG = "lab/back:1"
@@ -68,9 +72,9 @@ def encrypted() -> World:
 
 def sent(world: World, backup: Backup, *, packing: Packing, without: Iterable[str] = (), prove: bool = True) -> bytes:
     """Return what a load would be given."""
-    stream = load_stream(world.repository, backup, tags=(TAG,), without=tuple(without), packing=packing, prove=prove)
-    with stream as chunks:
-        return b"".join(chunks)
+    sending = Sending(without=frozenset(without), packing=packing, prove=prove)
+    with load_stream(world.repository, backup, tags=(TAG,), sending=sending) as stream:
+        return b"".join(stream)
 
 
 @pytest.mark.parametrize("source", [IMAGE, CONTAINER], ids=["image", "container"])
@@ -109,10 +113,11 @@ def test_a_target_that_decompresses_layers_gets_the_blobs_with_the_manifest_that
 ) -> None:
     """Each is a member under its own name, and the index names the very manifest of the repository."""
     world = World(layout="layers")
-    record = world.backup(1, source).backup.whole()
+    backup = world.backup(1, source).backup
+    record = backup.whole()
     assert record.blobs is not None
-    without = record.diff_ids[:1] if thin and len(record.diff_ids) > 1 else ()
-    data = sent(world, world.backup(1, source).backup, packing="blobs", without=without, prove=prove)
+    without = record.diff_ids[:1] if thin else ()
+    data = sent(world, backup, packing="blobs", without=without, prove=prove)
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         members = {each.name: tar.extractfile(each).read() for each in tar}  # type: ignore[union-attr]
     left = [layer.digest for layer in record.blobs.layers[: len(without)]]
@@ -136,6 +141,20 @@ def test_a_target_that_decompresses_layers_has_the_recorded_image_then() -> None
     assert blobs is not None
     assert all(world.storage.read(blob_path(layer.digest)) in target.streams[0] for layer in blobs.layers)
     assert {blobs.manifest.digest, blobs.config.digest} <= backup.whole().image_ids
+
+
+def test_an_image_that_is_called_by_the_repositorys_manifest_is_covered_by_its_backup_and_what_a_rollback_brings() -> (
+    None
+):
+    """As a containerd store calls what was restored there."""
+    world = World(layout="layers")
+    backup = world.backup(1).backup
+    record = backup.whole()
+    assert record.blobs is not None
+    image = replace(world.host.inspect_image(IMAGE.name), id=record.blobs.manifest.digest)
+    assert judge_image(record, image) == ""
+    assert candidate_of(world.repository, backup, step=None).is_(image, store="graphdriver")
+    assert judge_image(record, replace(image, id=sha256_of(b"another"))) is None
 
 
 def test_an_encrypted_repository_sends_frames_to_a_target_that_decompresses_layers() -> None:
@@ -186,18 +205,7 @@ def _with_a_wrong_blob(world: World) -> Backup:
 
 def test_one_blob_cannot_be_two_layers() -> None:
     """Of one member only one diff_id would be compared."""
-    bodies = [b"lower", b"upper"]
-    layers = [
-        PlainLayer(
-            diff_id=sha256_of(body),
-            size_bytes=len(body),
-            chunks=lambda: nullcontext([bodies[1]]),
-            blob=sha256_of(b"blob"),
-            frames=lambda: nullcontext([zstd_frame(bodies[1])]),
-            stored_size_bytes=len(zstd_frame(bodies[1])),
-        )
-        for body in bodies
-    ]
+    layers = [framed_layer(body, zstd_frame(b"upper")) for body in (b"lower", b"upper")]
     with pytest.raises(BadBlobError, match="one blob cannot be both"):
         stored_archive(config=b"{}", layers=layers, tags=[TAG])
 
@@ -243,14 +251,7 @@ def test_a_blob_of_another_size_is_never_sent_to_its_end(cut: str, *, prove: boo
     body = b"layer " * 50_000
     frames = zstd_frame(body)
     given = [frames, b"members of", b" their own"] if cut == "longer" else [frames[:-1]]
-    layer = PlainLayer(
-        diff_id=sha256_of(body),
-        size_bytes=len(body),
-        chunks=lambda: nullcontext([body]),
-        blob=sha256_of(frames),
-        frames=lambda: nullcontext(given),
-        stored_size_bytes=len(frames),
-    )
+    layer = framed_layer(body, frames, given=given)
     got: list[bytes] = []
     with pytest.raises(BadBlobError) as caught:
         got.extend(stored_archive(config=b"{}", layers=[layer], tags=[TAG], prove=prove))
@@ -284,6 +285,31 @@ def test_a_target_whose_zstd_fails_gets_a_plain_archive_then() -> None:
     assert [Compression.of(each) for each in target.streams] == [Compression.ZSTD, Compression.NONE]
     assert "target does not take it so; sending all, uncompressed: zstd ended by signal 9" in world.progress.notes
     assert world.progress.open == 0
+
+
+class _Keeping(MemoryDockerHost):
+    """A target that keeps what it could not unpack, as containerd stores do, and says so the first time."""
+
+    def __init__(self) -> None:
+        super().__init__("target", engine=replace(memory_engine("target"), store="containerd"))
+        self.takes = "blobs"
+        self.stood: list[int] = []
+
+    def load_image(self, chunks: Iterable[bytes]) -> LoadedImage:
+        """Load, and note how many images stood here before."""
+        self.stood.append(len(self.list_images()))
+        loaded = super().load_image(chunks)
+        if len(self.stood) == 1:
+            raise IntegrityError("Error unpacking image")
+        return loaded
+
+
+def test_what_a_target_keeps_of_the_first_try_is_removed_before_the_second() -> None:
+    """It would stay there without any name: the second brings another image under the same one."""
+    world, target = World(layout="layers"), _Keeping()
+    assert world.restore(world.backup(1).backup, RestoreRequest(tags=(TAG,)), host=target).identical
+    assert target.stood == [0, 0]
+    assert [each.reference for each in target.list_images()] == [TAG]
 
 
 @pytest.mark.parametrize("make", [lambda: World(layout="layers"), encrypted], ids=["plain", "encrypted"])
@@ -323,13 +349,7 @@ def test_frames_that_do_not_hold_their_layer_are_never_sent_to_their_end(cut: st
     frames = zstd_frame(held[:100_000]) + zstd_frame(held[100_000:])
     frames = frames[:-3] if cut.startswith("torn") else frames
     pieces = [frames] if cut == "torn" else [frames[:1000], frames[1000:]]
-    layer = PlainLayer(
-        diff_id=sha256_of(body),
-        size_bytes=len(body),
-        chunks=lambda: nullcontext([body]),
-        blob=sha256_of(frames),
-        frames=lambda: nullcontext(pieces),
-    )
+    layer = framed_layer(body, frames, given=pieces)
     got: list[bytes] = []
     stream = image_archive(config=b"{}", layers=[layer], tags=[TAG], packed=True, prove=prove)
     if cut == "other" and not prove:
