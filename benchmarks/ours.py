@@ -15,25 +15,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
-from airflow_provider_dockerbackup.core.archive.compression import Compression
-from airflow_provider_dockerbackup.core.attempt import BackupKey
-from airflow_provider_dockerbackup.core.capture import Tuning
-from airflow_provider_dockerbackup.core.catalog import Backup
-from airflow_provider_dockerbackup.core.gc.collect import GcRequest, collect_garbage
-from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice
-from airflow_provider_dockerbackup.core.model import SourceKind
-from airflow_provider_dockerbackup.core.ports import TestDaemon
-from airflow_provider_dockerbackup.core.record import Source
-from airflow_provider_dockerbackup.core.repository import Layout, Repository
-from airflow_provider_dockerbackup.core.restore import RestoreRequest, restore_backup
-from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
-from airflow_provider_dockerbackup.core.verify import VerifyRequest, verify_backup
-from airflow_provider_dockerbackup.exceptions import DockerBackupError
-from airflow_provider_dockerbackup.transport.clock import SystemClock
-from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
-from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshSession
-from airflow_provider_dockerbackup.transport.ssh_config import ssh_client_factory
-from airflow_provider_dockerbackup.transport.storage import storage_from_url
+from airflow_provider_dockerbackup.cli.quick_start import quick_imports
+
+with quick_imports():  # as the console script does
+    from airflow_provider_dockerbackup.core.archive.compression import Compression
+    from airflow_provider_dockerbackup.core.attempt import BackupKey
+    from airflow_provider_dockerbackup.core.capture import Tuning
+    from airflow_provider_dockerbackup.core.catalog import Backup
+    from airflow_provider_dockerbackup.core.gc.collect import GcRequest, collect_garbage
+    from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice
+    from airflow_provider_dockerbackup.core.model import SourceKind
+    from airflow_provider_dockerbackup.core.ports import TestDaemon
+    from airflow_provider_dockerbackup.core.record import Source
+    from airflow_provider_dockerbackup.core.repository import Layout, Repository
+    from airflow_provider_dockerbackup.core.restore import RestoreRequest, restore_backup
+    from airflow_provider_dockerbackup.core.save import SaveRequest, save_image
+    from airflow_provider_dockerbackup.core.verify import VerifyRequest, verify_backup
+    from airflow_provider_dockerbackup.exceptions import DockerBackupError
+    from airflow_provider_dockerbackup.transport.clock import SystemClock
+    from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
+    from airflow_provider_dockerbackup.transport.ssh import CommandResult, SshSession
+    from airflow_provider_dockerbackup.transport.ssh_config import ssh_client_factory
+    from airflow_provider_dockerbackup.transport.storage import storage_from_url
 
 _THREADS = 2
 

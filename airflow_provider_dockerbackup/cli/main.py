@@ -15,6 +15,7 @@ from airflow_provider_dockerbackup import __version__
 from airflow_provider_dockerbackup.cli.completion import LineComplete
 from airflow_provider_dockerbackup.cli.exit_codes import ExitCode, exit_code_of
 from airflow_provider_dockerbackup.cli.output import plain
+from airflow_provider_dockerbackup.cli.quick_start import quick_imports
 from airflow_provider_dockerbackup.exceptions import DockerBackupError
 
 # A verb's module is imported when it is used: SSH and Docker libraries take longer to import than a listing to make.
@@ -66,7 +67,8 @@ class _Verbs(click.Group):
         if cmd_name not in _VERBS:
             return None
         module, _, name = _VERBS[cmd_name].partition(":")
-        command = getattr(importlib.import_module(f"airflow_provider_dockerbackup.cli.{module}"), name)
+        with quick_imports():
+            command = getattr(importlib.import_module(f"airflow_provider_dockerbackup.cli.{module}"), name)
         return command if isinstance(command, click.Command) else None
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from airflow_provider_dockerbackup import __version__
+from airflow_provider_dockerbackup.cli.quick_start import quick_imports
 from airflow_provider_dockerbackup.core.archive.compression import Compression, check_compression
 from airflow_provider_dockerbackup.core.capture import Tuning
 from airflow_provider_dockerbackup.core.encryption.recipient import Recipient, parse_recipients
@@ -84,9 +85,10 @@ class HostOptions:
     @contextmanager
     def connected(self) -> Iterator[SshDockerHost]:
         """Give the Docker host; its connections are closed at the end."""
-        from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
-        from airflow_provider_dockerbackup.transport.ssh import SshSession
-        from airflow_provider_dockerbackup.transport.ssh_config import ssh_client_factory
+        with quick_imports():
+            from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
+            from airflow_provider_dockerbackup.transport.ssh import SshSession
+            from airflow_provider_dockerbackup.transport.ssh_config import ssh_client_factory
 
         command = DockerCommand.parse(self.docker_command, socket=self.docker_socket)
         factory = ssh_client_factory(self.target, identity_file=self.identity, config_path=self.ssh_config)

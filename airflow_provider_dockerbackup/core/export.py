@@ -128,6 +128,7 @@ def export_container(
     require_running(request.commands, host=host, container=container.name, status=container.status)
     reap(repository, request.key.source)
     remove_temporary(host, work=request.key.idempotency_key[:16], progress=progress)
+    host.expect_stream()
     engine = host.engine()
     with telling.of_backup():
         return _export(request, host=host, engine=engine, container=container, repository=repository, telling=telling)

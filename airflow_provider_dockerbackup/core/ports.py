@@ -126,6 +126,12 @@ class DockerHost(Protocol):
     def access(self) -> dict[str, str]:
         """How it was reached, for records and events: user, address, host key fingerprint; no secret."""
 
+    def expect_stream(self) -> None:
+        """Be told that a stream to or from the host follows soon, so that it can begin at once.
+
+        MUST return without waiting, and raise nothing: what goes wrong is told by the stream.
+        """
+
     def capture_slot(self, tell: Callable[[str], None]) -> AbstractContextManager[None]:
         """Hold one of the host's places for captures; wait while others have them all.
 

@@ -163,6 +163,7 @@ def _load(
     backup: Backup, method: Method, own: WorkingName, *, host: DockerHost, repository: Repository, progress: Progress
 ) -> ImageInspect:
     record = backup.whole()
+    host.expect_stream()
     if method == "import":
         with archive_stream(repository, backup) as tar, _shown(record, host, progress, record.size_bytes):
             host.import_filesystem(told(tar, progress), reference=own.tag)

@@ -117,6 +117,7 @@ def save_image(
             telling.tell("backup.confirmed", outcome="success", backup_id=confirmed.backup_id, image_id=image.id)
             return BackupOutcome(status="unchanged", backup=confirmed, audit_head=trail.head)
     with telling.of_backup():
+        host.expect_stream()
         return _save(request, host=host, engine=host.engine(), image=image, repository=repository, telling=telling)
 
 

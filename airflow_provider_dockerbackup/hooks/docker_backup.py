@@ -18,12 +18,8 @@ from airflow_provider_dockerbackup.hooks.connection import connection_of
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
 from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
 from airflow_provider_dockerbackup.transport.slots import DEFAULT_PLACES
-from airflow_provider_dockerbackup.transport.ssh import (
-    SshSession,
-    SshTimeouts,
-    connect_preferring_gcm,
-    explain_connect_error,
-)
+from airflow_provider_dockerbackup.transport.ssh import SshSession, SshTimeouts, explain_connect_error
+from airflow_provider_dockerbackup.transport.ssh_algorithms import connect_preferring_gcm
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

@@ -93,6 +93,10 @@ class SshDockerHost:
         engine = self.engine()
         return f"Docker Engine {engine.version} ({engine.store}/{engine.storage_driver}) on {self._name}"
 
+    def expect_stream(self) -> None:
+        """Begin to connect for the stream that follows."""
+        self._session.expect_stream()
+
     def capture_slot(self, tell: Callable[[str], None]) -> AbstractContextManager[None]:
         """Hold one of the host's places for captures; wait while others have them all."""
         return capture_slot(self._session, places=self._max_captures, tell=tell)

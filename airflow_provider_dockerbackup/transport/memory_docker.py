@@ -81,6 +81,9 @@ class MemoryDockerHost:
         """How it was reached."""
         return {"user": "nobody", "address": f"memory:{self._name}", "host_key": "SHA256:none"}
 
+    def expect_stream(self) -> None:
+        """Do nothing: nothing here takes time."""
+
     @contextmanager
     def capture_slot(self, tell: Callable[[str], None]) -> Iterator[None]:
         """Hold a place for a capture: there is always one."""

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import paramiko
-from paramiko.ssh_exception import IncompatiblePeer
 
 from airflow_provider_dockerbackup.exceptions import TransientError
 from airflow_provider_dockerbackup.transport.registry_access import Activity
+from airflow_provider_dockerbackup.transport.ssh_ahead import ConnectionAhead
 from airflow_provider_dockerbackup.transport.ssh_buffers import LimitedOutput
 from airflow_provider_dockerbackup.transport.ssh_command import (
     COMMAND_TIMEOUT,
@@ -44,10 +44,7 @@ __all__ = [
     "SshRemoteStream",
     "SshSession",
     "SshTimeouts",
-    "connect_preferring_gcm",
     "explain_connect_error",
-    "gcm_only_disabled_algorithms",
-    "weak_disabled_algorithms",
 ]
 
 SshClientFactory = Callable[[], paramiko.SSHClient]
@@ -55,41 +52,7 @@ SshClientFactory = Callable[[], paramiko.SSHClient]
 
 Spoil = Callable[[int], bytes]
 
-
-DisabledAlgorithms = dict[str, list[str]]
-
 _MAX_OUTPUT_BYTES: Final = 64 * 1024 * 1024
-_WEAK_MACS: Final = ("hmac-md5", "hmac-md5-96", "hmac-sha1", "hmac-sha1-96")
-
-
-def gcm_only_disabled_algorithms() -> DisabledAlgorithms:
-    """Return paramiko's ``disabled_algorithms`` that leave AES-GCM alone: by far its fastest cipher.
-
-    Setting ``ciphers`` on a connection has no effect on its first key exchange; this has.
-    """
-    return {"ciphers": [name for name in _ciphers() if "-gcm@" not in name], "macs": list(_WEAK_MACS)}
-
-
-def weak_disabled_algorithms() -> DisabledAlgorithms:
-    """Return paramiko's ``disabled_algorithms`` without what is weak: CBC, 3DES, MD5 and SHA-1."""
-    return {"ciphers": [name for name in _ciphers() if "-cbc" in name], "macs": list(_WEAK_MACS)}
-
-
-def connect_preferring_gcm(connect: Callable[[DisabledAlgorithms], paramiko.SSHClient]) -> paramiko.SSHClient:
-    """Return what ``connect`` returns when it offers AES-GCM alone, or the other sound ciphers if sshd has none.
-
-    :param connect: connects with the given ``disabled_algorithms``; called a second time only after
-        ``paramiko.IncompatiblePeer``.
-    """
-    try:
-        return connect(gcm_only_disabled_algorithms())
-    except IncompatiblePeer:
-        return connect(weak_disabled_algorithms())
-
-
-def _ciphers() -> tuple[str, ...]:
-    transport: Any = paramiko.Transport  # it has no public list of all that it offers
-    return tuple(transport._preferred_ciphers)
 
 
 class SshSession:
@@ -105,7 +68,9 @@ class SshSession:
         self.timeouts = timeouts or SshTimeouts()
         self._factory = factory
         self._lock = threading.Lock()
+        self._connecting = threading.Lock()  # a factory makes one client at a time
         self._control: paramiko.SSHClient | None = None
+        self._ahead: ConnectionAhead | None = None
         self._peer: dict[str, str] | None = None
         self._streams: weakref.WeakSet[RunningCommand] = weakref.WeakSet()
         self._killed = False
@@ -223,7 +188,7 @@ class SshSession:
         :raises PushUnavailableError: when sshd allows no forwarding.
         :raises TransientError: when the link is lost, or a limit passes.
         """
-        client = self._connect()
+        client = self._connect_own()
         forward = ReverseForward(client, serve, where=self.where)
         try:
             port = forward.open(ports, seconds=self.timeouts.command_seconds)
@@ -241,6 +206,16 @@ class SshSession:
         """
         self._connected()
 
+    def expect_stream(self) -> None:
+        """Begin to connect for the next stream, which is to follow soon; returns at once.
+
+        The host is asked other things meanwhile. What goes wrong is told by the stream. Does nothing without a control
+        connection: a login that is refused must not be tried twice.
+        """
+        with self._lock:
+            if self._ahead is None and self._control is not None and not self._killed:
+                self._ahead = ConnectionAhead(self._connect)
+
     def peer(self) -> dict[str, str]:
         """Return how the host was reached: ``user``, ``address``, ``host_key`` (fingerprint), ``cipher``.
 
@@ -251,11 +226,14 @@ class SshSession:
         return dict(self._peer or {})
 
     def close(self) -> None:
-        """Close the control connection; the session can be used again."""
+        """Close the control connection, and one that no stream took; the session can be used again."""
         with self._lock:
             client, self._control = self._control, None
+            ahead, self._ahead = self._ahead, None
         if client is not None:
             client.close()
+        if ahead is not None:
+            ahead.drop()
 
     def kill(self) -> None:
         """Cut every stream and let no other begin; short commands, which clean up, still run.
@@ -314,7 +292,7 @@ class SshSession:
         return CommandResult(exit_status=status, stdout=output.tail.value(), stderr=running.stderr())
 
     def _start_own(self, command: str, *, what: str, pauses: bool = False) -> RunningCommand:
-        return self._start_on(self._connect(), command, what=what, pauses=pauses)
+        return self._start_on(self._connect_own(), command, what=what, pauses=pauses)
 
     def _start_on(self, client: paramiko.SSHClient, command: str, *, what: str, pauses: bool = False) -> RunningCommand:
         try:
@@ -354,9 +332,17 @@ class SshSession:
                 self._control = None
         client.close()
 
+    def _connect_own(self) -> paramiko.SSHClient:
+        """Return a connection for one stream: what was made ahead, else a new one."""
+        with self._lock:
+            ahead, self._ahead = self._ahead, None
+        client = ahead.take() if ahead is not None else None
+        return self._connect() if client is None else client
+
     def _connect(self) -> paramiko.SSHClient:
         try:
-            client = self._factory()
+            with self._connecting:
+                client = self._factory()
         except Exception as err:
             raise explain_connect_error(err, self.where) from err
         try:

@@ -17,12 +17,8 @@ from urllib.parse import urlsplit
 import paramiko
 
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
-from airflow_provider_dockerbackup.transport.ssh import (
-    DisabledAlgorithms,
-    SshClientFactory,
-    connect_preferring_gcm,
-    explain_connect_error,
-)
+from airflow_provider_dockerbackup.transport.ssh import SshClientFactory, explain_connect_error
+from airflow_provider_dockerbackup.transport.ssh_algorithms import DisabledAlgorithms, connect_preferring_gcm
 
 DEFAULT_CONFIG = Path("~/.ssh/config")
 _KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts")

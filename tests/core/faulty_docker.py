@@ -202,6 +202,10 @@ class FaultyHost:
         """How it was reached."""
         return self._inner.access
 
+    def expect_stream(self) -> None:
+        """Pass it on; no fault of it is told."""
+        self._inner.expect_stream()
+
     def engine(self) -> EngineInfo:
         """Return what the daemon says of itself."""
         return self._plan.call("engine", self._inner.engine)

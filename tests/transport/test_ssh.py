@@ -16,9 +16,8 @@ import pytest
 from paramiko.common import cMSG_CHANNEL_EOF
 
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError, TransientError
-from airflow_provider_dockerbackup.transport.ssh import (
-    SshSession,
-    SshTimeouts,
+from airflow_provider_dockerbackup.transport.ssh import SshSession, SshTimeouts
+from airflow_provider_dockerbackup.transport.ssh_algorithms import (
     connect_preferring_gcm,
     gcm_only_disabled_algorithms,
     weak_disabled_algorithms,
