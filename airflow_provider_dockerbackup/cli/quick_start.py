@@ -30,14 +30,15 @@ def quick_imports() -> Iterator[None]:
     stand_in = None if _WHEN_USED in sys.modules else _StandIn(_WHEN_USED)
     if stand_in is not None:
         sys.modules[_WHEN_USED] = stand_in
-    collecting = gc.isenabled()
+    known, collecting = len(sys.modules), gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if stand_in is not None:
             stand_in.go()
-        gc.freeze()
+        if len(sys.modules) > known:
+            gc.freeze()
         if collecting:
             gc.enable()
 
