@@ -22,15 +22,17 @@ _WHEN_USED = "invoke"
 def quick_imports() -> Iterator[None]:
     """Do without what a command does not need while the body imports.
 
-    * Pydantic looks through every installed distribution for plugins; nobody has asked for any.
-    * Paramiko imports all of invoke for ``Match exec`` in an SSH configuration; it comes when that is used.
-    * What is imported stays, so that looking for garbage in it, now or later, finds none.
+    * Pydantic looks through every installed distribution for plugins; nobody has asked for any. What tells it so is
+      an environment variable, which child processes inherit.
+    * Paramiko imports all of invoke for ``Match exec`` in an SSH configuration; it comes when that is used. Nothing
+      else may import parts of invoke here.
+    * What is imported stays, so that looking for garbage in it, now or later, is not worth its time.
     """
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    known, collecting = len(sys.modules), gc.isenabled()
     stand_in = None if _WHEN_USED in sys.modules else _StandIn(_WHEN_USED)
     if stand_in is not None:
         sys.modules[_WHEN_USED] = stand_in
-    known, collecting = len(sys.modules), gc.isenabled()
     gc.disable()
     try:
         yield

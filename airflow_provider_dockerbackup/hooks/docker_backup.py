@@ -170,8 +170,9 @@ class DockerBackupHook(SSHHook):
             kind: sorted({*disabled_algorithms.get(kind, ()), *self._wanted_algorithms.get(kind, ())})
             for kind in {*disabled_algorithms, *self._wanted_algorithms}
         }
-        # SSHHook hands out the client it has; each stream here has a connection of its own.
+        # SSHHook hands out the client it has, and the process of a ProxyCommand; here each connection has its own.
         self.client = None
+        self.__dict__.pop("host_proxy", None)
         try:
             client = self.get_conn()
         finally:

@@ -410,7 +410,7 @@ class SshDockerHost:
         return self._calls.read("date", lambda: docker_output.moment(result.stdout))
 
     def close(self) -> None:
-        """Close the control connection."""
+        """Close the control connection, and one that no stream took."""
         self._session.close()
 
     def _images(self, labels: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import paramiko
@@ -207,14 +207,20 @@ class SshSession:
         self._connected()
 
     def expect_stream(self) -> None:
-        """Begin to connect for the next stream, which is to follow soon; returns at once.
+        """Begin to connect for the next stream, which is to follow soon; returns at once and raises nothing.
 
         The host is asked other things meanwhile. What goes wrong is told by the stream. Does nothing without a control
-        connection: a login that is refused must not be tried twice.
+        connection that lives, for a login that is refused should not be tried twice; nor while others connect.
         """
-        with self._lock:
-            if self._ahead is None and self._control is not None and not self._killed:
-                self._ahead = ConnectionAhead(self._connect)
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            expected = self._ahead is not None and not self._ahead.is_spent
+            if not expected and not self._killed and self._control is not None and _is_alive(self._control):
+                with suppress(RuntimeError):  # no further thread can be started
+                    self._ahead = ConnectionAhead(self._connect)
+        finally:
+            self._lock.release()
 
     def peer(self) -> dict[str, str]:
         """Return how the host was reached: ``user``, ``address``, ``host_key`` (fingerprint), ``cipher``.

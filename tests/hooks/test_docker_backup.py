@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -247,3 +248,36 @@ def test_hook_connects_anew_when_its_host_was_given_back(connect: Connect) -> No
     for _ in range(2):
         with hook.docker_host() as docker_host:
             assert docker_host.engine().version
+
+
+_RELAY = """
+import os, socket, sys, threading
+there = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+def send():
+    while data := os.read(0, 65536):
+        there.sendall(data)
+threading.Thread(target=send, daemon=True).start()
+while data := there.recv(65536):
+    os.write(1, data)
+"""
+
+
+def test_each_connection_through_a_proxy_command_has_a_process_of_its_own(
+    connect: Connect, host: LabHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As a user's SSH configuration names it: commands and streams beside each other, made ahead or not."""
+    relay = tmp_path / "relay.py"
+    relay.write_text(_RELAY, encoding="utf-8")
+    (tmp_path / ".ssh").mkdir()
+    line = f"ProxyCommand {sys.executable} {relay} 127.0.0.1 {host.ssh_port}"
+    (tmp_path / ".ssh" / "config").write_text(f"Host *\n  {line}\n", encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    hook = connect()
+    assert str(relay) in (hook.host_proxy_cmd or "")
+    session = hook._session
+    assert session.run("echo 1").stdout == b"1\n"
+    session.expect_stream()
+    assert session.run("echo 2").stdout == b"2\n"
+    for data in (b"x" * 1_000_000, b"y"):
+        assert session.stream_in("cat", [data]).stdout == data
+    assert session.run("echo 3").stdout == b"3\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -38,13 +39,13 @@ class _Counting:
         self.made: list[paramiko.SSHClient] = []
         self.tries = 0
         self._make = factory(host)
-        self._fails_from = fails_from
+        self.fails_from = fails_from
 
     def __call__(self) -> paramiko.SSHClient:
         """Return a new client."""
         self.tries += 1
         time.sleep(0.3)
-        if self.tries >= self._fails_from:
+        if self.tries >= self.fails_from:
             raise EOFError("refused by the test")
         self.made.append(self._make())
         return self.made[-1]
@@ -101,21 +102,96 @@ def test_what_went_wrong_ahead_is_told_by_the_stream_and_not_tried_again(host: L
         assert making.tries == 2
 
 
-@pytest.mark.parametrize("fails_from", [2, 1000])
-def test_a_connection_that_is_too_old_is_not_used(
-    host: LabHost, monkeypatch: pytest.MonkeyPatch, fails_from: int
-) -> None:
-    """A firewall may have forgotten it; nor does an old failure say anything of now."""
-    making = _Counting(host, fails_from=fails_from)
+def test_a_failure_of_long_ago_says_nothing_of_now(host: LabHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream tries by itself then."""
+    monkeypatch.setattr(ssh_ahead, "_FRESH_SECONDS", 0.0)
+    making = _Counting(host, fails_from=2)
     with SshSession(making, where="host-1") as ssh:
         ssh.connect()
         ssh.expect_stream()
-        _wait_for(lambda: making.tries == 2 and (fails_from == 2 or making.open == 2))
-        monkeypatch.setattr(ssh_ahead, "_FRESH_SECONDS", 0.0)
-        making._fails_from = 1000
+        _wait_for(lambda: _threads() == 0)
+        making.fails_from = 1000
+        assert ssh.stream_in("cat", [b"x"]).stdout == b"x"
+        assert making.tries == 3
+
+
+def test_a_connection_that_no_stream_takes_for_long_is_closed(host: LabHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for hours holds none, and a firewall may have forgotten it; the stream makes another one."""
+    monkeypatch.setattr(ssh_ahead, "_FRESH_SECONDS", 0.5)
+    making = _Counting(host)
+    with SshSession(making, where="host-1") as ssh:
+        ssh.connect()
+        ssh.expect_stream()
+        _wait_for(lambda: making.tries == 2 and making.open == 1 and _threads() == 0)
         assert ssh.stream_in("cat", [b"x"]).stdout == b"x"
         assert making.tries == 3
     _wait_for(lambda: making.open == 0)
+
+
+def test_one_that_failed_is_forgotten_when_the_next_stream_is_announced(host: LabHost) -> None:
+    """What went wrong for one piece of work is not told by the next."""
+    making = _Counting(host, fails_from=2)
+    with SshSession(making, where="host-1") as ssh:
+        ssh.connect()
+        ssh.expect_stream()
+        _wait_for(lambda: _threads() == 0)
+        making.fails_from = 1000
+        ssh.expect_stream()
+        assert ssh.stream_in("cat", [b"x"]).stdout == b"x"
+        assert making.tries == 3
+
+
+def test_nothing_is_made_ahead_once_the_control_connection_is_dead(host: LabHost) -> None:
+    """Whoever is not let in any more is refused once."""
+    making = _Counting(host, fails_from=2)
+    with SshSession(making, where="host-1") as ssh:
+        ssh.connect()
+        host.kill_sessions()
+        _wait_for(lambda: making.open == 0)
+        ssh.expect_stream()
+        with pytest.raises(TransientError, match="refused by the test"):
+            ssh.connect()
+        assert making.tries == 2
+
+
+def test_announcing_a_stream_neither_waits_nor_raises(host: LabHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not while somebody else connects, and not when there can be no further thread; the stream comes all the same."""
+    making = _Counting(host)
+    with SshSession(making, where="host-1") as ssh:
+        ssh.connect()
+        with ssh._lock:
+            ssh.expect_stream()
+
+        def refuse(_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            ssh.expect_stream()
+        assert making.tries == 1
+        assert ssh.stream_in("cat", [b"x"]).stdout == b"x"
+
+
+def test_who_is_interrupted_while_it_waits_leaves_no_connection(host: LabHost) -> None:
+    """As by a task's time limit, which is raised by a signal's handler."""
+    making = _Counting(host)
+
+    def interrupt(*_: object) -> None:
+        raise TimeoutError("the task's time is over")
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with SshSession(making, where="host-1") as ssh:
+            ssh.connect()
+            ssh.expect_stream()
+            main = threading.main_thread().ident
+            assert main is not None
+            threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGUSR1)).start()
+            with pytest.raises(TimeoutError):
+                ssh.stream_in("cat", [b"x"])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    _wait_for(lambda: len(making.made) == 2 and making.open == 0 and _threads() == 0)
 
 
 def test_a_connection_that_died_meanwhile_is_replaced(host: LabHost) -> None:
@@ -140,7 +216,12 @@ def test_a_connection_that_no_stream_took_is_closed_with_the_session(host: LabHo
         if made:
             _wait_for(lambda: making.open == 2)
     _wait_for(lambda: making.tries == 2 and making.open == 0)
-    _wait_for(lambda: not any("connect-ahead" in each.name for each in threading.enumerate()))
+    _wait_for(lambda: _threads() == 0)
+
+
+def _threads() -> int:
+    """How many connections are being made ahead, or wait for a stream."""
+    return sum("connect-ahead" in each.name for each in threading.enumerate())
 
 
 def _wait_for(condition: object) -> None:
