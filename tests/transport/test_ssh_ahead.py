@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import paramiko
 import pytest
@@ -15,6 +16,7 @@ from airflow_provider_dockerbackup.transport import ssh_ahead
 from airflow_provider_dockerbackup.transport.ssh import SshSession
 from tests.lab.faults import FaultProxy
 from tests.lab.lab import Lab, LabHost
+from tests.lab.processes import wait_until
 from tests.transport.ssh_lab import factory, read_all, session
 
 
@@ -53,10 +55,16 @@ class _Counting:
     @property
     def open(self) -> int:
         """How many of its clients are connected."""
-        return sum(
-            transport is not None and transport.is_active()
-            for transport in (each.get_transport() for each in self.made)
-        )
+        return sum(map(ssh_ahead.is_alive, self.made))
+
+
+@contextmanager
+def _expecting(making: _Counting) -> Iterator[SshSession]:
+    """Give a session that is connected, and was told that a stream follows."""
+    with SshSession(making, where="host-1") as ssh:
+        ssh.connect()
+        ssh.expect_stream()
+        yield ssh
 
 
 def test_a_stream_takes_the_connection_that_was_made_ahead(host: LabHost, proxy: FaultProxy) -> None:
@@ -64,7 +72,7 @@ def test_a_stream_takes_the_connection_that_was_made_ahead(host: LabHost, proxy:
     with session(host, port=proxy.port) as ssh:
         ssh.connect()
         ssh.expect_stream()
-        _wait_for(lambda: proxy.connections == 2)
+        assert wait_until(lambda: proxy.connections == 2, seconds=10)
         assert read_all(ssh, "head -c 100000 /dev/zero") == 100_000
         assert proxy.connections == 2
         assert read_all(ssh, "head -c 5 /dev/zero") == 5
@@ -94,9 +102,7 @@ def test_nothing_is_made_ahead_before_the_host_let_us_in_once(host: LabHost) -> 
 def test_what_went_wrong_ahead_is_told_by_the_stream_and_not_tried_again(host: LabHost) -> None:
     """The one try that it would have made itself was made."""
     making = _Counting(host, fails_from=2)
-    with SshSession(making, where="host-1") as ssh:
-        ssh.connect()
-        ssh.expect_stream()
+    with _expecting(making) as ssh:
         with pytest.raises(TransientError, match="refused by the test"):
             ssh.stream_in("cat", [b"x"])
         assert making.tries == 2
@@ -106,10 +112,8 @@ def test_a_failure_of_long_ago_says_nothing_of_now(host: LabHost, monkeypatch: p
     """The stream tries by itself then."""
     monkeypatch.setattr(ssh_ahead, "_FRESH_SECONDS", 0.0)
     making = _Counting(host, fails_from=2)
-    with SshSession(making, where="host-1") as ssh:
-        ssh.connect()
-        ssh.expect_stream()
-        _wait_for(lambda: _threads() == 0)
+    with _expecting(making) as ssh:
+        assert wait_until(lambda: _threads() == 0, seconds=10)
         making.fails_from = 1000
         assert ssh.stream_in("cat", [b"x"]).stdout == b"x"
         assert making.tries == 3
@@ -119,22 +123,18 @@ def test_a_connection_that_no_stream_takes_for_long_is_closed(host: LabHost, mon
     """Who waits for hours holds none, and a firewall may have forgotten it; the stream makes another one."""
     monkeypatch.setattr(ssh_ahead, "_FRESH_SECONDS", 0.5)
     making = _Counting(host)
-    with SshSession(making, where="host-1") as ssh:
-        ssh.connect()
-        ssh.expect_stream()
-        _wait_for(lambda: making.tries == 2 and making.open == 1 and _threads() == 0)
+    with _expecting(making) as ssh:
+        assert wait_until(lambda: making.tries == 2 and making.open == 1 and _threads() == 0, seconds=10)
         assert ssh.stream_in("cat", [b"x"]).stdout == b"x"
         assert making.tries == 3
-    _wait_for(lambda: making.open == 0)
+    assert wait_until(lambda: making.open == 0, seconds=10)
 
 
 def test_one_that_failed_is_forgotten_when_the_next_stream_is_announced(host: LabHost) -> None:
     """What went wrong for one piece of work is not told by the next."""
     making = _Counting(host, fails_from=2)
-    with SshSession(making, where="host-1") as ssh:
-        ssh.connect()
-        ssh.expect_stream()
-        _wait_for(lambda: _threads() == 0)
+    with _expecting(making) as ssh:
+        assert wait_until(lambda: _threads() == 0, seconds=10)
         making.fails_from = 1000
         ssh.expect_stream()
         assert ssh.stream_in("cat", [b"x"]).stdout == b"x"
@@ -147,7 +147,7 @@ def test_nothing_is_made_ahead_once_the_control_connection_is_dead(host: LabHost
     with SshSession(making, where="host-1") as ssh:
         ssh.connect()
         host.kill_sessions()
-        _wait_for(lambda: making.open == 0)
+        assert wait_until(lambda: making.open == 0, seconds=10)
         ssh.expect_stream()
         with pytest.raises(TransientError, match="refused by the test"):
             ssh.connect()
@@ -181,9 +181,7 @@ def test_who_is_interrupted_while_it_waits_leaves_no_connection(host: LabHost) -
 
     before = signal.signal(signal.SIGUSR1, interrupt)
     try:
-        with SshSession(making, where="host-1") as ssh:
-            ssh.connect()
-            ssh.expect_stream()
+        with _expecting(making) as ssh:
             main = threading.main_thread().ident
             assert main is not None
             threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGUSR1)).start()
@@ -191,18 +189,16 @@ def test_who_is_interrupted_while_it_waits_leaves_no_connection(host: LabHost) -
                 ssh.stream_in("cat", [b"x"])
     finally:
         signal.signal(signal.SIGUSR1, before)
-    _wait_for(lambda: len(making.made) == 2 and making.open == 0 and _threads() == 0)
+    assert wait_until(lambda: len(making.made) == 2 and making.open == 0 and _threads() == 0, seconds=10)
 
 
 def test_a_connection_that_died_meanwhile_is_replaced(host: LabHost) -> None:
     """As if it had never been made."""
     making = _Counting(host)
-    with SshSession(making, where="host-1") as ssh:
-        ssh.connect()
-        ssh.expect_stream()
-        _wait_for(lambda: making.open == 2)
+    with _expecting(making) as ssh:
+        assert wait_until(lambda: making.open == 2, seconds=10)
         host.kill_sessions()
-        _wait_for(lambda: making.open == 0)
+        assert wait_until(lambda: making.open == 0, seconds=10)
         assert ssh.stream_in("cat", [b"x"]).stdout == b"x"
 
 
@@ -210,22 +206,13 @@ def test_a_connection_that_died_meanwhile_is_replaced(host: LabHost) -> None:
 def test_a_connection_that_no_stream_took_is_closed_with_the_session(host: LabHost, *, made: bool) -> None:
     """Also when it is still being made then; no connection and no thread stays."""
     making = _Counting(host)
-    with SshSession(making, where="host-1") as ssh:
-        ssh.connect()
-        ssh.expect_stream()
+    with _expecting(making):
         if made:
-            _wait_for(lambda: making.open == 2)
-    _wait_for(lambda: making.tries == 2 and making.open == 0)
-    _wait_for(lambda: _threads() == 0)
+            assert wait_until(lambda: making.open == 2, seconds=10)
+    assert wait_until(lambda: making.tries == 2 and making.open == 0, seconds=10)
+    assert wait_until(lambda: _threads() == 0, seconds=10)
 
 
 def _threads() -> int:
     """How many connections are being made ahead, or wait for a stream."""
     return sum("connect-ahead" in each.name for each in threading.enumerate())
-
-
-def _wait_for(condition: object) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
