@@ -57,6 +57,13 @@ def test_a_condition_of_an_ssh_configuration_still_runs_its_program(tmp_path: Pa
     assert ran.exists(), run.stderr
 
 
+def test_what_is_used_while_importing_is_the_module_itself() -> None:
+    """Then and afterwards."""
+    body = "    import invoke\n    run = invoke.run\nimport invoke\nassert invoke.run is run and invoke.__file__"
+    code = f"from airflow_provider_dockerbackup.cli.quick_start import quick_imports\nwith quick_imports():\n{body}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_garbage_is_collected_again_afterwards_unless_it_was_not_before() -> None:
     """What was there is frozen only where something was imported: the rest may be garbage one day."""
     frozen = gc.get_freeze_count()

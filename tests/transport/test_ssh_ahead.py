@@ -160,7 +160,10 @@ def test_announcing_a_stream_neither_waits_nor_raises(host: LabHost, monkeypatch
     with SshSession(making, where="host-1") as ssh:
         ssh.connect()
         with ssh._lock:
-            ssh.expect_stream()
+            announcing = threading.Thread(target=ssh.expect_stream, daemon=True)
+            announcing.start()
+            announcing.join(10)
+            assert not announcing.is_alive()
 
         def refuse(_: object) -> None:
             raise RuntimeError("can't start new thread")
