@@ -27,6 +27,8 @@ _PACKAGES = {
 }
 # Only these can be had without root: then an existing daemon and one's own sshd are used.
 _WITHOUT_ROOT = ("docker", "sshd", "ssh", "ssh-keygen", "busybox")
+# Where a Debian package keeps its programs for each of its versions, out of every search path.
+_APART = ("/usr/lib/postgresql", "*/bin")
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _ELF_HEAD_BYTES = 4096
 
@@ -37,11 +39,12 @@ def is_root() -> bool:
 
 
 def find_program(name: str) -> Path | None:
-    """Give a program's path, looked up in the system's directories, then in PATH.
+    """Give a program's path, looked up in the system's directories, in PATH, then where packages keep theirs apart.
 
     :param name: file name of the program.
     """
-    found = shutil.which(name, path=f"{SEARCH_PATH}:{os.environ.get('PATH', '')}")
+    apart = ":".join(str(folder) for folder in Path(_APART[0]).glob(_APART[1]))
+    found = shutil.which(name, path=f"{SEARCH_PATH}:{os.environ.get('PATH', '')}:{apart}")
     if found is None or (name == "busybox" and not _is_static(Path(found))):
         return None
     return Path(found)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole Airflow on loopback: ``airflow standalone`` with a database of its own, asked through its REST API."""
+"""A whole Airflow on loopback: ``airflow standalone`` with a PostgreSQL of its own, asked through its REST API."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
+from tests.lab.postgres import postgres_server
 from tests.lab.processes import session_processes, wait_until
 
 _AIRFLOW = Path(sys.executable).parent / "airflow"
@@ -47,8 +48,6 @@ class Standalone:
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self._url}/execution/",
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            # Several processes write to it, and SQLite's patience is 5 s.
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db?timeout=60",
             "AIRFLOW__CORE__PARALLELISM": "3",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
@@ -65,17 +64,23 @@ class Standalone:
         }
         self._process: subprocess.Popen[bytes] | None = None
         self._token = ""
+        self._database = ExitStack()
 
     def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
+        """Start its database, then itself."""
+        # Not SQLite: there a transaction that has read and then writes fails at once beside another that writes.
+        with ExitStack() as started:
+            self._environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = started.enter_context(postgres_server())
+            self.start()
+            self._database = started.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End all of its processes."""
+        """End all of its processes, then its database."""
         self.kill()
+        self._database.close()
 
     @property
     def url(self) -> str:

@@ -83,9 +83,10 @@ def airflow(place: Path, dags: Path, gate: Gate, lab: Lab) -> Iterator[Standalon
 
 
 def change(host: LabHost, seed: int) -> None:
-    """Put another image behind the tag."""
-    host.daemon.docker("rmi", "--force", IMAGE, check=False)
-    build_random(host.daemon, IMAGE, size_mb=6, seed=seed)
+    """Put another image behind the tag at once: a run may list the host's images at any moment."""
+    new = build_random(host.daemon, f"lab/next:{seed}", size_mb=6, seed=seed)
+    host.daemon.docker("tag", new, IMAGE)
+    host.daemon.docker("rmi", new)
 
 
 def catalog(folder: Path) -> list[Backup]:
