@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ _WITHOUT_ROOT = ("docker", "sshd", "ssh", "ssh-keygen", "busybox")
 # Where a Debian package keeps its programs for each of its versions, out of every search path.
 _APART = ("/usr/lib/postgresql", "*/bin")
 _POLICY = Path("/usr/sbin/policy-rc.d")
+_LOCK = Path("/var/lock/dockerbackup-lab-install")
 _ELF_HEAD_BYTES = 4096
 
 
@@ -74,7 +76,10 @@ def ensure_programs(programs: Mapping[str, str] | None = None) -> None:
         return
     if not is_root() or shutil.which("apt-get") is None:
         raise LabError(_missing_message(missing))
-    _apt_install(sorted(set(missing.values())))
+    with _alone():
+        # Another process may have installed them meanwhile.
+        if packages := sorted(set(_missing(wanted).values())):
+            _apt_install(packages)
     still = _missing(wanted)
     if still:
         raise LabError(_missing_message(still))
@@ -100,6 +105,14 @@ def _is_static(path: Path) -> bool:
     """A dynamically linked program names its loader near the head of the file."""
     with path.open("rb") as file:
         return b"/ld-" not in file.read(_ELF_HEAD_BYTES)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait until no other process of ours installs: apt does not, and the policy file is taken away by the first."""
+    with _LOCK.open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _apt_install(packages: list[str]) -> None:
