@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import paramiko
@@ -20,6 +21,7 @@ from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
 from airflow_provider_dockerbackup.transport.slots import DEFAULT_PLACES
 from airflow_provider_dockerbackup.transport.ssh import SshSession, SshTimeouts, explain_connect_error
 from airflow_provider_dockerbackup.transport.ssh_algorithms import connect_preferring_gcm
+from airflow_provider_dockerbackup.transport.ssh_proxy import ProxyProcess
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -117,6 +119,11 @@ class DockerBackupHook(SSHHook):
         where = f"{self.settings.host_name} ({self.username}@{self.remote_host}:{self.port})"
         self._session = SshSession(self._connected_client, where=where, timeouts=self.settings.timeouts)
 
+    @cached_property
+    def host_proxy(self) -> ProxyProcess | None:
+        """The process through which the next connection goes, if the user's SSH configuration names one."""
+        return ProxyProcess(self.host_proxy_cmd) if self.host_proxy_cmd else None
+
     @contextmanager
     def docker_host(self) -> Iterator[SshDockerHost]:
         """Give the Docker host; its connections are closed at the end."""
@@ -175,6 +182,10 @@ class DockerBackupHook(SSHHook):
         self.__dict__.pop("host_proxy", None)
         try:
             client = self.get_conn()
+        except BaseException:
+            if proxy := self.__dict__.pop("host_proxy", None):
+                proxy.close()
+            raise
         finally:
             self.client = None
         try:

@@ -19,6 +19,7 @@ import paramiko
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.ssh import SshClientFactory, explain_connect_error
 from airflow_provider_dockerbackup.transport.ssh_algorithms import DisabledAlgorithms, connect_preferring_gcm
+from airflow_provider_dockerbackup.transport.ssh_proxy import ProxyProcess
 
 DEFAULT_CONFIG = Path("~/.ssh/config")
 _KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts")
@@ -82,7 +83,7 @@ class _Client(paramiko.SSHClient):
 
     def __init__(self) -> None:
         super().__init__()
-        self.through: list[paramiko.SSHClient | paramiko.ProxyCommand] = []
+        self.through: list[paramiko.SSHClient | ProxyProcess] = []
 
     def close(self) -> None:
         super().close()
@@ -161,9 +162,7 @@ class _Factory:
             raise
         return client
 
-    def _socket(
-        self, route: _Route, client: _Client, *, depth: int
-    ) -> socket.socket | paramiko.Channel | paramiko.ProxyCommand:
+    def _socket(self, route: _Route, client: _Client, *, depth: int) -> socket.socket | paramiko.Channel | ProxyProcess:
         """Open the way to the host: directly, by a proxy command, or through other hosts, which ``client`` closes."""
         if route.jumps:
             jump = self._jump(route.jumps, depth=depth)
@@ -174,7 +173,7 @@ class _Factory:
             address = (route.host, route.port)
             return transport.open_channel("direct-tcpip", address, ("127.0.0.1", 0), timeout=self._connect_timeout)
         if route.proxy_command is not None:
-            proxy = paramiko.ProxyCommand(route.proxy_command)
+            proxy = ProxyProcess(route.proxy_command)
             client.through.append(proxy)
             return proxy
         return socket.create_connection((route.host, route.port), timeout=self._connect_timeout)

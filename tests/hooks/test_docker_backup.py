@@ -21,7 +21,7 @@ from airflow_provider_dockerbackup.hooks.docker_backup import DockerBackupHook
 from tests.lab.daemon import LabDaemon
 from tests.lab.faults import FaultProxy
 from tests.lab.lab import Lab, LabHost
-from tests.lab.processes import wait_until
+from tests.lab.processes import command_line, pids, wait_until
 from tests.lab.sshd import LabSshd, free_port
 
 CONN_ID = "hooked"
@@ -262,18 +262,27 @@ while data := there.recv(65536):
 """
 
 
-def test_each_connection_through_a_proxy_command_has_a_process_of_its_own(
-    connect: Connect, host: LabHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """As a user's SSH configuration names it: commands and streams beside each other, made ahead or not."""
+@pytest.fixture
+def relay(host: LabHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A program that the user's SSH configuration names as the way to every host."""
     relay = tmp_path / "relay.py"
     relay.write_text(_RELAY, encoding="utf-8")
     (tmp_path / ".ssh").mkdir()
     line = f"ProxyCommand {sys.executable} {relay} 127.0.0.1 {host.ssh_port}"
     (tmp_path / ".ssh" / "config").write_text(f"Host *\n  {line}\n", encoding="utf-8")
     monkeypatch.setenv("HOME", str(tmp_path))
+    return str(relay)
+
+
+def ways(relay: str) -> list[int]:
+    """Return the processes of the relay."""
+    return [pid for pid in pids() if relay in command_line(pid)]
+
+
+def test_each_connection_through_a_proxy_command_has_a_process_of_its_own(connect: Connect, relay: str) -> None:
+    """As a user's SSH configuration names it: commands and streams beside each other, made ahead or not."""
     hook = connect()
-    assert str(relay) in (hook.host_proxy_cmd or "")
+    assert relay in (hook.host_proxy_cmd or "")
     session = hook._session
     assert session.run("echo 1").stdout == b"1\n"
     session.expect_stream()
@@ -281,3 +290,14 @@ def test_each_connection_through_a_proxy_command_has_a_process_of_its_own(
     for data in (b"x" * 1_000_000, b"y"):
         assert session.stream_in("cat", [data]).stdout == data
     assert session.run("echo 3").stdout == b"3\n"
+    hook.close()
+    assert wait_until(lambda: not ways(relay), seconds=20)
+
+
+def test_no_process_of_a_proxy_command_stays_when_the_host_refuses(connect: Connect, relay: str) -> None:
+    """The connection failed, so nobody else would end it."""
+    hook = connect(login="nobody-here")
+    passed, said = hook.test_connection()
+    assert not passed
+    assert "login refused" in said
+    assert not ways(relay)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A ``ProxyCommand`` that ends, hangs or never begins, between us and a real sshd."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_dockerbackup.exceptions import TransientError
+from airflow_provider_dockerbackup.transport.ssh import SshSession, SshTimeouts
+from airflow_provider_dockerbackup.transport.ssh_config import ssh_client_factory
+from airflow_provider_dockerbackup.transport.ssh_proxy import ProxyProcess
+from tests.lab.lab import Lab, LabHost
+from tests.lab.processes import wait_until
+
+RELAY = """
+import os, pathlib, signal, socket, sys, threading
+pathlib.Path(sys.argv[3], str(os.getpid())).touch()
+if "deaf" in sys.argv:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+there = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+def send():
+    while data := os.read(0, 65536):
+        there.sendall(data)
+threading.Thread(target=send, daemon=True).start()
+while data := there.recv(65536):
+    os.write(1, data)
+if "deaf" in sys.argv:
+    signal.pause()
+"""
+# Longer than any test may take: nothing but the end of the link tells of it.
+PATIENT = SshTimeouts(stall_seconds=3600, first_byte_seconds=3600)
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHost]:
+    """A host with a real sshd."""
+    with Lab.start(tmp_path_factory.mktemp("lab")) as lab:
+        yield lab.hosts[0]
+
+
+class Way:
+    """A way to a host through a relay of which each process leaves its number in a folder."""
+
+    def __init__(self, host: LabHost, folder: Path, *, words: str = "", command: str = "") -> None:
+        self._pids = folder / "pids"
+        self._pids.mkdir()
+        relay = folder / "relay.py"
+        relay.write_text(RELAY, encoding="utf-8")
+        through = [sys.executable, str(relay), host.address, str(host.ssh_port), str(self._pids), words]
+        lines = [
+            f"Host web\nHostName {host.address}\nPort {host.ssh_port}\nUser {host.user}",
+            f"IdentityFile {host.private_key_path}\nUserKnownHostsFile {host.known_hosts_path}",
+            f"ProxyCommand {command or shlex.join(through)}\n",
+        ]
+        config = folder / "config"
+        config.write_text("\n".join(lines), encoding="utf-8")
+        self.session = SshSession(ssh_client_factory("web", config_path=config), where="web", timeouts=PATIENT)
+
+    def pids(self) -> list[int]:
+        """Return the numbers of all processes there were."""
+        return [int(each.name) for each in self._pids.iterdir()]
+
+    def there(self) -> list[int]:
+        """Return those of the processes that are there, if only as zombies."""
+        return [pid for pid in self.pids() if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.timeout(60)
+def test_a_stream_ends_when_the_process_dies(host: LabHost, tmp_path: Path) -> None:
+    """At once, not when the stream was silent for too long; the next command goes through a new process."""
+    way = Way(host, tmp_path)
+    with way.session as session:
+        assert session.run("echo 1").stdout == b"1\n"
+        stream = session.stream_out("echo begun; exec sleep 3600", explain=RuntimeError, what="a stream")  # type: ignore[arg-type]
+        chunks = iter(stream)
+        assert next(chunks) == b"begun\n"
+        assert len(way.pids()) == 2
+        for pid in way.pids():
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(TransientError):
+            next(chunks)
+        assert session.run("echo 2").stdout == b"2\n"
+        assert len(way.pids()) == 3
+    assert wait_until(lambda: not way.there(), seconds=20)
+
+
+@pytest.mark.timeout(60)
+def test_no_process_is_left_when_its_connection_is_closed(host: LabHost, tmp_path: Path) -> None:
+    """Not even a zombie, and not one that takes no SIGTERM."""
+    way = Way(host, tmp_path, words="deaf")
+    with way.session as session:
+        assert session.run("echo 1").stdout == b"1\n"
+        assert session.stream_in("cat", [b"data"]).stdout == b"data"
+        assert way.there()
+    assert len(way.pids()) == 2
+    assert wait_until(lambda: not way.there(), seconds=20)
+
+
+@pytest.mark.timeout(60)
+def test_a_process_that_ends_at_once_is_told_at_once(host: LabHost, tmp_path: Path) -> None:
+    """Before any banner could be late."""
+    with Way(host, tmp_path, command="false").session as session, pytest.raises(TransientError, match="web"):
+        session.run("echo 1")
+
+
+def test_reading_waits_no_longer_than_it_may_and_gives_what_is_there(tmp_path: Path) -> None:
+    """Less than was asked for is enough; after the end there is nothing."""
+    proxy = ProxyProcess("sh -c 'read line; echo $line; read line'")
+    proxy.settimeout(0.05)
+    with pytest.raises(TimeoutError):
+        proxy.recv(100)
+    proxy.settimeout(3600)
+    proxy.send(b"some\n")
+    assert proxy.recv(3) == b"som"
+    assert proxy.recv(100) == b"e\n"
+    proxy.send(b"more\n")
+    assert proxy.recv(100) == b""
+    proxy.close()
+    proxy.close()
+    assert proxy.closed
