@@ -87,8 +87,9 @@ class _Client(paramiko.SSHClient):
 
     def close(self) -> None:
         super().close()
-        while self.through:
-            self.through.pop().close()
+        through, self.through = self.through, []
+        for each in reversed(through):
+            each.close()
 
 
 class _Factory:

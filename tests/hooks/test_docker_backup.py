@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -290,6 +291,9 @@ def test_each_connection_through_a_proxy_command_has_a_process_of_its_own(connec
     for data in (b"x" * 1_000_000, b"y"):
         assert session.stream_in("cat", [data]).stdout == data
     assert session.run("echo 3").stdout == b"3\n"
+    for pid in ways(relay):
+        os.kill(pid, signal.SIGKILL)
+    assert session.run("echo 4").stdout == b"4\n", "a connection whose way is gone is not taken for alive"
     hook.close()
     assert wait_until(lambda: not ways(relay), seconds=20)
 
