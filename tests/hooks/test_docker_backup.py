@@ -22,7 +22,7 @@ from airflow_provider_dockerbackup.hooks.docker_backup import DockerBackupHook
 from tests.lab.daemon import LabDaemon
 from tests.lab.faults import FaultProxy
 from tests.lab.lab import Lab, LabHost
-from tests.lab.processes import command_line, pids, wait_until
+from tests.lab.processes import command_line, descendants, pids, wait_until
 from tests.lab.sshd import LabSshd, free_port
 
 CONN_ID = "hooked"
@@ -282,6 +282,7 @@ def ways(relay: str) -> list[int]:
 
 def test_each_connection_through_a_proxy_command_has_a_process_of_its_own(connect: Connect, relay: str) -> None:
     """As a user's SSH configuration names it: commands and streams beside each other, made ahead or not."""
+    before = descendants(os.getpid())
     hook = connect()
     assert relay in (hook.host_proxy_cmd or "")
     session = hook._session
@@ -295,13 +296,14 @@ def test_each_connection_through_a_proxy_command_has_a_process_of_its_own(connec
         os.kill(pid, signal.SIGKILL)
     assert session.run("echo 4").stdout == b"4\n", "a connection whose way is gone is not taken for alive"
     hook.close()
-    assert wait_until(lambda: not ways(relay), seconds=20)
+    assert wait_until(lambda: not ways(relay) and not descendants(os.getpid()) - before, seconds=20)
 
 
 def test_no_process_of_a_proxy_command_stays_when_the_host_refuses(connect: Connect, relay: str) -> None:
     """The connection failed, so nobody else would end it."""
+    before = descendants(os.getpid())
     hook = connect(login="nobody-here")
     passed, said = hook.test_connection()
     assert not passed
     assert "login refused" in said
-    assert not ways(relay)
+    assert not descendants(os.getpid()) - before, "not even a zombie"
