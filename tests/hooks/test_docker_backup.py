@@ -19,6 +19,7 @@ import pytest
 
 from airflow_provider_dockerbackup.exceptions import ConfigurationError, TransientError
 from airflow_provider_dockerbackup.hooks.docker_backup import DockerBackupHook
+from tests.lab import relay as lab_relay
 from tests.lab.daemon import LabDaemon
 from tests.lab.faults import FaultProxy
 from tests.lab.lab import Lab, LabHost
@@ -251,28 +252,15 @@ def test_hook_connects_anew_when_its_host_was_given_back(connect: Connect) -> No
             assert docker_host.engine().version
 
 
-_RELAY = """
-import os, socket, sys, threading
-there = socket.create_connection((sys.argv[1], int(sys.argv[2])))
-def send():
-    while data := os.read(0, 65536):
-        there.sendall(data)
-threading.Thread(target=send, daemon=True).start()
-while data := there.recv(65536):
-    os.write(1, data)
-"""
-
-
 @pytest.fixture
 def relay(host: LabHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """A program that the user's SSH configuration names as the way to every host."""
-    relay = tmp_path / "relay.py"
-    relay.write_text(_RELAY, encoding="utf-8")
-    (tmp_path / ".ssh").mkdir()
-    line = f"ProxyCommand {sys.executable} {relay} 127.0.0.1 {host.ssh_port}"
-    (tmp_path / ".ssh" / "config").write_text(f"Host *\n  {line}\n", encoding="utf-8")
+    """A program that the user's SSH configuration names as the way to every host; gives what marks its processes."""
+    folder = tmp_path / ".ssh"
+    folder.mkdir()
+    line = f"ProxyCommand {sys.executable} {lab_relay.__file__} 127.0.0.1 {host.ssh_port} {folder}"
+    (folder / "config").write_text(f"Host *\n  {line}\n", encoding="utf-8")
     monkeypatch.setenv("HOME", str(tmp_path))
-    return str(relay)
+    return str(folder)
 
 
 def ways(relay: str) -> list[int]:

@@ -17,28 +17,10 @@ from airflow_provider_dockerbackup.transport import ssh_proxy
 from airflow_provider_dockerbackup.transport.ssh import SshSession, SshTimeouts
 from airflow_provider_dockerbackup.transport.ssh_config import ssh_client_factory
 from airflow_provider_dockerbackup.transport.ssh_proxy import ProxyProcess
+from tests.lab import relay
 from tests.lab.lab import Lab, LabHost
 from tests.lab.processes import descendants, wait_until
 
-RELAY = """
-import os, pathlib, signal, socket, sys, threading
-pathlib.Path(sys.argv[3], str(os.getpid())).touch()
-if "talks" in sys.argv:
-    print("about to connect", file=sys.stderr)
-    for _ in range(5000):
-        print("x" * 100, file=sys.stderr)
-if "deaf" in sys.argv:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-there = socket.create_connection((sys.argv[1], int(sys.argv[2])))
-def send():
-    while data := os.read(0, 65536):
-        there.sendall(data)
-threading.Thread(target=send, daemon=True).start()
-while data := there.recv(65536):
-    os.write(1, data)
-if "deaf" in sys.argv:
-    signal.pause()
-"""
 # Longer than any test may take, as is paramiko's interval of keepalives: nothing but the end of the link tells of it.
 PATIENT = SshTimeouts(stall_seconds=3600, first_byte_seconds=3600)
 
@@ -56,9 +38,7 @@ class Way:
     def __init__(self, host: LabHost, folder: Path, *, words: str = "", command: str = "") -> None:
         self._pids = folder / "pids"
         self._pids.mkdir()
-        relay = folder / "relay.py"
-        relay.write_text(RELAY, encoding="utf-8")
-        through = [sys.executable, str(relay), host.address, str(host.ssh_port), str(self._pids), words]
+        through = [sys.executable, relay.__file__, host.address, str(host.ssh_port), str(self._pids), words]
         lines = [
             f"Host web\nHostName {host.address}\nPort {host.ssh_port}\nUser {host.user}",
             f"IdentityFile {host.private_key_path}\nUserKnownHostsFile {host.known_hosts_path}",
@@ -142,9 +122,9 @@ def test_what_the_process_says_is_logged_and_never_stops_it(
 
 
 @pytest.mark.timeout(20)
-def test_what_the_process_started_ends_with_its_input(tmp_path: Path) -> None:
+def test_what_the_process_started_ends_with_its_input() -> None:
     """A shell around the program that relays passes no signal on."""
-    proxy = ProxyProcess(f"sh -c 'cat; touch {tmp_path}/ended'")
+    proxy = ProxyProcess("sh -c 'cat; true'")
     assert wait_until(lambda: bool(descendants(proxy.process.pid)), seconds=10)
     children = descendants(proxy.process.pid)
     proxy.close()
