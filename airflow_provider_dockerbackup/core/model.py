@@ -82,10 +82,17 @@ class ImageInspect:
     config: JsonObject
     document: JsonObject
 
+    @property
+    def has_index(self) -> bool:
+        """Whether the engine says that its ID is that of an index; those before 28 do not say."""
+        descriptor = self.document.get("Descriptor")
+        kind = str(descriptor.get("mediaType")) if isinstance(descriptor, dict) else ""
+        return kind.endswith((".index.v1+json", ".list.v2+json"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageManifest:
-    """One manifest of those that an image's index names.
+    """One manifest of those that an image's index names, or the one that an image is known by.
 
     :param digest: ``sha256:<hex>`` of it.
     :param kind: ``platform`` for the image as it is for one platform, ``attestation`` for what is said of such a one.

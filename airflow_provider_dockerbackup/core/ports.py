@@ -8,7 +8,7 @@ in ``tests/contract`` that every implementation passes. Whatever an implementati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
@@ -179,9 +179,19 @@ class DockerHost(Protocol):
         """
 
     def image_manifests(self, image: ImageInspect) -> tuple[ImageManifest, ...]:
-        """Return what an image's index names, as the engine has it.
+        """Return the manifests that an image's index names, or its only one, as the engine has them.
 
-        None for an image that has no index, and where engine or client cannot tell.
+        None where engine or client cannot tell.
+        """
+
+    def held_blobs(self, sizes: Mapping[str, int], *, engine: EngineInfo) -> frozenset[str]:
+        """Return the digests of those blobs that a containerd store says it holds.
+
+        They were there when it was asked; nothing keeps them there. None where engine or client cannot tell. MUST leave
+        nothing on the host.
+
+        :param sizes: size of each blob in bytes, by its digest.
+        :param engine: what :meth:`engine` returned.
         """
 
     def push_image(

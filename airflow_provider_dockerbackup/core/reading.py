@@ -367,6 +367,18 @@ def load_stream(
         )
 
 
+def loaded_manifest_of(repository: Repository, backup: Backup, *, sending: blobs.Sending) -> str:
+    """Return the digest of the manifest by which :func:`load_stream` names an image of layout ``layers``."""
+    where = f"{repository.storage.url}/{backup.path}"
+    return blobs.manifest_digest(
+        repository.storage,
+        backup.whole(),
+        where=where,
+        sending=sending,
+        decrypt=decryption_of(repository, backup),
+    )
+
+
 def told(chunks: Iterator[bytes], progress: Progress) -> Iterator[bytes]:
     """Yield ``chunks`` as they are, and tell how far it is."""
     for chunk in chunks:

@@ -5,26 +5,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.change import Change
 from airflow_provider_dockerbackup.core.configuration import differences
 from airflow_provider_dockerbackup.core.layers.reading import WHOLE, Sending
-from airflow_provider_dockerbackup.core.model import ImageInspect, Store
+from airflow_provider_dockerbackup.core.model import ImageInspect
 from airflow_provider_dockerbackup.core.names import WorkingName, before_names, standing, whole_tag
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
 from airflow_provider_dockerbackup.core.reading import (
     archive_stream,
     config_digest_of,
     load_stream,
+    loaded_manifest_of,
     require_bytes,
     require_readable,
     told,
 )
 from airflow_provider_dockerbackup.core.record import BackupRecord
 from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.thin import held_layers, known_layers
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
     ConflictError,
@@ -45,6 +47,7 @@ class RestoreRequest:
     :param recorded_tags: also give it the tags that the source image had.
     :param replace_tags: take over a tag that stands for another image on the target; that image stays reachable
         under ``<name>:before-<backup id>``, with a number behind it where that stands for another image.
+    :param whole: send every layer, also those that the target says it has; puts right what its store lost.
     :param method: ``load`` gives the image, or the container's filesystem with its configuration; ``import`` gives a
         container's filesystem alone, as ``docker import`` does.
     :param dry_run: check everything and say what would be done, but do not touch the target.
@@ -54,6 +57,7 @@ class RestoreRequest:
     tags: tuple[str, ...] = ()
     recorded_tags: bool = False
     replace_tags: bool = False
+    whole: bool = False
     method: Method = "load"
     dry_run: bool = False
     actor: Mapping[str, str] = field(default_factory=dict)
@@ -132,8 +136,8 @@ def _restore(
     own = WorkingName(RESTORED, record.backup_id)
     began = repository.clock.monotonic()
     try:
-        image = _load(backup, request.method, own, host=host, repository=repository, progress=progress)
-        identical, notes = _compare(repository, backup, request.method, host, image)
+        image, sending = _load(backup, request, own, host=host, repository=repository, progress=progress)
+        identical, notes = _compare(repository, backup, request.method, host, image, sending)
         seconds = round(repository.clock.monotonic() - began, 3)
         # Now that the image's ID is known, and much time has passed: what do the tags stand for really?
         same = {"", image.id} | (record.image_ids if identical else frozenset())
@@ -160,41 +164,66 @@ def _restore(
 
 
 def _load(
-    backup: Backup, method: Method, own: WorkingName, *, host: DockerHost, repository: Repository, progress: Progress
-) -> ImageInspect:
+    backup: Backup,
+    request: RestoreRequest,
+    own: WorkingName,
+    *,
+    host: DockerHost,
+    repository: Repository,
+    progress: Progress,
+) -> tuple[ImageInspect, Sending]:
+    """Return the image that was loaded, and how it was sent."""
     record = backup.whole()
     host.expect_stream()
-    if method == "import":
+    if request.method == "import":
         with archive_stream(repository, backup) as tar, _shown(record, host, progress, record.size_bytes):
             host.import_filesystem(told(tar, progress), reference=own.tag)
-        return host.inspect_image(own.tag)
-    sending = _sending(record, host)
-    if sending.without:
-        progress.note(f"{host.name} has {len(sending.without)} of {len(record.diff_ids)} layers; they are not sent")
+        return host.inspect_image(own.tag), WHOLE
+    sending = _sending(record, host, repository=repository, progress=progress, whole=request.whole)
+    if sending.left_out:
+        progress.note(f"{host.name} has {len(sending.left_out)} of {len(record.diff_ids)} layers; they are not sent")
     try:
-        _send(repository, backup, own.tag, host=host, progress=progress, sending=sending)
+        return _sent(repository, backup, own.tag, host=host, progress=progress, sending=sending), sending
     except IntegrityError as err:
         if sending == WHOLE:
             raise
         # An image that had them may be gone since, or zstd fail; damage of our own is found again by the second try.
         progress.note(f"{host.name} does not take it so; sending all, uncompressed: {err}")
         own.remove(host, progress)  # a containerd store keeps what it could not unpack
-        _send(repository, backup, own.tag, host=host, progress=progress, sending=WHOLE)
-    return host.inspect_image(own.tag)
+    return _sent(repository, backup, own.tag, host=host, progress=progress, sending=WHOLE), WHOLE
 
 
-def _sending(record: BackupRecord, host: DockerHost) -> Sending:
+def _sending(
+    record: BackupRecord, host: DockerHost, *, repository: Repository, progress: Progress, whole: bool
+) -> Sending:
     if record.blobs is None:
         return WHOLE
     engine = host.engine()
     packing = host.packing(engine)
     # A classic store compares each layer that it keeps with its diff_id, and reads no other. A containerd store keeps a
     # blob without a look into it when it has the layer unpacked.
-    return Sending(
-        without=known_layers(record, host, store=engine.store),
-        packing=packing,
-        prove=packing == "none" or engine.store != "graphdriver",
-    )
+    sending = Sending(packing=packing, prove=packing == "none" or engine.store != "graphdriver")
+    if whole:
+        return sending
+    if engine.store == "graphdriver":
+        return replace(sending, without=known_layers(record, host))
+    held = held_layers(record, host, engine=engine, packing=packing, repository=repository, progress=progress)
+    return replace(sending, held=held)
+
+
+def _sent(
+    repository: Repository, backup: Backup, own: str, *, host: DockerHost, progress: Progress, sending: Sending
+) -> ImageInspect:
+    """Send a backup and return the image that it is on the host.
+
+    :raises IntegrityError: when the engine refuses it, or is not known to have what was left out.
+    """
+    _send(repository, backup, own, host=host, progress=progress, sending=sending)
+    image = host.inspect_image(own)
+    # A containerd store takes an image also without blobs that it lacks, if it has what they unpack to.
+    if sending.held and not any(each.whole and each.digest == image.id for each in host.image_manifests(image)):
+        raise IntegrityError(f"it does not say that it has all of image {image.id}")
+    return image
 
 
 def _send(
@@ -215,28 +244,8 @@ def _shown(record: BackupRecord, host: DockerHost, progress: Progress, total_byt
         progress.finish()
 
 
-def known_layers(record: BackupRecord, host: DockerHost, *, store: Store) -> frozenset[str]:
-    """Return the diff_ids of layers that a load onto a host need not bring.
-
-    Classic stores know a layer by all that lies below it, and then do not read it: of the layers with which an image of
-    theirs begins, none need be sent, unless it comes once more above them. Containerd stores want every blob.
-    """
-    if record.blobs is None or store != "graphdriver":
-        return frozenset()
-    ours = record.diff_ids
-    depth = max((_common(ours, chain) for chain in host.layer_chains()), default=0)
-    return frozenset(ours[:depth]) - frozenset(ours[depth:])
-
-
-def _common(ours: Sequence[str], theirs: Sequence[str]) -> int:
-    """Return with how many layers both begin."""
-    return next(
-        (depth for depth, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
-    )
-
-
 def _compare(
-    repository: Repository, backup: Backup, method: Method, host: DockerHost, image: ImageInspect
+    repository: Repository, backup: Backup, method: Method, host: DockerHost, image: ImageInspect, sending: Sending
 ) -> tuple[bool, tuple[str, ...]]:
     """Return whether the loaded image is proven to be the recorded one, with notes.
 
@@ -252,6 +261,8 @@ def _compare(
         return False, ("docker import keeps the filesystem only: configuration and history are not restored",)
     expected = config_digest_of(repository, backup)
     if image.id == expected or image.id in record.image_ids:
+        return True, ()
+    if sending.held and image.id == loaded_manifest_of(repository, backup, sending=sending):
         return True, ()
     if host.engine().store == "graphdriver":
         raise IntegrityError(

@@ -18,7 +18,7 @@ from airflow_provider_dockerbackup.core.reference import shown
 from airflow_provider_dockerbackup.exceptions import ConfigurationError
 from airflow_provider_dockerbackup.transport.export_script import EXPORT_TEMPORARY, WHILE_PAUSED
 from airflow_provider_dockerbackup.transport.load_script import LOAD_ZSTD, PROBE
-from airflow_provider_dockerbackup.transport.manifests_script import MANIFESTS
+from airflow_provider_dockerbackup.transport.manifests_script import MANIFESTS, MANIFESTS_OF_LOADED
 from airflow_provider_dockerbackup.transport.push_script import PUSH
 from airflow_provider_dockerbackup.transport.save_filter import SAVE_FILTERED, name_list
 from airflow_provider_dockerbackup.transport.slot_script import HOLD
@@ -169,6 +169,12 @@ def export_temporary(docker: DockerCommand, container: str, *, image: str) -> st
 def image_manifests(docker: DockerCommand, image_id: str) -> str:
     """Return the line that prints what the engine's HTTP API says of an image and of all that its index names."""
     script = ("sh", "-c", MANIFESTS, "dockerbackup", image_id)
+    return quoted_line((*_ENVIRONMENT, *script, *docker.docker))
+
+
+def manifests_of_loaded(docker: DockerCommand, image_id: str) -> str:
+    """Return the line that loads an untagged image of that ID, prints the same of it, and removes it."""
+    script = ("sh", "-c", MANIFESTS_OF_LOADED, "dockerbackup", image_id)
     return quoted_line((*_ENVIRONMENT, *script, *docker.docker))
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from airflow_provider_dockerbackup.core.archive.blob_question import blob_question
 from airflow_provider_dockerbackup.core.archive.member_names import archive_forms
 from airflow_provider_dockerbackup.core.container_options import ContainerOption
 from airflow_provider_dockerbackup.core.model import (
@@ -29,7 +30,7 @@ from airflow_provider_dockerbackup.core.push import PushResult, PushTarget
 from airflow_provider_dockerbackup.transport import commands, docker_output
 from airflow_provider_dockerbackup.transport.commands import DockerCommand
 from airflow_provider_dockerbackup.transport.docker_calls import DockerCalls
-from airflow_provider_dockerbackup.transport.docker_errors import exec_error, exec_said
+from airflow_provider_dockerbackup.transport.docker_errors import docker_error, exec_error, exec_said
 from airflow_provider_dockerbackup.transport.host_archives import SshHostArchives
 from airflow_provider_dockerbackup.transport.image_loader import ImageLoader
 from airflow_provider_dockerbackup.transport.slots import DEFAULT_PLACES, capture_slot
@@ -180,16 +181,31 @@ class SshDockerHost:
         return SshFilteredStream(self._calls.stream(line, what=f"docker save {image_id}", pauses=bool(without)))
 
     def image_manifests(self, image: ImageInspect) -> tuple[ImageManifest, ...]:
-        """Return what an image's index names, as engines from 28 on tell.
+        """Return the manifests that an image's index names, or its only one, as engines from 28 on tell.
 
         No command of the client's shows it, so the engine's API is asked through the client. What that does not answer
         is no error: then nothing is known.
         """
-        if not docker_output.has_index(image):
-            return ()
         what = f"the manifests of {image.id}"
         result = self._session.run(commands.image_manifests(self._docker, image.id), what=what)
         return docker_output.image_manifests(result.stdout)
+
+    def held_blobs(self, sizes: Mapping[str, int], *, engine: EngineInfo) -> frozenset[str]:
+        """Return the digests of those blobs that a containerd store says it holds, as engines from 28 on tell.
+
+        An image that names them is loaded for that, without a tag, and removed at once.
+
+        :param sizes: size of each blob in bytes, by its digest.
+        :param engine: what :meth:`engine` returned.
+        """
+        if not docker_output.tells_manifests(engine):
+            return frozenset()
+        question, what = blob_question(sizes), "docker load of a question"
+        line = commands.manifests_of_loaded(self._docker, question.image_id)
+        result = self._session.run(line, what=what, stdin=question.archive)
+        if result.exit_status != 0:
+            raise docker_error(result, what=what, host=self._name)
+        return question.held(docker_output.image_manifests(result.stdout))
 
     def push_image(
         self, image_id: str, *, target: PushTarget, repository: str, attempt: str, platform: str | None = None

@@ -188,15 +188,14 @@ def image(document: Mapping[str, Any]) -> ImageInspect:
     )
 
 
-def has_index(image: ImageInspect) -> bool:
-    """Tell whether engines say that an image's ID is that of an index; those before 28 do not say."""
-    descriptor = image.document.get("Descriptor")
-    kind = str(descriptor.get("mediaType")) if isinstance(descriptor, dict) else ""
-    return kind.endswith((".index.v1+json", ".list.v2+json"))
+def tells_manifests(engine: EngineInfo) -> bool:
+    """Tell whether an engine keeps images by their manifests and shows these (API 1.48, engine 28)."""
+    found = re.match(r"(\d+)\.(\d+)", engine.api_version, re.ASCII)
+    return engine.store == "containerd" and found is not None and (int(found[1]), int(found[2])) >= (1, 48)
 
 
 def image_manifests(answer: bytes) -> tuple[ImageManifest, ...]:
-    """Return what an image's index names from an engine's answer; nothing when it is no such answer."""
+    """Return the manifests of an image from an engine's answer; nothing when it is no such answer."""
     head, _, body = answer.partition(b"\r\n\r\n")
     document = _parsed(body.decode("utf-8", "replace"))
     if not re.match(rb"HTTP/1\.[01] 200 ", head[head.rfind(b"HTTP/1.") :]) or not isinstance(document, dict):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The script that asks an engine what an image's index names, which no command of Docker's client shows."""
+"""The scripts that ask an engine for the manifests of an image, which no command of Docker's client shows."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from __future__ import annotations
 # * The client passes its input to the engine, which drops a request whose connection ends. So a process holds the input
 #   open; it tells its number first, and is ended when the answer came.
 # * Nothing of the script's own input gets there: whoever may run it may ask this one question and no other.
-MANIFESTS = r"""image=$1
-shift
-sh -c 'echo "$$"; printf "GET /v1.48/images/%s/json?manifests=1 HTTP/1.0\r\n\r\n" "$1"; exec sleep 60' \
+_ASK = r"""sh -c 'echo "$$"; printf "GET /v1.48/images/%s/json?manifests=1 HTTP/1.0\r\n\r\n" "$1"; exec sleep 60' \
   dockerbackup "$image" </dev/null | {
   read -r holder
   "$@" system dial-stdio
@@ -19,4 +17,16 @@ sh -c 'echo "$$"; printf "GET /v1.48/images/%s/json?manifests=1 HTTP/1.0\r\n\r\n
   kill "$holder" 2>/dev/null
   exit "$status"
 }
+"""
+_NAMED = r"""image=$1
+shift
+"""
+MANIFESTS = _NAMED + _ASK
+
+# The same of an image that comes as standard input and has no tag; it is gone afterwards. Nothing but the host's own
+# death can keep it: a shell whose connection ended goes on to the end.
+MANIFESTS_OF_LOADED = f"""{_NAMED}"$@" image load --quiet >/dev/null || exit
+{_ASK}status=$?
+"$@" image rm "$image" >/dev/null 2>&1
+exit "$status"
 """

@@ -70,6 +70,8 @@ class MemoryDockerHost:
         self.pushed: dict[str, dict[str, str]] = {}  # by repository: digests of compressed layers by diff_id
         self.filters_by: FilteredBy = "sh"
         self.takes: Packing = "frames"
+        self.blobs: set[str] = set()  # digests of what a containerd store holds
+        self.broken: set[str] = set()  # IDs of images of which it does not have all
 
     @property
     def name(self) -> str:
@@ -194,9 +196,15 @@ class MemoryDockerHost:
         return MemoryStream(kept, filtered_by=self.filters_by)
 
     def image_manifests(self, image: ImageInspect) -> tuple[ImageManifest, ...]:
-        """Return nothing: images of a classic store have no index."""
+        """Return nothing, as a classic store has none; else one, whole, that is called as the image."""
         self._images.find(image.id)
-        return ()
+        if self._engine.store == "graphdriver":
+            return ()
+        return (ImageManifest(digest=image.id, kind="platform", platform="", whole=image.id not in self.broken),)
+
+    def held_blobs(self, sizes: Mapping[str, int], *, engine: EngineInfo) -> frozenset[str]:
+        """Return those that the twin was told to have in ``blobs``; a classic store has none."""
+        return frozenset(sizes) & self.blobs if engine.store == "containerd" else frozenset()
 
     def push_image(
         self, image_id: str, *, target: PushTarget, repository: str, attempt: str, platform: str | None = None

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 
@@ -248,6 +248,11 @@ class FaultyHost:
         """What an image's index names."""
         self._at("image_manifests")
         return self._plan.call("image_manifests", lambda: self._inner.image_manifests(image))
+
+    def held_blobs(self, sizes: Mapping[str, int], *, engine: EngineInfo) -> frozenset[str]:
+        """Which blobs it holds."""
+        self._at("held_blobs")
+        return self._plan.call("held_blobs", lambda: self._inner.held_blobs(sizes, engine=engine))
 
     def push_image(
         self, image_id: str, *, target: PushTarget, repository: str, attempt: str, platform: str | None = None

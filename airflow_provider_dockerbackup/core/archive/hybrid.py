@@ -9,26 +9,28 @@ announced one: without them no engine loads anything.
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from types import MappingProxyType
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, inflater, zstd_frame
 from airflow_provider_dockerbackup.core.archive.contents import BLOBS
-from airflow_provider_dockerbackup.core.archive.load_form import compact_json, name_annotations, tag_references
+from airflow_provider_dockerbackup.core.archive.load_form import compact_json, tag_references
+from airflow_provider_dockerbackup.core.archive.oci_layout import (
+    LayerName,
+    blob_member,
+    check_digest,
+    image_index,
+    named_manifest,
+    oci_layout,
+)
 from airflow_provider_dockerbackup.core.archive.tar_header import ZERO_BLOCK, file_header, padding, whole_file
 from airflow_provider_dockerbackup.core.document import sha256_of
-from airflow_provider_dockerbackup.exceptions import BadBlobError, ConfigurationError, IntegrityError
+from airflow_provider_dockerbackup.exceptions import BadBlobError, IntegrityError
 
-MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
-CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
-LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
-ZSTD_LAYER_TYPE = f"{LAYER_TYPE}+zstd"
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+NOTHING_HELD: Mapping[str, LayerName] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,53 +67,25 @@ class _Member:
     body: Callable[[], Iterator[bytes]]
 
 
-def descriptor(media_type: str, digest: str, size_bytes: int, **extra: Any) -> dict[str, Any]:
-    """Return an OCI descriptor (OCI image specification v1.1)."""
-    return {"mediaType": media_type, "digest": digest, "size": size_bytes, **extra}
+def layer_names(
+    layers: Iterable[PlainLayer], *, stored: bool, held: Mapping[str, LayerName] = NOTHING_HELD
+) -> list[LayerName]:
+    """Return by which names the archive of an image calls its layers.
 
-
-def image_manifest(config: bytes, layers: Sequence[dict[str, Any]]) -> bytes:
-    """Return the OCI manifest of an image; the same arguments always give the same bytes.
-
-    :param config: its configuration.
-    :param layers: descriptors of its layers, lowest first.
+    :param layers: lowest first.
+    :param stored: whether as :func:`stored_archive` does, by their blobs; else as :func:`image_archive` does, by their
+        diff_ids.
+    :param held: by diff_id, other names, by which a daemon has them.
     """
-    return compact_json(
-        {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST_TYPE,
-            "config": descriptor(CONFIG_TYPE, sha256_of(config), len(config)),
-            "layers": list(layers),
-        }
-    )
+    return [held.get(layer.diff_id) or (_stored_name(layer) if stored else _plain_name(layer)) for layer in layers]
 
 
-def image_index(manifest: bytes, *, tags: Sequence[str]) -> bytes:
-    """Return the ``index.json`` that names one manifest, once for each of ``tags``."""
-    named = [{"annotations": name_annotations(tag)} for tag in tag_references(tags)] or [{}]
-    manifests = [descriptor(MANIFEST_TYPE, sha256_of(manifest), len(manifest), **extra) for extra in named]
-    return compact_json({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests})
+def _stored_name(layer: PlainLayer) -> LayerName:
+    return LayerName(digest=layer.blob, size_bytes=layer.stored_size_bytes, compression=Compression.ZSTD)
 
 
-def oci_layout() -> bytes:
-    """Return the file that marks a folder as an OCI image layout."""
-    return compact_json({"imageLayoutVersion": "1.0.0"})
-
-
-def plain_manifest(config: bytes, layers: Iterable[tuple[str, int]]) -> bytes:
-    """Return the manifest that the archive names the image by; containerd stores take its digest for ``.Id``.
-
-    :param layers: diff_id and size of each uncompressed layer, lowest first.
-    """
-    return image_manifest(config, [descriptor(LAYER_TYPE, diff_id, size) for diff_id, size in layers])
-
-
-def stored_manifest(config: bytes, blobs: Iterable[tuple[str, int]]) -> bytes:
-    """Return the manifest of an image whose layers are blobs of a repository.
-
-    :param blobs: digest and size of each blob, lowest layer first.
-    """
-    return image_manifest(config, [descriptor(ZSTD_LAYER_TYPE, digest, size) for digest, size in blobs])
+def _plain_name(layer: PlainLayer) -> LayerName:
+    return LayerName(digest=layer.diff_id, size_bytes=layer.size_bytes, compression=Compression.NONE)
 
 
 def image_archive(
@@ -120,6 +94,7 @@ def image_archive(
     layers: Sequence[PlainLayer],
     tags: Sequence[str],
     without: Collection[str] = (),
+    held: Mapping[str, LayerName] = NOTHING_HELD,
     packed: bool = False,
     prove: bool = True,
 ) -> Generator[bytes, None, None]:
@@ -129,6 +104,7 @@ def image_archive(
     :param layers: its layers, lowest first; one that comes twice is written once.
     :param tags: ``name:tag`` each; none leaves the image untagged.
     :param without: diff_ids of layers that are named and left out, for a daemon that has them.
+    :param held: by diff_id, the blobs by which a daemon has layers; these are left out, and called so.
     :param packed: as a series of zstd frames (RFC 8878), which decompress to the same archive.
     :param prove: whether layers in frames are compared with their diff_ids here; their lengths are in any case. Not
         needed for a daemon that itself compares every layer that it keeps.
@@ -137,12 +113,12 @@ def image_archive(
     """
     for layer in layers:
         check_digest(layer.diff_id)
-    head, tail = _frame(config, [(layer.diff_id, layer.size_bytes) for layer in layers], tags)
+    head, tail = _around(config, layer_names(layers, stored=False, held=held), tags)
     body = partial(_frames, digests=prove) if packed else _plain
     members = {
         layer.diff_id: _Member(digest=layer.diff_id, size_bytes=layer.size_bytes, body=partial(body, layer))
         for layer in layers
-        if layer.diff_id not in without
+        if layer.diff_id not in without and layer.diff_id not in held
     }
     return _streamed(head, list(members.values()), tail, form=zstd_frame if packed else bytes)
 
@@ -153,16 +129,19 @@ def stored_archive(
     layers: Sequence[PlainLayer],
     tags: Sequence[str],
     without: Collection[str] = (),
+    held: Mapping[str, LayerName] = NOTHING_HELD,
     prove: bool = True,
 ) -> Generator[bytes, None, None]:
     """Yield the archive of an image with its layers as a repository holds them, compressed.
 
-    It names them by :func:`stored_manifest`, whose digest containerd stores take for ``.Id``.
+    It names them by a manifest, whose digest containerd stores take for ``.Id``: :func:`stored_manifest`, where nothing
+    is ``held`` by another name.
 
     :param config: the image's configuration.
     :param layers: its layers, lowest first, with their frames; a blob that comes twice is written once.
     :param tags: ``name:tag`` each; none leaves the image untagged.
     :param without: diff_ids of layers that are named and left out, for a daemon that has them.
+    :param held: by diff_id, the blobs by which a daemon has layers; these are left out, and called so.
     :param prove: whether each layer is decompressed and compared with its diff_id here; not needed for a daemon that
         itself compares every layer that it keeps.
     :raises ConfigurationError: when a tag or a digest is not one.
@@ -178,10 +157,9 @@ def stored_archive(
     members = {
         layer.blob: _Member(digest=layer.blob, size_bytes=layer.stored_size_bytes, body=partial(_exact, layer, body))
         for layer in layers
-        if layer.diff_id not in without
+        if layer.diff_id not in without and layer.diff_id not in held
     }
-    manifest = stored_manifest(config, [(layer.blob, layer.stored_size_bytes) for layer in layers])
-    head, tail = _around(config, manifest, [layer.blob for layer in layers], tags)
+    head, tail = _around(config, layer_names(layers, stored=True, held=held), tags)
     return _streamed(head, list(members.values()), tail, form=bytes)
 
 
@@ -190,37 +168,24 @@ def archive_size(config: bytes, layers: Sequence[tuple[str, int]]) -> int:
 
     :param layers: diff_id and size of each layer.
     """
-    head, tail = _frame(config, layers, ())
+    names = [LayerName(digest=name, size_bytes=size, compression=Compression.NONE) for name, size in layers]
+    head, tail = _around(config, names, ())
     bodies = dict(layers)
     framing = (len(file_header(BLOBS + diff_id[7:], size)) + len(padding(size)) for diff_id, size in bodies.items())
     return len(head) + len(tail) + sum(bodies.values()) + sum(framing)
 
 
-def check_digest(diff_id: str) -> None:
-    """Return only if ``diff_id`` is a digest.
-
-    :raises ConfigurationError: when it is not ``sha256:`` and 64 hex digits.
-    """
-    if _DIGEST.fullmatch(diff_id) is None:
-        raise ConfigurationError(f"diff_id {diff_id!r:.100}: expected sha256:<64 hex digits>")
-
-
-def _frame(config: bytes, layers: Sequence[tuple[str, int]], tags: Sequence[str]) -> tuple[bytes, bytes]:
-    """Return what comes before uncompressed layers, and what comes after them."""
-    return _around(config, plain_manifest(config, layers), [diff_id for diff_id, _ in layers], tags)
-
-
-def _around(config: bytes, manifest: bytes, names: Sequence[str], tags: Sequence[str]) -> tuple[bytes, bytes]:
+def _around(config: bytes, names: Sequence[LayerName], tags: Sequence[str]) -> tuple[bytes, bytes]:
     """Return what comes before layers of these names, and what comes after them."""
-    references = tag_references(tags)
+    references, manifest = tag_references(tags), named_manifest(config, names)
     entry = {
         "Config": BLOBS + sha256_of(config)[7:],
         "RepoTags": [str(tag) for tag in references] or None,
-        "Layers": [BLOBS + name[7:] for name in names],
+        "Layers": [BLOBS + name.digest[7:] for name in names],
     }
     tail = whole_file("oci-layout", oci_layout()) + whole_file("index.json", image_index(manifest, tags=tags))
     tail += whole_file("manifest.json", compact_json([entry])) + 2 * ZERO_BLOCK
-    return _blob(config) + _blob(manifest), tail
+    return blob_member(config) + blob_member(manifest), tail
 
 
 def _streamed(
@@ -321,7 +286,3 @@ class _Proof:
 
 def _wrong(layer: PlainLayer, said: str) -> BadBlobError:
     return BadBlobError(f"{said}; it was read from blob {layer.blob}" if layer.blob else said, digest=layer.blob)
-
-
-def _blob(body: bytes) -> bytes:
-    return whole_file(BLOBS + sha256_of(body)[7:], body)

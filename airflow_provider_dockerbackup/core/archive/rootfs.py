@@ -11,7 +11,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, check_digest, image_archive
+from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, image_archive
+from airflow_provider_dockerbackup.core.archive.oci_layout import check_digest
 from airflow_provider_dockerbackup.core.archive.tar import MemberKind, TarLimits, TarMember, TarScanner, shown_name
 from airflow_provider_dockerbackup.core.document import canonical_json
 from airflow_provider_dockerbackup.exceptions import IntegrityError

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.contents import BLOBS
-from airflow_provider_dockerbackup.core.archive.hybrid import (
-    archive_size,
+from airflow_provider_dockerbackup.core.archive.hybrid import archive_size
+from airflow_provider_dockerbackup.core.archive.oci_layout import (
     image_index,
     oci_layout,
     plain_manifest,
@@ -22,6 +22,7 @@ from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.gc.pins import Pins
 from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice, Outlook, Way, choose
 from airflow_provider_dockerbackup.core.layers.fetch import Fetched, Fetching, fetch_by_push, fetch_by_save
+from airflow_provider_dockerbackup.core.layers.hints import hints_of
 from airflow_provider_dockerbackup.core.layers.store import LayerStore
 from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect
 from airflow_provider_dockerbackup.core.ports import DockerHost, Progress
@@ -67,7 +68,7 @@ def fetch_image(
         image=image,
         store=store,
         held=held,
-        hints=tuple(store.hints(engine.engine_id, held)),
+        hints=tuple(hints_of(attempt.repository, engine.engine_id, held)),
         throttle=Throttle(attempt.repository.clock, tuning.bandwidth_limit),
         progress=progress,
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 
+from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.document import Document, UtcTime
 from airflow_provider_dockerbackup.core.record import LayerBlob
 
@@ -50,12 +51,14 @@ class EngineHint(Document):
 
     :param digest: of the layer as that engine compresses it.
     :param size_bytes: size of that.
+    :param compression: how that is compressed; None in what earlier releases wrote.
     """
 
     engine_id: str
     diff_id: str
     digest: str
     size_bytes: int
+    compression: Compression | None = None
 
 
 def map_path(diff_id: str) -> str:

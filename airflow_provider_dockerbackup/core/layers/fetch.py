@@ -152,7 +152,7 @@ def fetch_by_push(fetching: Fetching, *, repository: str, attempt: str) -> Fetch
 
 
 def _push(fetching: Fetching, *, repository: str, attempt: str) -> Fetched:
-    manifests = fetching.host.image_manifests(fetching.image)
+    manifests = fetching.host.image_manifests(fetching.image) if fetching.image.has_index else ()
     target = LayerTarget(
         fetching.store,
         engine_id=fetching.engine.engine_id,
@@ -211,6 +211,7 @@ def hints_in(image: ArchivedImage, *, engine_id: str) -> tuple[EngineHint, ...]:
             diff_id=layer.diff_id,
             digest=layer.digest,
             size_bytes=layer.stored_size_bytes,
+            compression=layer.compression,
         )
         for layer in image.layers
         if not layer.held and layer.digest != layer.diff_id

@@ -4,13 +4,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression, decompressed
-from airflow_provider_dockerbackup.core.archive.hybrid import PlainLayer, image_archive, stored_archive, stored_manifest
+from airflow_provider_dockerbackup.core.archive.hybrid import (
+    PlainLayer,
+    image_archive,
+    layer_names,
+    stored_archive,
+)
+from airflow_provider_dockerbackup.core.archive.oci_layout import LayerName, named_manifest, stored_manifest
 from airflow_provider_dockerbackup.core.archive.wire import ImageConfig, OciManifest, parse, strict_json
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.encryption.stream import Decryption
@@ -26,6 +32,7 @@ class Sending:
     """What of an image in blobs is sent to a daemon, and how.
 
     :param without: diff_ids of layers that are left out, for a daemon that has them.
+    :param held: by diff_id, the blobs by which a daemon has layers; these are left out, too, and called so.
     :param packing: whether layers go as they are stored, compressed, and how; of an encrypted repository, whose blobs
         have names of their own, they go as frames where blobs are asked for.
     :param prove: whether each packed layer is compared with its diff_id here, too; False for a daemon that compares
@@ -33,15 +40,21 @@ class Sending:
     """
 
     without: frozenset[str] = frozenset()
+    held: Mapping[str, LayerName] = field(default_factory=dict)
     packing: Packing = "none"
     prove: bool = True
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The diff_ids of the layers that are not sent."""
+        return self.without | self.held.keys()
 
     def size_bytes(self, record: BackupRecord) -> int:
         """Return how many bytes of a backup that is, about."""
         if record.blobs is None:
             return record.size_bytes
         layers = dict(zip(record.diff_ids, record.blobs.layers, strict=True))
-        sent = [layer for diff_id, layer in layers.items() if diff_id not in self.without]
+        sent = [layer for diff_id, layer in layers.items() if diff_id not in self.left_out]
         return sum(each.size_bytes if self.packing == "none" else each.stored_size_bytes for each in sent)
 
 
@@ -155,7 +168,41 @@ def image_stream(
         when a layer is damaged.
     """
     config, blobs = image_config(storage, record, where=where, decrypt=decrypt), blobs_of(record, where)
-    layers = [
+    layers = _plain_layers(storage, record, blobs, decrypt=decrypt)
+    without, held, prove = sending.without, sending.held, sending.prove
+    if _by_blobs(record, sending):
+        named = stored_manifest(config, [(each.digest, each.stored_size_bytes) for each in blobs.layers])
+        if sha256_of(named) != blobs.manifest.digest:
+            # It would stand in the target's store, with whatever else it says.
+            raise IntegrityError(f"{where}: blob {blobs.manifest.digest} is not the manifest of the record's blobs")
+        return stored_archive(config=config, layers=layers, tags=tags, without=without, held=held, prove=prove)
+    packed = sending.packing != "none"
+    return image_archive(
+        config=config, layers=layers, tags=tags, without=without, held=held, packed=packed, prove=prove
+    )
+
+
+def manifest_digest(
+    storage: Storage, record: BackupRecord, *, where: str, sending: Sending, decrypt: Decryption | None = None
+) -> str:
+    """Return the digest of the manifest in what :func:`image_stream` gives: the ID of the image in containerd stores.
+
+    :raises IntegrityError: when manifest, configuration and record do not name the same layers.
+    """
+    config, blobs = image_config(storage, record, where=where, decrypt=decrypt), blobs_of(record, where)
+    layers = _plain_layers(storage, record, blobs, decrypt=decrypt)
+    return sha256_of(named_manifest(config, layer_names(layers, stored=_by_blobs(record, sending), held=sending.held)))
+
+
+def _by_blobs(record: BackupRecord, sending: Sending) -> bool:
+    """Tell whether an archive calls layers by their blobs; those of an encrypted repository are no layers."""
+    return sending.packing == "blobs" and record.encryption == "none"
+
+
+def _plain_layers(
+    storage: Storage, record: BackupRecord, blobs: BlobSet, *, decrypt: Decryption | None
+) -> list[PlainLayer]:
+    return [
         PlainLayer(
             diff_id=diff_id,
             size_bytes=layer.size_bytes,
@@ -166,16 +213,6 @@ def image_stream(
         )
         for diff_id, layer in zip(record.diff_ids, blobs.layers, strict=True)
     ]
-    without, prove = sending.without, sending.prove
-    if sending.packing == "blobs" and decrypt is None:
-        named = stored_manifest(config, [(each.digest, each.stored_size_bytes) for each in blobs.layers])
-        if sha256_of(named) != blobs.manifest.digest:
-            # It would stand in the target's store, with whatever else it says.
-            raise IntegrityError(f"{where}: blob {blobs.manifest.digest} is not the manifest of the record's blobs")
-        return stored_archive(config=config, layers=layers, tags=tags, without=without, prove=prove)
-    return image_archive(
-        config=config, layers=layers, tags=tags, without=without, packed=sending.packing != "none", prove=prove
-    )
 
 
 def only_layer(record: BackupRecord, where: str) -> LayerBlob:

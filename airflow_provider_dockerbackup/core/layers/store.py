@@ -19,7 +19,7 @@ from airflow_provider_dockerbackup.core.archive.compression import layer_compres
 from airflow_provider_dockerbackup.core.document import compact_time, sha256_of
 from airflow_provider_dockerbackup.core.encryption.stream import Encryptor, encrypted
 from airflow_provider_dockerbackup.core.gc.pins import Pins
-from airflow_provider_dockerbackup.core.layers.documents import EngineHint, LayerMap, hint_path, hints_folder, map_path
+from airflow_provider_dockerbackup.core.layers.documents import EngineHint, LayerMap, hint_path, map_path
 from airflow_provider_dockerbackup.core.places import BLOBS_FOLDER, blob_path
 from airflow_provider_dockerbackup.core.ports import Progress, Storage
 from airflow_provider_dockerbackup.core.record import Blob, LayerBlob
@@ -113,20 +113,6 @@ class LayerStore:
             return self._storage.read(blob_path(blob.digest)) == data
         except NotFoundError:
             return False  # a verification put it aside meanwhile
-
-    def hints(self, engine_id: str, diff_ids: Iterable[str]) -> list[EngineHint]:
-        """Return by which digests an engine is known to call some layers; what cannot be read is passed over."""
-        found = []
-        for diff_id in dict.fromkeys(diff_ids):
-            name = self._repository.layer_name(diff_id)
-            for info in self._storage.list(hints_folder(engine_id, name)):
-                try:
-                    hint = EngineHint.from_bytes(self._storage.read(info.path), where=info.path)
-                except (IntegrityError, NotFoundError):
-                    continue
-                if (hint.engine_id, hint.diff_id, hint_path(hint)) == (engine_id, name, info.path):
-                    found.append(hint.model_copy(update={"diff_id": diff_id}))
-        return found
 
     def remember(self, hint: EngineHint) -> None:
         """Write down by which digest an engine calls a layer."""

@@ -265,13 +265,21 @@ class LayerTarget:
         if self._documents_bytes > DOCUMENTS_BYTES:
             raise IntegrityError(f"more than {DOCUMENTS_BYTES} bytes of JSON documents were pushed")
 
-    def _take_layer(self, writer: LayerWriter, *, diff_id: str, digest: str, size_bytes: int) -> None:
+    def _take_layer(
+        self, writer: LayerWriter, *, diff_id: str, digest: str, size_bytes: int, compression: Compression
+    ) -> None:
         """Keep a layer of the image; that of another platform is only noted."""
         if diff_id in self._image.diff_ids and diff_id not in self._held:
             blob = writer.publish(diff_id=diff_id)
             with self._lock:
                 self.stored[diff_id] = blob
-        hint = EngineHint(engine_id=self._engine_id, diff_id=diff_id, digest=digest, size_bytes=size_bytes)
+        hint = EngineHint(
+            engine_id=self._engine_id,
+            diff_id=diff_id,
+            digest=digest,
+            size_bytes=size_bytes,
+            compression=compression,
+        )
         with self._lock:
             self._known[digest] = hint
             if diff_id in self._image.diff_ids:
@@ -324,7 +332,13 @@ class _Upload:
         plain = self._reader.finish(digest=digest, stored_size_bytes=self._size_bytes)
         if plain is None and self._reader.compression is not Compression.NONE:
             raise IntegrityError(f"blob {digest}: {self._reader.problem}")
-        self._target._take_layer(self._writer, diff_id=plain or digest, digest=digest, size_bytes=self._size_bytes)
+        self._target._take_layer(
+            self._writer,
+            diff_id=plain or digest,
+            digest=digest,
+            size_bytes=self._size_bytes,
+            compression=self._reader.compression,
+        )
 
     def abort(self) -> None:
         """Release everything."""

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
-from airflow_provider_dockerbackup.core.archive.hybrid import stored_manifest
+from airflow_provider_dockerbackup.core.archive.oci_layout import stored_manifest
 from airflow_provider_dockerbackup.core.audit.checkpoint import CheckpointRequest, make_checkpoint
 from airflow_provider_dockerbackup.core.audit.proof import prove
 from airflow_provider_dockerbackup.core.audit.reading import stored_events

@@ -16,9 +16,9 @@ from airflow_provider_dockerbackup.core.archive.hybrid import (
     PlainLayer,
     image_archive,
     stored_archive,
-    stored_manifest,
 )
 from airflow_provider_dockerbackup.core.archive.load_form import compact_json
+from airflow_provider_dockerbackup.core.archive.oci_layout import stored_manifest
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.cover import judge_image
 from airflow_provider_dockerbackup.core.document import sha256_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_dockerbackup.core.catalog import Backup
-from airflow_provider_dockerbackup.core.restore import RestoreRequest, known_layers
+from airflow_provider_dockerbackup.core.restore import RestoreRequest
+from airflow_provider_dockerbackup.core.thin import known_layers
 from airflow_provider_dockerbackup.exceptions import IntegrityError
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost
 from tests.core.world import World, app_archive
@@ -47,12 +48,12 @@ def _record(*diff_ids: str) -> object:
 def test_the_layers_with_which_some_image_begins_as_well_are_not_sent(chains: list[str], known: str) -> None:
     """The longest common beginning, and nothing above it."""
     record = _record(*"abc")
-    assert known_layers(record, _Target(*(tuple(each) for each in chains)), store="graphdriver") == frozenset(known)  # type: ignore[arg-type]
+    assert known_layers(record, _Target(*(tuple(each) for each in chains))) == frozenset(known)  # type: ignore[arg-type]
 
 
 def test_a_layer_that_comes_once_more_above_what_is_known_is_sent() -> None:
     """It is one file in the archive."""
-    assert known_layers(_record(*"aba"), _Target(("a", "b")), store="graphdriver") == frozenset("b")  # type: ignore[arg-type]
+    assert known_layers(_record(*"aba"), _Target(("a", "b"))) == frozenset("b")  # type: ignore[arg-type]
 
 
 def test_a_containerd_store_gets_every_layer() -> None:
@@ -63,7 +64,7 @@ def test_a_containerd_store_gets_every_layer() -> None:
 def test_layout_archive_is_sent_as_it_is() -> None:
     """Its file is one piece."""
     record = World().backup(1).backup.whole()
-    assert known_layers(record, _Target(record.diff_ids), store="graphdriver") == frozenset()
+    assert known_layers(record, _Target(record.diff_ids)) == frozenset()
 
 
 def test_a_restore_to_a_host_that_has_the_lower_layer_sends_the_rest() -> None:
