@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="'import' restores a container's filesystem without its configuration.",
 )
+@click.option("--all-layers", is_flag=True, help="Send every layer, also those that the host says it has.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and touch nothing.")
 @json_option
 def restore(
@@ -56,6 +57,7 @@ def restore(
     recorded_tags: bool,
     replace_tags: bool,
     method: Method,
+    all_layers: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -75,6 +77,7 @@ def restore(
         recorded_tags=recorded_tags,
         replace_tags=replace_tags,
         method=method,
+        all_layers=all_layers,
         dry_run=dry_run,
         actor=actor(),
     )

@@ -47,7 +47,7 @@ class RestoreRequest:
     :param recorded_tags: also give it the tags that the source image had.
     :param replace_tags: take over a tag that stands for another image on the target; that image stays reachable
         under ``<name>:before-<backup id>``, with a number behind it where that stands for another image.
-    :param whole: send every layer, also those that the target says it has; puts right what its store lost.
+    :param all_layers: send every layer, also those that the target says it has: its store may have lost one since.
     :param method: ``load`` gives the image, or the container's filesystem with its configuration; ``import`` gives a
         container's filesystem alone, as ``docker import`` does.
     :param dry_run: check everything and say what would be done, but do not touch the target.
@@ -57,7 +57,7 @@ class RestoreRequest:
     tags: tuple[str, ...] = ()
     recorded_tags: bool = False
     replace_tags: bool = False
-    whole: bool = False
+    all_layers: bool = False
     method: Method = "load"
     dry_run: bool = False
     actor: Mapping[str, str] = field(default_factory=dict)
@@ -179,7 +179,7 @@ def _load(
         with archive_stream(repository, backup) as tar, _shown(record, host, progress, record.size_bytes):
             host.import_filesystem(told(tar, progress), reference=own.tag)
         return host.inspect_image(own.tag), WHOLE
-    sending = _sending(record, host, repository=repository, progress=progress, whole=request.whole)
+    sending = _sending(record, host, repository=repository, progress=progress, all_layers=request.all_layers)
     if sending.left_out:
         progress.note(f"{host.name} has {len(sending.left_out)} of {len(record.diff_ids)} layers; they are not sent")
     try:
@@ -194,7 +194,7 @@ def _load(
 
 
 def _sending(
-    record: BackupRecord, host: DockerHost, *, repository: Repository, progress: Progress, whole: bool
+    record: BackupRecord, host: DockerHost, *, repository: Repository, progress: Progress, all_layers: bool
 ) -> Sending:
     if record.blobs is None:
         return WHOLE
@@ -203,7 +203,7 @@ def _sending(
     # A classic store compares each layer that it keeps with its diff_id, and reads no other. A containerd store keeps a
     # blob without a look into it when it has the layer unpacked.
     sending = Sending(packing=packing, prove=packing == "none" or engine.store != "graphdriver")
-    if whole:
+    if all_layers:
         return sending
     if engine.store == "graphdriver":
         return replace(sending, without=known_layers(record, host))

@@ -35,6 +35,7 @@ class DockerBackupRestoreOperator(ReadsBackups, DockerHostOperator):
     :param replace_tags: take over a tag that stands for another image; that image is kept as
         ``<name>:before-<backup id>``. (templated)
     :param method: ``load``, or ``import`` for a container's filesystem without its configuration. (templated)
+    :param all_layers: send every layer, also those that the target says it has. (templated)
     :param plan_only: a dry run: say what would be done and touch nothing. (templated)
     :param repository_conn_id: connection with the storage's credentials, where it needs any. (templated)
     :param archive_host_conn_ids: connections of the Docker hosts on which archives lie; None takes ``[dockerbackup]
@@ -50,6 +51,7 @@ class DockerBackupRestoreOperator(ReadsBackups, DockerHostOperator):
         "recorded_tags",
         "replace_tags",
         "method",
+        "all_layers",
         "plan_only",
         "repository_conn_id",
         "archive_host_conn_ids",
@@ -68,6 +70,7 @@ class DockerBackupRestoreOperator(ReadsBackups, DockerHostOperator):
         recorded_tags: bool | str = False,
         replace_tags: bool | str = False,
         method: Method = "load",
+        all_layers: bool | str = False,
         plan_only: bool | str = False,
         repository_conn_id: str | None = None,
         archive_host_conn_ids: Sequence[str] | None = None,
@@ -80,6 +83,7 @@ class DockerBackupRestoreOperator(ReadsBackups, DockerHostOperator):
         self.recorded_tags = recorded_tags
         self.replace_tags = replace_tags
         self.method = method
+        self.all_layers = all_layers
         self.plan_only = plan_only
         self.repository_conn_id = repository_conn_id
         self.archive_host_conn_ids = archive_host_conn_ids
@@ -93,6 +97,7 @@ class DockerBackupRestoreOperator(ReadsBackups, DockerHostOperator):
             recorded_tags=flag("recorded_tags", self.recorded_tags),
             replace_tags=flag("replace_tags", self.replace_tags),
             method=self.method,
+            all_layers=flag("all_layers", self.all_layers),
             dry_run=flag("plan_only", self.plan_only),
             actor=actor_of(context),
         )

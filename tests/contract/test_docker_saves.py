@@ -227,3 +227,14 @@ def test_the_names_of_an_engine_in_another_time_zone_are_foreseen(
         assert abroad.engine.epoch == "1970-01-01T05:30:00+05:30"
         assert all(each.held for each in abroad.saved(abroad.names(*abroad.image.diff_ids)).image.layers)
         host.close()
+
+
+def test_only_a_store_that_holds_blobs_says_which_and_it_leaves_nothing(source: Source) -> None:
+    """Engines before 28 do not say, classic stores hold layers."""
+    absent = "sha256:" + "0f" * 32
+    sizes = {each.digest: each.stored_size_bytes for each in source.whole.image.layers} | {absent: 1}
+    before = source.host.list_images()
+    says = source.engine.store == "containerd" and not source.engine.version.startswith("26.")
+    held = source.host.held_blobs(sizes, engine=source.engine)
+    assert held == (set(sizes) - {absent} if says else frozenset())
+    assert source.host.list_images() == before

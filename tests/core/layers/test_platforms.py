@@ -80,7 +80,11 @@ class IndexHost(MemoryDockerHost):
     def inspect_image(self, reference: str) -> ImageInspect:
         """Return the image under the ID of its index."""
         name = IMAGE.name if reference.startswith("sha256:") else reference
-        return dataclasses.replace(super().inspect_image(name), id=f"sha256:{sha256(self.index)}")
+        image = super().inspect_image(name)
+        index = descriptor(self.index, "index")
+        return dataclasses.replace(
+            image, id=f"sha256:{sha256(self.index)}", document={**image.document, "Descriptor": index}
+        )
 
     def save_image(self, image_id: str, **_: object) -> MemoryStream:
         """Stream the archive with all that it has."""

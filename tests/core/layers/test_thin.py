@@ -56,17 +56,6 @@ def test_a_layer_that_comes_once_more_above_what_is_known_is_sent() -> None:
     assert known_layers(_record(*"aba"), _Target(("a", "b"))) == frozenset("b")  # type: ignore[arg-type]
 
 
-def test_a_containerd_store_gets_every_layer() -> None:
-    """It names them by other digests."""
-    assert known_layers(_record(*"abc"), _Target(tuple("abc")), store="containerd") == frozenset()  # type: ignore[arg-type]
-
-
-def test_layout_archive_is_sent_as_it_is() -> None:
-    """Its file is one piece."""
-    record = World().backup(1).backup.whole()
-    assert known_layers(record, _Target(record.diff_ids)) == frozenset()
-
-
 def test_a_restore_to_a_host_that_has_the_lower_layer_sends_the_rest() -> None:
     """And the image is the recorded one."""
     world = World(layout="layers")

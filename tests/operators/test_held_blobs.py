@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Restores to engine 28 with the containerd store, which is asked for the blobs that it holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_dockerbackup.core.archive.blob_question import blob_question
+from airflow_provider_dockerbackup.core.catalog import Backup
+from airflow_provider_dockerbackup.core.layers.documents import HINTS_FOLDER
+from airflow_provider_dockerbackup.core.model import EngineInfo
+from airflow_provider_dockerbackup.core.reading import load_stream
+from airflow_provider_dockerbackup.core.repository import Repository
+from airflow_provider_dockerbackup.core.restore import RestoreOutcome, RestoreRequest, restore_backup
+from airflow_provider_dockerbackup.transport.clock import SystemClock
+from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
+from airflow_provider_dockerbackup.transport.storage import storage_from_url
+from tests.core.world import Notes
+from tests.lab.daemon import LabDaemon
+from tests.lab.engines import Engine
+from tests.lab.images import build_random
+from tests.lab.lab import Lab, LabHost
+from tests.operators.moving import archived, docker_on, save_from
+
+# Of the later one the lower layer is that of the earlier one.
+EARLIER, LATER, BACK = "lab/held:1", "lab/held:2", "lab/held-back:2"
+LAYER_BYTES = 3_000_000
+CONTENT = Path("containerd/daemon/io.containerd.content.v1.content/blobs/sha256")
+ABSENT = "sha256:" + "0f" * 32
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Two hosts; on the first are both images."""
+    engine = Engine(version="28", containerd_store=True)
+    with Lab.start(tmp_path_factory.mktemp("h"), engine=engine, hosts=2) as lab:
+        build_random(lab.hosts[0].daemon, EARLIER, size_mb=3, layers=1, seed=31)
+        build_random(lab.hosts[0].daemon, LATER, size_mb=6, layers=2, seed=31)
+        yield lab
+
+
+@pytest.fixture
+def source(lab: Lab) -> LabHost:
+    """The host that has the images."""
+    return lab.hosts[0]
+
+
+@pytest.fixture
+def target(lab: Lab) -> Iterator[LabHost]:
+    """The other one, empty."""
+    yield lab.hosts[1]
+    clear(lab.hosts[1].daemon)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """One of layout ``layers``."""
+    return Repository.open_or_create(storage_from_url(f"file://{tmp_path}/r"), clock=SystemClock(), layout="layers")
+
+
+@pytest.fixture
+def backup(source: LabHost, repository: Repository) -> Backup:
+    """One of the later image."""
+    return save_from(source, repository, name="source", image=LATER)
+
+
+def clear(daemon: LabDaemon) -> None:
+    """Remove every image."""
+    listed = daemon.docker("image", "ls", "--all", "--format", "{{.Repository}}:{{.Tag}}").stdout.decode().split()
+    if listed:
+        daemon.docker("image", "rm", "--force", *listed)
+    daemon.docker("image", "prune", "--force")
+
+
+def blobs(daemon: LabDaemon) -> set[str]:
+    """Return the digests of what lies in the store's files."""
+    return {f"sha256:{path.name}" for path in (daemon.data_root / CONTENT).iterdir()}
+
+
+def images(daemon: LabDaemon) -> list[str]:
+    """Return the IDs of all images."""
+    return sorted(daemon.docker("image", "ls", "--all", "--quiet", "--no-trunc").stdout.decode().split())
+
+
+def move_earlier(source: LabHost, target: LabHost) -> None:
+    """Load the earlier image as the source's engine saves it."""
+    saved = source.daemon.docker("save", EARLIER).stdout
+    target.daemon.docker("load", input=saved)
+
+
+def restored(target: LabHost, repository: Repository, backup: Backup, **options: Any) -> tuple[RestoreOutcome, Notes]:
+    """Restore the later image."""
+    notes = Notes()
+    with docker_on(target, name="target") as host:
+        request = RestoreRequest(tags=(BACK,), **options)
+        done = restore_backup(backup, request, host=host, repository=repository, progress=notes)
+    return done, notes
+
+
+def sent_bytes(notes: Notes) -> int:
+    """Return how many bytes of layers the one load was given."""
+    assert not [note for note in notes.notes if "does not take it so" in note or "did not say" in note]
+    (total,) = notes.totals
+    assert total is not None
+    return total
+
+
+def require_whole(source: LabHost, target: LabHost) -> None:
+    """See that the image needs nothing of other images on the target, and that ``docker save`` gives what it was."""
+    listed = target.daemon.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").stdout.decode().split()
+    if others := [each for each in listed if each != BACK]:
+        target.daemon.docker("image", "rm", *others)
+    target.daemon.docker("image", "prune", "--force")
+    here, there = archived(source.daemon, LATER), archived(target.daemon, BACK)
+    assert there.config == here.config
+    assert there.diff_ids == here.diff_ids
+    target.daemon.docker("run", "--rm", "--network", "none", BACK, "/bin/sleep", "0")
+
+
+def test_what_came_as_the_source_saves_it_is_not_sent(
+    source: LabHost, target: LabHost, repository: Repository, backup: Backup
+) -> None:
+    """By the names of the source's own blobs, which the backup learned."""
+    move_earlier(source, target)
+    done, notes = restored(target, repository, backup)
+    assert sent_bytes(notes) < LAYER_BYTES * 1.5
+    assert done.identical
+    assert done.notes == ()  # told by its ID
+    assert done.image_id not in backup.whole().image_ids  # named by blobs of both
+    require_whole(source, target)
+
+
+def test_what_a_restore_brought_is_not_sent_again(
+    source: LabHost, target: LabHost, repository: Repository, backup: Backup
+) -> None:
+    """By the names of the repository's blobs: it is the recorded image to the letter."""
+    restored(target, repository, save_from(source, repository, name="source", image=EARLIER))
+    target.daemon.docker("tag", BACK, EARLIER)
+    done, notes = restored(target, repository, backup, replace_tags=True)
+    assert sent_bytes(notes) < LAYER_BYTES * 1.5
+    assert backup.whole().blobs is not None
+    assert done.image_id == backup.whole().blobs.manifest.digest  # type: ignore[union-attr]
+    require_whole(source, target)
+
+
+def test_what_came_plain_is_not_sent(source: LabHost, target: LabHost, repository: Repository, backup: Backup) -> None:
+    """As a rollback or another program brings it."""
+    earlier = save_from(source, repository, name="source", image=EARLIER)
+    with docker_on(target, name="target") as host, load_stream(repository, earlier, tags=(EARLIER,)) as chunks:
+        host.load_image(chunks)
+    done, notes = restored(target, repository, backup)
+    assert sent_bytes(notes) < LAYER_BYTES * 1.5
+    assert done.identical
+    require_whole(source, target)
+
+
+def test_of_an_image_that_is_there_no_layer_is_sent(source: LabHost, repository: Repository, backup: Backup) -> None:
+    """Restored to where it came from, under another name."""
+    try:
+        done, notes = restored(source, repository, backup)
+        assert sent_bytes(notes) < LAYER_BYTES * 0.5
+        assert done.identical
+    finally:
+        source.daemon.docker("rmi", BACK, check=False)
+
+
+def test_a_layer_that_is_there_by_a_name_nobody_knows_is_sent(
+    source: LabHost, target: LabHost, repository: Repository, backup: Backup
+) -> None:
+    """Though the engine has it unpacked and would take the image without the blob."""
+    for info in list(repository.storage.list(HINTS_FOLDER)):
+        repository.storage.delete(info.path)
+    move_earlier(source, target)
+    done, notes = restored(target, repository, backup)
+    assert sent_bytes(notes) > LAYER_BYTES * 1.5
+    assert done.identical
+    require_whole(source, target)
+
+
+def test_a_blob_that_is_said_to_be_held_and_is_not_is_sent_after_all(
+    source: LabHost, target: LabHost, repository: Repository, backup: Backup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when it goes after the answer: the engine takes the image, and does not say that it has all of it."""
+    move_earlier(source, target)
+
+    def all_of_them(_: SshDockerHost, sizes: Mapping[str, int], *, engine: EngineInfo) -> frozenset[str]:
+        del engine
+        return frozenset(sizes) & set(backup.whole().diff_ids[:2])  # plain, and they are there in gzip
+
+    monkeypatch.setattr(SshDockerHost, "held_blobs", all_of_them)
+    done, notes = restored(target, repository, backup)
+    assert any("does not say that it has all of image" in note for note in notes.notes)
+    assert done.identical
+    require_whole(source, target)
+
+
+def test_all_layers_bring_back_what_the_store_lost(
+    source: LabHost, target: LabHost, repository: Repository, backup: Backup
+) -> None:
+    """A blob whose file is gone from the disk counts as held by the engine's books."""
+    restored(target, repository, backup)
+    record = backup.whole().blobs
+    assert record is not None
+    largest = max(record.layers, key=lambda each: each.stored_size_bytes).digest
+    (target.daemon.data_root / CONTENT / largest.removeprefix("sha256:")).unlink()
+    _, notes = restored(target, repository, backup)
+    assert sent_bytes(notes) < LAYER_BYTES * 0.5
+    _, notes = restored(target, repository, backup, all_layers=True)
+    assert sent_bytes(notes) > LAYER_BYTES * 1.5
+    require_whole(source, target)
+
+
+def test_a_question_is_answered_blob_by_blob_and_leaves_nothing(source: LabHost) -> None:
+    """Also one that a dead host left behind, when it is asked once more."""
+    listed = images(source.daemon)
+    before = blobs(source.daemon)
+    there = {each: (1 if each == min(before) else 2) for each in before}
+    sizes = there | {ABSENT: 5}
+    question = blob_question(sizes)
+    with docker_on(source, name="source") as host:
+        engine = host.engine()
+        assert host.held_blobs(sizes, engine=engine) == before
+        assert blobs(source.daemon) == before
+        source.daemon.docker("load", input=question.archive)
+        assert blobs(source.daemon) > before
+        assert host.held_blobs(sizes, engine=engine) == before
+    assert blobs(source.daemon) == before
+    assert images(source.daemon) == listed
+
+
+def test_a_question_that_was_left_behind_is_taken_away_by_a_prune(source: LabHost) -> None:
+    """It has no tag."""
+    before = blobs(source.daemon)
+    source.daemon.docker("load", input=blob_question({ABSENT: 5}).archive)
+    source.daemon.docker("image", "prune", "--force")
+    assert blobs(source.daemon) <= before
+
+
+@pytest.mark.parametrize(
+    "engine", [Engine(version="26", containerd_store=True), Engine(version="28")], ids=["26 containerd", "28 classic"]
+)
+def test_an_engine_that_cannot_say_is_not_asked(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """And holds nothing that is known."""
+    with Lab.start(tmp_path_factory.mktemp("n"), engine=engine) as lab:
+        daemon = lab.hosts[0].daemon
+        build_random(daemon, EARLIER, size_mb=1, seed=31)
+        with docker_on(lab.hosts[0], name="other") as host:
+            layers = host.inspect_image(EARLIER).diff_ids
+            assert host.held_blobs(dict.fromkeys(layers, 1), engine=host.engine()) == frozenset()
+        loads = daemon.docker("events", "--filter", "event=load", "--since", "10m", "--until", str(time.time()))
+        assert loads.stdout == b""
