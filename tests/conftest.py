@@ -68,6 +68,16 @@ def pytest_sessionstart() -> None:
 
 def pytest_collection_finish() -> None:
     """What was imported stays until the end: garbage is looked for among what the tests make, not in all of Airflow."""
+    _keep_what_there_is()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_what_earlier_modules_left() -> None:
+    """Nor in what earlier modules imported and kept: the tests that bury dead processes took up to forty times as long."""
+    _keep_what_there_is()
+
+
+def _keep_what_there_is() -> None:
     gc.collect()
     gc.freeze()
 
