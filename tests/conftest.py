@@ -73,7 +73,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def without_what_earlier_modules_left() -> None:
-    """Nor in what earlier modules imported and kept: the tests that bury dead processes took up to forty times as long."""
+    """Nor in what earlier modules imported and kept: tests that bury dead processes took up to forty times as long."""
     _keep_what_there_is()
 
 
