@@ -28,6 +28,7 @@ from airflow_provider_dockerbackup.core.record import BackupRecord
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.thin import held_layers, known_layers
 from airflow_provider_dockerbackup.exceptions import (
+    BadBlobError,
     ConfigurationError,
     ConflictError,
     IntegrityError,
@@ -140,8 +141,13 @@ def _restore(
         identical, notes = _compare(repository, backup, request.method, host, image, sending)
         seconds = round(repository.clock.monotonic() - began, 3)
         # Now that the image's ID is known, and much time has passed: what do the tags stand for really?
-        same = {"", image.id} | (record.image_ids if identical else frozenset())
-        taken = {tag: held for tag in tags if (held := _standing_id(tag, host)) not in same}
+        ids = {image.id} | (record.image_ids if identical else frozenset())
+        stands = {tag: held for tag in tags if (held := standing(tag, host)) is not None}
+        taken = {
+            tag: held.id
+            for tag, held in stands.items()
+            if held.id not in ids and not (identical and _is_same(held, image) and host.engine().store == "containerd")
+        }
         if taken and not request.replace_tags:
             raise _in_use(taken, host)
         kept = _kept(taken, tags, host, record.backup_id)
@@ -182,15 +188,24 @@ def _load(
     sending = _sending(record, host, repository=repository, progress=progress, all_layers=request.all_layers)
     if sending.left_out:
         progress.note(f"{host.name} has {len(sending.left_out)} of {len(record.diff_ids)} layers; they are not sent")
-    try:
-        return _sent(repository, backup, own.tag, host=host, progress=progress, sending=sending), sending
-    except IntegrityError as err:
-        if sending == WHOLE:
-            raise
-        # An image that had them may be gone since, or zstd fail; damage of our own is found again by the second try.
-        progress.note(f"{host.name} does not take it so; sending all, uncompressed: {err}")
-        own.remove(host, progress)  # a containerd store keeps what it could not unpack
-    return _sent(repository, backup, own.tag, host=host, progress=progress, sending=WHOLE), WHOLE
+    while True:
+        try:
+            return _sent(repository, backup, own.tag, host=host, progress=progress, sending=sending), sending
+        except IntegrityError as err:
+            if sending == WHOLE:
+                raise
+            # An image that had them may be gone since, or zstd fail; damage of our own is found again by the last try.
+            sending = _instead(sending, err)
+            how = "all, uncompressed" if sending == WHOLE else "all"
+            progress.note(f"{host.name} does not take it so; sending {how}: {err}")
+            own.remove(host, progress)  # a containerd store keeps what it could not unpack
+
+
+def _instead(sending: Sending, err: IntegrityError) -> Sending:
+    """Return how to send what was refused: all of it as it is stored, where only blobs were missing; else plain."""
+    if sending.held and not isinstance(err, BadBlobError):
+        return replace(sending, held={})
+    return WHOLE
 
 
 def _sending(
@@ -309,6 +324,16 @@ def _kept(taken: Mapping[str, str], tags: Sequence[str], host: DockerHost, backu
             name for name in names if (promised.get(name) or _standing_id(name, host) or image_id) == image_id
         )
     return kept
+
+
+def _is_same(one: ImageInspect, other: ImageInspect) -> bool:
+    """Tell whether two IDs of a containerd store are of one image, which manifests call by other blobs."""
+    return _identity(one) == _identity(other)
+
+
+def _identity(image: ImageInspect) -> tuple[object, ...]:
+    platform = (image.os, image.architecture, image.variant)
+    return (image.diff_ids, image.config, image.created, platform, image.document.get("Author"))
 
 
 def _standing_id(tag: str, host: DockerHost) -> str:

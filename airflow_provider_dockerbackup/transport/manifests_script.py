@@ -23,10 +23,19 @@ shift
 """
 MANIFESTS = _NAMED + _ASK
 
-# The same of an image that comes as standard input and has no tag; it is gone afterwards. Nothing but the host's own
-# death can keep it: a shell whose connection ended goes on to the end.
-MANIFESTS_OF_LOADED = f"""{_NAMED}"$@" image load --quiet >/dev/null || exit
-{_ASK}status=$?
+# The same of an image that comes as standard input and has no tag; it is gone afterwards, also when its load failed, of
+# which the engine may have kept some.
+#
+# * Where the connection ended, whatever is written is a broken pipe, which must not end the shell before the removal.
+# * Some shells run the last part of a pipeline themselves, and what exits there would end the whole: hence a subshell.
+MANIFESTS_OF_LOADED = f"""{_NAMED}trap '' PIPE
+"$@" image load --quiet >/dev/null
+status=$?
+if [ "$status" = 0 ]; then
+(
+{_ASK})
+status=$?
+fi
 "$@" image rm "$image" >/dev/null 2>&1
 exit "$status"
 """

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,11 @@ from airflow_provider_dockerbackup.core.model import EngineInfo
 from airflow_provider_dockerbackup.core.reading import load_stream
 from airflow_provider_dockerbackup.core.repository import Repository
 from airflow_provider_dockerbackup.core.restore import RestoreOutcome, RestoreRequest, restore_backup
+from airflow_provider_dockerbackup.exceptions import DockerBackupError
+from airflow_provider_dockerbackup.transport import docker_host
 from airflow_provider_dockerbackup.transport.clock import SystemClock
 from airflow_provider_dockerbackup.transport.docker_host import SshDockerHost
+from airflow_provider_dockerbackup.transport.manifests_script import MANIFESTS_OF_LOADED
 from airflow_provider_dockerbackup.transport.storage import storage_from_url
 from tests.core.world import Notes
 from tests.lab.daemon import LabDaemon
@@ -54,7 +60,7 @@ def source(lab: Lab) -> LabHost:
 def target(lab: Lab) -> Iterator[LabHost]:
     """The other one, empty."""
     yield lab.hosts[1]
-    clear(lab.hosts[1].daemon)
+    remove(lab.hosts[1].daemon, *tags(lab.hosts[1].daemon))
 
 
 @pytest.fixture
@@ -69,11 +75,16 @@ def backup(source: LabHost, repository: Repository) -> Backup:
     return save_from(source, repository, name="source", image=LATER)
 
 
-def clear(daemon: LabDaemon) -> None:
-    """Remove every image."""
-    listed = daemon.docker("image", "ls", "--all", "--format", "{{.Repository}}:{{.Tag}}").stdout.decode().split()
-    if listed:
-        daemon.docker("image", "rm", "--force", *listed)
+def tags(daemon: LabDaemon) -> list[str]:
+    """Return all tags."""
+    listed = daemon.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").stdout.decode().split()
+    return [each for each in listed if "<none>" not in each]
+
+
+def remove(daemon: LabDaemon, *references: str) -> None:
+    """Remove images, and those without a tag."""
+    if references:
+        daemon.docker("image", "rm", *references)
     daemon.docker("image", "prune", "--force")
 
 
@@ -112,10 +123,7 @@ def sent_bytes(notes: Notes) -> int:
 
 def require_whole(source: LabHost, target: LabHost) -> None:
     """See that the image needs nothing of other images on the target, and that ``docker save`` gives what it was."""
-    listed = target.daemon.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").stdout.decode().split()
-    if others := [each for each in listed if each != BACK]:
-        target.daemon.docker("image", "rm", *others)
-    target.daemon.docker("image", "prune", "--force")
+    remove(target.daemon, *(each for each in tags(target.daemon) if each != BACK))
     here, there = archived(source.daemon, LATER), archived(target.daemon, BACK)
     assert there.config == here.config
     assert there.diff_ids == here.diff_ids
@@ -132,6 +140,22 @@ def test_what_came_as_the_source_saves_it_is_not_sent(
     assert done.identical
     assert done.notes == ()  # told by its ID
     assert done.image_id not in backup.whole().image_ids  # named by blobs of both
+    require_whole(source, target)
+
+
+def test_it_is_restored_over_itself_whatever_it_was_named_by(
+    source: LabHost, target: LabHost, repository: Repository, backup: Backup
+) -> None:
+    """Its ID is another one then, and its tag needs no leave."""
+    move_earlier(source, target)
+    first, _ = restored(target, repository, backup)
+    second, notes = restored(target, repository, backup, all_layers=True)
+    assert first.image_id != second.image_id
+    assert second.identical
+    assert second.kept == {}
+    assert sent_bytes(notes) > LAYER_BYTES * 1.5
+    third, _ = restored(target, repository, backup)
+    assert third.kept == {}
     require_whole(source, target)
 
 
@@ -239,6 +263,33 @@ def test_a_question_that_was_left_behind_is_taken_away_by_a_prune(source: LabHos
     source.daemon.docker("load", input=blob_question({ABSENT: 5}).archive)
     source.daemon.docker("image", "prune", "--force")
     assert blobs(source.daemon) <= before
+
+
+def test_a_question_whose_asker_is_gone_leaves_nothing(source: LabHost) -> None:
+    """Whatever the shell writes then is a broken pipe."""
+    before = blobs(source.daemon)
+    question = blob_question({ABSENT: 5})
+    script = ["sh", "-c", MANIFESTS_OF_LOADED, "dockerbackup", question.image_id, str(source.daemon.files.docker)]
+    asked = subprocess.Popen(
+        script, stdin=subprocess.PIPE, stdout=(pipe := os.pipe())[1], stderr=pipe[1], env=source.daemon.environment()
+    )
+    os.close(pipe[1])
+    os.close(pipe[0])
+    asked.communicate(question.archive, timeout=60)
+    assert asked.returncode is not None
+    assert blobs(source.daemon) == before
+
+
+def test_a_question_that_the_engine_does_not_take_leaves_nothing_and_is_told(
+    source: LabHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The restore sends all then."""
+    before = blobs(source.daemon)
+    asked = replace(blob_question({ABSENT: 5}), archive=blob_question({ABSENT: 5}).archive[:2_000])
+    monkeypatch.setattr(docker_host, "blob_question", lambda _: asked)
+    with docker_on(source, name="source") as host, pytest.raises(DockerBackupError, match="docker load of a question"):
+        host.held_blobs({ABSENT: 5}, engine=host.engine())
+    assert blobs(source.daemon) == before
 
 
 @pytest.mark.parametrize(

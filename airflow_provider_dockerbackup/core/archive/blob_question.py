@@ -24,6 +24,7 @@ from airflow_provider_dockerbackup.core.archive.oci_layout import (
 from airflow_provider_dockerbackup.core.archive.tar_header import ZERO_BLOCK, whole_file
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.model import ImageManifest
+from airflow_provider_dockerbackup.exceptions import DockerBackupError
 
 _ARTIFACT_TYPE = "application/vnd.dockerbackup.question.v1"
 _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
@@ -49,8 +50,15 @@ class BlobQuestion:
         """Return the digests of the blobs that the engine says it has.
 
         :param manifests: what the engine says of the loaded image.
+        :raises DockerBackupError: when it does not speak of every one: somebody removed the image meanwhile.
         """
-        return frozenset(self.blobs[each.digest] for each in manifests if each.whole and each.digest in self.blobs)
+        whole = {each.digest: each.whole for each in manifests}
+        if missing := self.blobs.keys() - whole.keys():
+            raise DockerBackupError(
+                f"the engine spoke of {len(self.blobs) - len(missing)} of {len(self.blobs)} blobs; was the image "
+                f"{self.image_id} that asks about them removed meanwhile, by a prune or another restore?"
+            )
+        return frozenset(blob for digest, blob in self.blobs.items() if whole[digest])
 
 
 def blob_question(sizes: Mapping[str, int]) -> BlobQuestion:

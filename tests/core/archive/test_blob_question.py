@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_dockerbackup.core.archive.blob_question import BlobQuestion, blob_question
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.model import ImageManifest
-from airflow_provider_dockerbackup.exceptions import ConfigurationError
+from airflow_provider_dockerbackup.exceptions import ConfigurationError, DockerBackupError
 
 SIZES = {sha256_of(b"one"): 3, sha256_of(b"two"): 8 * 1024**3, sha256_of(b"three"): 5}
 
@@ -68,7 +68,16 @@ def test_what_is_whole_is_held() -> None:
     one, two, _ = SIZES
     stranger = ImageManifest(digest=sha256_of(b"?"), kind="platform", platform="", whole=True)
     assert question.held([*answer(question, one, two), stranger]) == {one, two}
-    assert question.held([]) == frozenset()
+    assert question.held(answer(question)) == frozenset()
+
+
+def test_an_answer_that_does_not_speak_of_all_is_none() -> None:
+    """Somebody removed the image meanwhile."""
+    question = blob_question(SIZES)
+    with pytest.raises(DockerBackupError, match="spoke of 2 of 3 blobs"):
+        question.held(answer(question, *SIZES)[1:])
+    with pytest.raises(DockerBackupError, match="spoke of 0 of 3"):
+        question.held([])
 
 
 def test_a_digest_that_is_none_is_refused() -> None:

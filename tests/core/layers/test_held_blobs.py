@@ -18,12 +18,12 @@ from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.layers.documents import EngineHint, hint_path
 from airflow_provider_dockerbackup.core.layers.reading import Sending
-from airflow_provider_dockerbackup.core.model import EngineInfo, LoadedImage, Packing
+from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect, ImageManifest, LoadedImage, Packing
 from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.reading import loaded_manifest_of
 from airflow_provider_dockerbackup.core.record import BlobSet
 from airflow_provider_dockerbackup.core.restore import RestoreRequest
-from airflow_provider_dockerbackup.exceptions import DockerBackupError, TransientError
+from airflow_provider_dockerbackup.exceptions import ConflictError, DockerBackupError, TransientError
 from airflow_provider_dockerbackup.transport.memory import MemoryDockerHost
 from airflow_provider_dockerbackup.transport.memory_images import memory_engine
 from tests.core.archive.making import Entry, image_config, layer, legacy_archive, tar_of
@@ -35,7 +35,7 @@ ANNA, BERND = age_pair(), age_pair()
 # Two that are worth asking about and one that is not.
 LOW, MIDDLE = (
     tar_of([Entry(name, random.Random(name).randbytes(size_bytes))])  # noqa: S311 - it shall be the same each time
-    for name, size_bytes in (("low", 900_000), ("middle", 700_000))
+    for name, size_bytes in (("low", 2_500_000), ("middle", 2_000_000))
 )
 TOP = layer("top")
 LAYERS = [LOW, MIDDLE, TOP]
@@ -102,12 +102,20 @@ def _blobs(backup: Backup) -> BlobSet:
     return blobs
 
 
-def _hint(world: World, engine_id: str, *, digest: str, at: int = 0, compression: Compression | None) -> None:
+def _hint(
+    world: World,
+    engine_id: str,
+    *,
+    digest: str,
+    at: int = 0,
+    compression: Compression | None,
+    size_bytes: int = 4711,
+) -> None:
     hint = EngineHint(
         engine_id=engine_id,
         diff_id=world.repository.layer_name(DIFF_IDS[at]),
         digest=digest,
-        size_bytes=4711,
+        size_bytes=size_bytes,
         compression=compression,
     )
     world.storage.create(hint_path(hint), hint.to_bytes())
@@ -178,20 +186,30 @@ def test_the_images_id_is_known_before_it_is_sent(world: World) -> None:
     assert loaded_manifest_of(world.repository, backup, sending=Sending(held=held)) == named["digest"]
 
 
-def test_a_target_that_does_not_say_then_that_it_has_all_gets_all_of_it(world: World) -> None:
+@pytest.mark.parametrize("broken", ["not whole", "another"])
+def test_a_target_that_does_not_say_then_that_it_has_all_gets_all_of_it(world: World, broken: str) -> None:
     """It takes an image without a blob where it has what that unpacks to, and cannot save it afterwards."""
+
+    class Broken(_Target):
+        """Does not say so of what was sent first."""
+
+        def image_manifests(self, image: ImageInspect) -> tuple[ImageManifest, ...]:
+            """Say it of another image, or of none."""
+            (found,) = super().image_manifests(image)
+            return (replace(found, whole=False) if broken == "not whole" else replace(found, digest=sha256_of(b"?")),)
+
     backup = world.backup(1).backup
-    target = _Target()
+    target = Broken()
     target.blobs = {DIFF_IDS[0]}
-    target.broken = {world.host.inspect_image(IMAGE.name).id}
     _restored(world, backup, target)
     assert len(target.streams) == 2
-    assert [digest for _, digest, _ in target.manifest(1)] == list(DIFF_IDS)
-    assert LOW in target.streams[1]
-    assert any(
-        note.startswith("target does not take it so; sending all") and "does not say that it has all" in note
-        for note in world.progress.notes
-    )
+    blobs = _blobs(backup)
+    names = DIFF_IDS if world.recipients else [each.digest for each in blobs.layers]
+    if not world.recipients:  # all of it, and still as it is stored
+        assert [digest for _, digest, _ in target.manifest(1)] == list(names)
+    (note,) = (each for each in world.progress.notes if "does not take it so" in each)
+    assert note.startswith("target does not take it so; sending all: it does not say that it has all")
+    assert [each.reference for each in target.list_images()] == [TAG, "other:1"]
 
 
 def test_a_target_without_the_layer_unpacked_gets_all_of_it(world: World) -> None:
@@ -201,6 +219,72 @@ def test_a_target_without_the_layer_unpacked_gets_all_of_it(world: World) -> Non
     target.blobs = {DIFF_IDS[0]}
     _restored(world, backup, target)
     assert len(target.streams) == 2
+
+
+class _Named(_Target):
+    """A target on which a tag stands for the restored image by another ID."""
+
+    change: Mapping[str, object] = {}
+
+    def inspect_image(self, reference: str) -> ImageInspect:
+        """Show the tag's image so."""
+        image = super().inspect_image(reference)
+        return replace(image, id=sha256_of(b"mixed"), **self.change) if reference == TAG else image  # type: ignore[arg-type]
+
+
+def test_a_tag_that_stands_for_the_same_image_by_other_blobs_is_taken_without_leave(world: World) -> None:
+    """Its ID depends on what the target had when it was restored there."""
+    backup = world.backup(1).backup
+    target = _Named()
+    _restored(world, backup, target)
+    assert world.restore(backup, RestoreRequest(tags=(TAG,)), host=target).kept == {}
+
+
+@pytest.mark.parametrize("change", [{"created": "2020-01-01T00:00:00Z"}, {"architecture": "arm64"}])
+def test_a_tag_that_stands_for_an_image_of_equal_files_is_not(world: World, change: Mapping[str, object]) -> None:
+    """It was made another time, or for another platform."""
+    backup = world.backup(1).backup
+    target = _Named()
+    _restored(world, backup, target)
+    target.change = change
+    with pytest.raises(ConflictError):
+        world.restore(backup, RestoreRequest(tags=(TAG,)), host=target)
+
+
+def test_on_a_classic_store_another_id_is_another_image(world: World) -> None:
+    """There it is the configuration's digest."""
+    backup = world.backup(1).backup
+    target = _Named(engine=memory_engine("target"))
+    _restored(world, backup, target)
+    with pytest.raises(ConflictError):
+        world.restore(backup, RestoreRequest(tags=(TAG,)), host=target)
+
+
+def test_an_id_that_is_not_that_of_the_sent_manifest_proves_no_configuration(world: World) -> None:
+    """Then its values are compared, and the reader is told."""
+
+    class Other(_Target):
+        """Names what it loads by an ID of its own."""
+
+        def inspect_image(self, reference: str) -> ImageInspect:
+            """Show another ID."""
+            image = super().inspect_image(reference)
+            return replace(image, id=sha256_of(b"own")) if reference.startswith("dockerbackup-restored") else image
+
+        def image_manifests(self, image: ImageInspect) -> tuple[ImageManifest, ...]:
+            """Say that all is there."""
+            return (ImageManifest(digest=image.id, kind="platform", platform="", whole=True),)
+
+        def tag_image(self, image_id: str, *, reference: str) -> None:
+            """Tag the one that was loaded."""
+            del image_id
+            super().tag_image(super().inspect_image("other:1").id, reference=reference)
+
+    backup = world.backup(1).backup
+    target = Other()
+    target.blobs = {DIFF_IDS[0]}
+    done = world.restore(backup, RestoreRequest(tags=(TAG,)), host=target)
+    assert done.notes == ("the containerd store gave it an ID of its own; layers and configuration values are equal",)
 
 
 @pytest.mark.parametrize("error", [DockerBackupError("no"), TransientError("gone")])
@@ -262,6 +346,73 @@ def test_an_image_of_small_layers_is_sent_without_a_question() -> None:
     target = _Target(has=0)
     assert world.restore(backup, RestoreRequest(tags=(TAG,)), host=target).identical
     assert target.asked == []
+
+
+def _many(sizes: Iterable[int]) -> World:
+    layers = [tar_of([Entry(str(at), random.Random(at).randbytes(size))]) for at, size in enumerate(sizes)]  # noqa: S311
+    host = MemoryDockerHost(HOST)
+    host.add_archive(tar_of(legacy_archive(layers, config=image_config(layers), tags=[IMAGE.name])))
+    return World(layout="layers", host=host)
+
+
+def test_of_many_layers_only_the_largest_are_asked_about() -> None:
+    """Each name takes time."""
+    world = _many([600_000] * 8 + [700_000] * 32)
+    backup = world.backup(1).backup
+    target = _Target(has=0)
+    world.restore(backup, RestoreRequest(tags=(TAG,)), host=target)
+    assert target.asked[0].keys() >= set(backup.whole().diff_ids[8:])
+    assert target.asked[0].keys().isdisjoint(backup.whole().diff_ids[:8])
+
+
+@pytest.mark.parametrize(("sizes", "asked"), [([600_000] * 6, 0), ([600_000] * 8, 16), ([400_000] * 20, 0)])
+def test_a_question_must_be_worth_it(sizes: list[int], asked: int) -> None:
+    """By what need not be sent, in all and layer by layer."""
+    world = _many(sizes)
+    target = _Target(has=0)
+    world.restore(world.backup(1).backup, RestoreRequest(tags=(TAG,)), host=target)
+    assert sum(map(len, target.asked)) == asked
+
+
+def test_no_more_than_a_few_names_of_a_layer_are_taken_from_hints() -> None:
+    """Whoever writes into the repository could make any number of them."""
+    world = _world()
+    backup = world.backup(1).backup
+    for number in range(50):
+        _hint(world, CONTAINERD.engine_id, digest=sha256_of(b"%d" % number), compression=Compression.GZIP)
+    target = _Target()
+    _restored(world, backup, target)
+    assert len(target.asked[0]) == 4 + 4
+
+
+@pytest.mark.parametrize("size_bytes", [0, -5])
+def test_a_hint_of_no_size_is_passed_over(size_bytes: int) -> None:
+    """A manifest with such a size is none."""
+    world = _world()
+    backup = world.backup(1).backup
+    hint = EngineHint(
+        engine_id=CONTAINERD.engine_id,
+        diff_id=DIFF_IDS[0],
+        digest=sha256_of(b"hint"),
+        size_bytes=size_bytes,
+        compression=Compression.GZIP,
+    )
+    world.storage.create(hint_path(hint), hint.to_bytes())
+    target = _Target()
+    _restored(world, backup, target)
+    assert hint.digest not in target.asked[0]
+
+
+def test_two_sizes_of_one_blob_are_none() -> None:
+    """Source and target are said to call the layer by one digest, and one of them is wrong."""
+    world = _world()
+    backup = world.backup(1).backup
+    _hint(world, CONTAINERD.engine_id, digest=sha256_of(b"one"), compression=Compression.GZIP)
+    source = world.host.engine().engine_id
+    _hint(world, source, digest=sha256_of(b"one"), compression=Compression.GZIP, size_bytes=4712)
+    target = _Target()
+    _restored(world, backup, target)
+    assert sha256_of(b"one") not in target.asked[0]
 
 
 def test_the_progress_counts_only_what_is_sent(world: World) -> None:
