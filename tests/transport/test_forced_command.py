@@ -126,6 +126,7 @@ LINES: Final[tuple[tuple[str, str, Action | str | None], ...]] = (
     ("tag", commands.tag(DOCKER, ID, reference=IMAGE), None),
     ("load", commands.load(DOCKER), None),
     ("load_zstd", commands.load_zstd(DOCKER), None),
+    ("manifests_of_loaded", commands.manifests_of_loaded(DOCKER, ID), None),
     ("probe_zstd", commands.probe_zstd(), None),
     ("import_filesystem", commands.import_filesystem(DOCKER, reference=IMAGE), None),
     ("push", pushed(repository="nightly"), None),
