@@ -120,8 +120,8 @@ def _all_names(
         yield diff_id, LayerName(digest=diff_id, size_bytes=blob.size_bytes, compression=Compression.NONE)
     known = list(product(dict.fromkeys([engine.engine_id, record.engine.engine_id]), layers))
     with ThreadPoolExecutor(max_workers=_READERS) as pool:
-        found = pool.map(lambda each: hints_of(repository, each[0], [each[1]]), known)
-        for hint in chain.from_iterable(hints[:_HINTS_PER_LAYER] for hints in found):
+        found = pool.map(lambda each: hints_of(repository, each[0], [each[1]], most=_HINTS_PER_LAYER), known)
+        for hint in chain.from_iterable(found):
             if hint.compression is not None and hint.size_bytes > 0:
                 yield (
                     hint.diff_id,
