@@ -7,6 +7,7 @@ configuration in them is needed for restores and must not be narrowed to what to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,6 +57,12 @@ class EngineInfo:
     engine_id: str
     data_root: str
     epoch: str = EPOCH
+
+    @property
+    def tells_manifests(self) -> bool:
+        """Whether it keeps images by their manifests and shows these (API 1.48, engine 28)."""
+        found = re.match(r"(\d+)\.(\d+)", self.api_version, re.ASCII)
+        return self.store == "containerd" and found is not None and (int(found[1]), int(found[2])) >= (1, 48)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -222,6 +222,8 @@ def _sending(
         return sending
     if engine.store == "graphdriver":
         return replace(sending, without=known_layers(record, host))
+    if not engine.tells_manifests:
+        return sending
     held = held_layers(record, host, engine=engine, packing=packing, repository=repository, progress=progress)
     return replace(sending, held=held)
 

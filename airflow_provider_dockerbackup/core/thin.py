@@ -9,11 +9,10 @@ that they have. So of each layer every name is asked about by which the store ma
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, product
 
-from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.oci_layout import LayerName
 from airflow_provider_dockerbackup.core.layers.hints import hints_of
 from airflow_provider_dockerbackup.core.model import EngineInfo, Packing
@@ -70,7 +69,7 @@ def held_layers(
     if sum(each.stored_size_bytes for each in asked.values()) < _WORTH_BYTES:
         return {}
     try:
-        names = _names(record, asked, engine=engine, packing=packing, repository=repository)
+        names = _clear(asked, _names(record, asked, engine=engine, packing=packing, repository=repository))
         sizes = {name.digest: name.size_bytes for each in names.values() for name in each}
         there = host.held_blobs(sizes, engine=engine)
     except DockerBackupError as err:
@@ -84,6 +83,16 @@ def held_layers(
     }
 
 
+def _clear(diff_ids: Iterable[str], names: Iterable[tuple[str, LayerName]]) -> dict[str, list[LayerName]]:
+    """Return by diff_id the names of layers, best first; a blob that would be two layers, or of two sizes, is none."""
+    found: dict[str, list[LayerName]] = {diff_id: [] for diff_id in diff_ids}
+    meanings = defaultdict(set)
+    for diff_id, name in names:
+        found[diff_id].append(name)
+        meanings[name.digest].add((diff_id, name.size_bytes))
+    return {diff_id: [name for name in each if len(meanings[name.digest]) == 1] for diff_id, each in found.items()}
+
+
 def _names(
     record: BackupRecord,
     layers: Mapping[str, LayerBlob],
@@ -91,33 +100,12 @@ def _names(
     engine: EngineInfo,
     packing: Packing,
     repository: Repository,
-) -> dict[str, list[LayerName]]:
-    """Return by diff_id the names of layers, best first; a blob that would be two layers, or of two sizes, is none."""
-    names: dict[str, list[LayerName]] = {diff_id: [] for diff_id in layers}
-    for diff_id, name in _all_names(record, layers, engine=engine, packing=packing, repository=repository):
-        names[diff_id].append(name)
-    meanings = defaultdict(set)
-    for diff_id, each in names.items():
-        for name in each:
-            meanings[name.digest].add((diff_id, name.size_bytes))
-    return {diff_id: [name for name in each if len(meanings[name.digest]) == 1] for diff_id, each in names.items()}
-
-
-def _all_names(
-    record: BackupRecord,
-    layers: Mapping[str, LayerBlob],
-    *,
-    engine: EngineInfo,
-    packing: Packing,
-    repository: Repository,
 ) -> Iterator[tuple[str, LayerName]]:
+    """Yield layers, by diff_id, with names by which a store may hold them; of each the best first."""
     for diff_id, blob in layers.items():
         if packing == "blobs" and record.encryption == "none":
-            yield (
-                diff_id,
-                LayerName(digest=blob.digest, size_bytes=blob.stored_size_bytes, compression=Compression.ZSTD),
-            )
-        yield diff_id, LayerName(digest=diff_id, size_bytes=blob.size_bytes, compression=Compression.NONE)
+            yield diff_id, LayerName.stored(blob.digest, blob.stored_size_bytes)
+        yield diff_id, LayerName.plain(diff_id, blob.size_bytes)
     known = list(product(dict.fromkeys([engine.engine_id, record.engine.engine_id]), layers))
     with ThreadPoolExecutor(max_workers=_READERS) as pool:
         found = pool.map(lambda each: hints_of(repository, each[0], [each[1]], most=_HINTS_PER_LAYER), known)

@@ -198,7 +198,7 @@ class SshDockerHost:
         :param sizes: size of each blob in bytes, by its digest.
         :param engine: what :meth:`engine` returned.
         """
-        if not docker_output.tells_manifests(engine):
+        if not engine.tells_manifests:
             return frozenset()
         question, what = blob_question(sizes), "docker load of a question"
         line = commands.manifests_of_loaded(self._docker, question.image_id)

@@ -188,12 +188,6 @@ def image(document: Mapping[str, Any]) -> ImageInspect:
     )
 
 
-def tells_manifests(engine: EngineInfo) -> bool:
-    """Tell whether an engine keeps images by their manifests and shows these (API 1.48, engine 28)."""
-    found = re.match(r"(\d+)\.(\d+)", engine.api_version, re.ASCII)
-    return engine.store == "containerd" and found is not None and (int(found[1]), int(found[2])) >= (1, 48)
-
-
 def image_manifests(answer: bytes) -> tuple[ImageManifest, ...]:
     """Return the manifests of an image from an engine's answer; nothing when it is no such answer."""
     head, _, body = answer.partition(b"\r\n\r\n")

@@ -71,7 +71,6 @@ class MemoryDockerHost:
         self.filters_by: FilteredBy = "sh"
         self.takes: Packing = "frames"
         self.blobs: set[str] = set()  # digests of what a containerd store holds
-        self.broken: set[str] = set()  # IDs of images of which it does not have all
 
     @property
     def name(self) -> str:
@@ -200,11 +199,11 @@ class MemoryDockerHost:
         self._images.find(image.id)
         if self._engine.store == "graphdriver":
             return ()
-        return (ImageManifest(digest=image.id, kind="platform", platform="", whole=image.id not in self.broken),)
+        return (ImageManifest(digest=image.id, kind="platform", platform="", whole=True),)
 
     def held_blobs(self, sizes: Mapping[str, int], *, engine: EngineInfo) -> frozenset[str]:
         """Return those that the twin was told to have in ``blobs``; a classic store has none."""
-        return frozenset(sizes) & self.blobs if engine.store == "containerd" else frozenset()
+        return frozenset(sizes) & self.blobs if engine.tells_manifests else frozenset()
 
     def push_image(
         self, image_id: str, *, target: PushTarget, repository: str, attempt: str, platform: str | None = None

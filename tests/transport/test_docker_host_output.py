@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from airflow_provider_dockerbackup.core.model import ContainerInspect, Store
+from airflow_provider_dockerbackup.core.model import ContainerInspect
 from airflow_provider_dockerbackup.exceptions import (
     ConfigurationError,
     ConflictError,
@@ -21,7 +20,6 @@ from airflow_provider_dockerbackup.exceptions import (
 )
 from airflow_provider_dockerbackup.transport import docker_output
 from airflow_provider_dockerbackup.transport.docker_errors import docker_error, exec_error, exec_said
-from airflow_provider_dockerbackup.transport.memory_images import memory_engine
 from airflow_provider_dockerbackup.transport.ssh import CommandResult
 
 ID = "sha256:" + "a" * 64
@@ -401,21 +399,3 @@ def test_a_program_that_a_container_does_not_have_is_told_also_where_standard_ou
     error = exec_error(CommandResult(exit_status=127, stdout=printed), what="pre_command in container db", host="web1")
     assert type(error) is ConfigurationError
     assert "no such program" in str(error)
-
-
-@pytest.mark.parametrize(
-    ("store", "api_version", "tells"),
-    [
-        ("containerd", "1.48", True),
-        ("containerd", "1.51", True),
-        ("containerd", "2.0", True),
-        ("containerd", "1.47", False),
-        ("containerd", "1.9", False),
-        ("containerd", "", False),
-        ("graphdriver", "1.51", False),
-    ],
-)
-def test_engines_from_28_on_tell_the_manifests_of_their_images(store: Store, api_version: str, tells: bool) -> None:
-    """By the version of their API."""
-    engine = replace(memory_engine("x"), store=store, api_version=api_version)
-    assert docker_output.tells_manifests(engine) is tells

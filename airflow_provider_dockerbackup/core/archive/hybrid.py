@@ -23,7 +23,7 @@ from airflow_provider_dockerbackup.core.archive.oci_layout import (
     blob_member,
     check_digest,
     image_index,
-    named_manifest,
+    image_manifest,
     oci_layout,
 )
 from airflow_provider_dockerbackup.core.archive.tar_header import ZERO_BLOCK, file_header, padding, whole_file
@@ -77,15 +77,13 @@ def layer_names(
         diff_ids.
     :param held: by diff_id, other names, by which a daemon has them.
     """
-    return [held.get(layer.diff_id) or (_stored_name(layer) if stored else _plain_name(layer)) for layer in layers]
 
+    def own(layer: PlainLayer) -> LayerName:
+        if stored:
+            return LayerName.stored(layer.blob, layer.stored_size_bytes)
+        return LayerName.plain(layer.diff_id, layer.size_bytes)
 
-def _stored_name(layer: PlainLayer) -> LayerName:
-    return LayerName(digest=layer.blob, size_bytes=layer.stored_size_bytes, compression=Compression.ZSTD)
-
-
-def _plain_name(layer: PlainLayer) -> LayerName:
-    return LayerName(digest=layer.diff_id, size_bytes=layer.size_bytes, compression=Compression.NONE)
+    return [held.get(layer.diff_id) or own(layer) for layer in layers]
 
 
 def image_archive(
@@ -168,8 +166,7 @@ def archive_size(config: bytes, layers: Sequence[tuple[str, int]]) -> int:
 
     :param layers: diff_id and size of each layer.
     """
-    names = [LayerName(digest=name, size_bytes=size, compression=Compression.NONE) for name, size in layers]
-    head, tail = _around(config, names, ())
+    head, tail = _around(config, [LayerName.plain(*each) for each in layers], ())
     bodies = dict(layers)
     framing = (len(file_header(BLOBS + diff_id[7:], size)) + len(padding(size)) for diff_id, size in bodies.items())
     return len(head) + len(tail) + sum(bodies.values()) + sum(framing)
@@ -177,7 +174,7 @@ def archive_size(config: bytes, layers: Sequence[tuple[str, int]]) -> int:
 
 def _around(config: bytes, names: Sequence[LayerName], tags: Sequence[str]) -> tuple[bytes, bytes]:
     """Return what comes before layers of these names, and what comes after them."""
-    references, manifest = tag_references(tags), named_manifest(config, names)
+    references, manifest = tag_references(tags), image_manifest(config, names)
     entry = {
         "Config": BLOBS + sha256_of(config)[7:],
         "RepoTags": [str(tag) for tag in references] or None,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.contents import BLOBS
@@ -18,12 +18,11 @@ from airflow_provider_dockerbackup.exceptions import ConfigurationError
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
-LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
-ZSTD_LAYER_TYPE = f"{LAYER_TYPE}+zstd"
+_LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 _LAYER_TYPES: Final = {
-    Compression.NONE: LAYER_TYPE,
-    Compression.GZIP: f"{LAYER_TYPE}+gzip",
-    Compression.ZSTD: ZSTD_LAYER_TYPE,
+    Compression.NONE: _LAYER_TYPE,
+    Compression.GZIP: f"{_LAYER_TYPE}+gzip",
+    Compression.ZSTD: f"{_LAYER_TYPE}+zstd",
 }
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
@@ -41,6 +40,16 @@ class LayerName:
     size_bytes: int
     compression: Compression
 
+    @classmethod
+    def plain(cls, diff_id: str, size_bytes: int) -> Self:
+        """Return that of an uncompressed layer."""
+        return cls(digest=diff_id, size_bytes=size_bytes, compression=Compression.NONE)
+
+    @classmethod
+    def stored(cls, digest: str, size_bytes: int) -> Self:
+        """Return that of a blob of a repository."""
+        return cls(digest=digest, size_bytes=size_bytes, compression=Compression.ZSTD)
+
     @property
     def descriptor(self) -> dict[str, Any]:
         """The OCI descriptor."""
@@ -52,18 +61,18 @@ def descriptor(media_type: str, digest: str, size_bytes: int, **extra: Any) -> d
     return {"mediaType": media_type, "digest": digest, "size": size_bytes, **extra}
 
 
-def image_manifest(config: bytes, layers: Sequence[dict[str, Any]]) -> bytes:
+def image_manifest(config: bytes, names: Iterable[LayerName]) -> bytes:
     """Return the OCI manifest of an image; the same arguments always give the same bytes.
 
     :param config: its configuration.
-    :param layers: descriptors of its layers, lowest first.
+    :param names: the blobs that are its layers, lowest first.
     """
     return compact_json(
         {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
             "config": descriptor(CONFIG_TYPE, sha256_of(config), len(config)),
-            "layers": list(layers),
+            "layers": [each.descriptor for each in names],
         }
     )
 
@@ -85,7 +94,7 @@ def plain_manifest(config: bytes, layers: Iterable[tuple[str, int]]) -> bytes:
 
     :param layers: diff_id and size of each uncompressed layer, lowest first.
     """
-    return image_manifest(config, [descriptor(LAYER_TYPE, diff_id, size) for diff_id, size in layers])
+    return image_manifest(config, [LayerName.plain(*each) for each in layers])
 
 
 def stored_manifest(config: bytes, blobs: Iterable[tuple[str, int]]) -> bytes:
@@ -93,12 +102,7 @@ def stored_manifest(config: bytes, blobs: Iterable[tuple[str, int]]) -> bytes:
 
     :param blobs: digest and size of each blob, lowest layer first.
     """
-    return image_manifest(config, [descriptor(ZSTD_LAYER_TYPE, digest, size) for digest, size in blobs])
-
-
-def named_manifest(config: bytes, names: Iterable[LayerName]) -> bytes:
-    """Return the manifest of an image whose layers are these blobs, lowest first."""
-    return image_manifest(config, [each.descriptor for each in names])
+    return image_manifest(config, [LayerName.stored(*each) for each in blobs])
 
 
 def blob_member(body: bytes) -> bytes:

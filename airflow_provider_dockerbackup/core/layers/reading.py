@@ -16,7 +16,7 @@ from airflow_provider_dockerbackup.core.archive.hybrid import (
     layer_names,
     stored_archive,
 )
-from airflow_provider_dockerbackup.core.archive.oci_layout import LayerName, named_manifest, stored_manifest
+from airflow_provider_dockerbackup.core.archive.oci_layout import LayerName, image_manifest, stored_manifest
 from airflow_provider_dockerbackup.core.archive.wire import ImageConfig, OciManifest, parse, strict_json
 from airflow_provider_dockerbackup.core.document import sha256_of
 from airflow_provider_dockerbackup.core.encryption.stream import Decryption
@@ -191,7 +191,7 @@ def manifest_digest(
     """
     config, blobs = image_config(storage, record, where=where, decrypt=decrypt), blobs_of(record, where)
     layers = _plain_layers(storage, record, blobs, decrypt=decrypt)
-    return sha256_of(named_manifest(config, layer_names(layers, stored=_by_blobs(record, sending), held=sending.held)))
+    return sha256_of(image_manifest(config, layer_names(layers, stored=_by_blobs(record, sending), held=sending.held)))
 
 
 def _by_blobs(record: BackupRecord, sending: Sending) -> bool:

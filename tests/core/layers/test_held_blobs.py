@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 
+from airflow_provider_dockerbackup.core import thin
 from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.oci_layout import LayerName
 from airflow_provider_dockerbackup.core.catalog import Backup
@@ -295,6 +296,17 @@ def test_an_engine_that_does_not_answer_gets_all_of_it(world: World, error: Dock
     target.asking = error
     _restored(world, backup, target)
     assert f"target did not say which layers it has, sending all: {error}" in world.progress.notes
+
+
+def test_an_engine_that_does_not_tell_is_not_asked_and_no_hint_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as 26."""
+    world = _world()
+    backup = world.backup(1).backup
+    target = _Target(engine=replace(CONTAINERD, api_version="1.45"))
+    monkeypatch.setattr(thin, "hints_of", None)
+    _restored(world, backup, target)
+    assert target.asked == []
+    assert len(target.streams) == 1
 
 
 def test_all_layers_are_sent_when_that_is_asked_for(world: World) -> None:

@@ -197,6 +197,27 @@ def test_a_backup_without_the_other_platform_does_not_cover_an_image_that_has_it
     assert judge_image(world_of(partial=True).backup(1).backup.whole(), image) is not None
 
 
+class Single(IndexHost):
+    """An engine that says that the image's ID is that of a manifest, and would be asked in vain."""
+
+    def inspect_image(self, reference: str) -> ImageInspect:
+        """Name a manifest."""
+        image = super().inspect_image(reference)
+        return dataclasses.replace(image, document={**image.document, "Descriptor": descriptor(self.index)})
+
+    def image_manifests(self, image: ImageInspect) -> tuple[ImageManifest, ...]:
+        """Fail: it takes a command of the client's."""
+        raise AssertionError(image.id)
+
+
+def test_an_image_without_an_index_is_not_asked_about() -> None:
+    """Most have none."""
+    world = World(layout="layers", host=Single())
+    world.backup(1, capture="push")
+    assert isinstance(world.host, Single)
+    assert world.host.platforms_pushed == [None]
+
+
 class Liar(IndexHost):
     """An engine that pushes another manifest than those that it names."""
 
