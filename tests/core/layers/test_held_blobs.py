@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import random
@@ -17,9 +18,17 @@ from airflow_provider_dockerbackup.core.archive.compression import Compression
 from airflow_provider_dockerbackup.core.archive.oci_layout import LayerName
 from airflow_provider_dockerbackup.core.catalog import Backup
 from airflow_provider_dockerbackup.core.document import sha256_of
+from airflow_provider_dockerbackup.core.layers.choice import CaptureChoice
 from airflow_provider_dockerbackup.core.layers.documents import EngineHint, hint_path
+from airflow_provider_dockerbackup.core.layers.hints import hints_of
 from airflow_provider_dockerbackup.core.layers.reading import Sending
-from airflow_provider_dockerbackup.core.model import EngineInfo, ImageInspect, ImageManifest, LoadedImage, Packing
+from airflow_provider_dockerbackup.core.model import (
+    EngineInfo,
+    ImageInspect,
+    ImageManifest,
+    LoadedImage,
+    Packing,
+)
 from airflow_provider_dockerbackup.core.places import blob_path
 from airflow_provider_dockerbackup.core.reading import loaded_manifest_of
 from airflow_provider_dockerbackup.core.record import BlobSet
@@ -161,6 +170,44 @@ def test_what_it_holds_is_called_by_that_name_and_not_sent(world: World) -> None
     (entry,) = json.loads(members["manifest.json"])
     assert entry["Layers"] == [blob_path(digest) for _, digest, _ in target.manifest()]
     assert "target has 2 of 3 layers; they are not sent" in world.progress.notes
+
+
+@pytest.mark.parametrize(
+    ("compression", "kind"),
+    [(Compression.NONE, "tar"), (Compression.GZIP, "tar+gzip"), (Compression.ZSTD, "tar+zstd")],
+)
+def test_the_manifest_says_how_a_held_layer_is_compressed(compression: Compression, kind: str) -> None:
+    """As the hint does."""
+    world = _world()
+    backup = world.backup(1).backup
+    _hint(world, CONTAINERD.engine_id, digest=sha256_of(b"held"), compression=compression)
+    target = _Target()
+    target.blobs = {sha256_of(b"held")}
+    _restored(world, backup, target)
+    assert target.manifest()[0] == (kind, sha256_of(b"held"), 4711)
+
+
+@pytest.mark.parametrize("capture", ["push", "save"])
+def test_backups_learn_how_an_engine_compresses(capture: CaptureChoice) -> None:
+    """From what it sends."""
+    packed = [gzip.compress(each, mtime=0) for each in LAYERS]
+    world = World(layout="layers", host=MemoryDockerHost(HOST))
+    world.host.add_archive(tar_of(legacy_archive(packed, config=image_config(LAYERS), tags=[IMAGE.name])))
+    world.backup(1, capture=capture)
+    hints = hints_of(world.repository, world.host.engine().engine_id, DIFF_IDS)
+    assert [hint.compression for hint in hints] == [Compression.GZIP] * 3
+    if capture == "save":
+        assert [hint.digest for hint in hints] == [sha256_of(each) for each in packed]
+
+
+@pytest.mark.parametrize("takes", ["none", "frames"])
+def test_by_its_own_blobs_it_is_not_asked_where_they_are_not_sent(takes: Packing) -> None:
+    """A store that takes none as they are has none."""
+    world = _world()
+    backup = world.backup(1).backup
+    target = _Target(takes=takes)
+    _restored(world, backup, target)
+    assert target.asked == [dict(zip(DIFF_IDS[:2], map(len, LAYERS[:2]), strict=True))]
 
 
 def test_the_repositorys_own_name_is_the_best() -> None:
